@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * libelisa-guest: call a service's trusted context. No packet here; ports are in port.h.
+ *
+ * Two transports:
+ *	vmfunc	the real one: this program runs in a VM and enters with VMFUNC, no exit
+ *	local	a FALLBACK WITHOUT ISOLATION: this program runs on the service's own host, maps the
+ *		service's memory and calls the same code in-process; for machines without VT-x,
+ *		development and benchmarks
+ *
+ * One handle per process; its calls may be made from any thread (a vCPU can be inside only once,
+ * so with vmfunc there is nothing to lock; local gives each thread a caller of its own).
+ */
+#ifndef ELISA_GUEST_H
+#define ELISA_GUEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <elisa/abi.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct elisa_guest;
+
+/*
+ * `spec`: NULL or "vmfunc", or "local:SOCKET" (default socket /run/elisa/local.sock). ENOTCONN: this
+ * VM is not attached; ESHUTDOWN: attached, its service is away; EOPNOTSUPP: not an x86-64 with AVX;
+ * EADDRINUSE: ELISA_GATE_VA is taken; for local also connect(2)'s errors and EPROTO.
+ * `service`: enum elisa_service, EPROTO when another one answers.
+ */
+int elisa_guest_open(const char *spec, uint32_t service, struct elisa_guest **guest);
+void elisa_guest_close(struct elisa_guest *guest);
+/* "vmfunc", or "local (no isolation)". */
+const char *elisa_guest_transport(const struct elisa_guest *guest);
+
+/* What HELLO answered last: see ELISA_OP_HELLO. Asks again: a changed generation means that all
+ * set-up is gone. Negative: an enum elisa_error. */
+int64_t elisa_guest_hello(struct elisa_guest *guest);
+#define ELISA_HELLO_GENERATION(h)	((uint32_t)(h))
+#define ELISA_HELLO_SERVICE(h)		((uint32_t)((uint64_t)(h) >> 32 & 0xffff))
+
+/* The call itself: a function pointer and its first argument, so that it inlines into a loop. */
+struct elisa_call {
+	elisa_entry_fn fn;
+	void *cookie;
+};
+/* For the calling thread; the struct may be kept as long as the thread and the handle live. */
+int elisa_guest_call(struct elisa_guest *guest, struct elisa_call *call);
+
+static inline int64_t elisa_call(const struct elisa_call *c, uint64_t op, uint64_t a1, uint64_t a2,
+				 uint64_t a3)
+{
+	return c->fn(c->cookie, op, a1, 0, a2, a3);
+}
+
+/*
+ * Memory that the service can reach. vmfunc: 2 MiB hugepages of a hugetlbfs file, which outlives a
+ * crash of this process until the next one with the same name takes it over, so that late writes
+ * of other VMs never land in memory that the kernel gave to somebody else; its pages' GPAs come from
+ * /proc/self/pagemap (root or CAP_SYS_ADMIN). local: a piece of the memory shared at open.
+ * `name`: [a-z0-9-]{1,32}. `len` is rounded up. EBUSY: another process uses that name; ENOMEM with
+ * vmfunc: too few free hugepages (vm.nr_hugepages). Zeroed.
+ */
+struct elisa_mem {
+	void *addr;
+	size_t len;
+	size_t page;		/* bytes that are contiguous in GPA, from each multiple of it */
+	const uint64_t *gpa;	/* len / page entries */
+};
+int elisa_mem_alloc(struct elisa_guest *guest, const char *name, size_t len,
+		    struct elisa_mem **mem);
+void elisa_mem_free(struct elisa_guest *guest, struct elisa_mem *mem);
+static inline uint64_t elisa_mem_gpa(const struct elisa_mem *m, const void *p)
+{
+	size_t off = (size_t)((const char *)p - (const char *)m->addr);
+
+	return m->gpa[off / m->page] + off % m->page;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * libelisa-host: build a trusted context out of slices of the calling process, and let VMs in.
+ * Knows nothing of what the service does; see elisa-host/example/ for the smallest one.
+ *
+ *	elisa_host_open -> elisa_ctx_create -> elisa_export... -> elisa_ctx_realize
+ *		-> elisa_vm_attach -> elisa_vm_arm (each vCPU) -> ... -> elisa_vm_detach
+ *		-> elisa_ctx_destroy -> elisa_host_close
+ *
+ * Every function returns 0 or a count, or a negative errno, and may be called from any thread; one
+ * context's functions serialise on a lock of its own. Handles are owned by the caller until the
+ * named closing function. None may be used in a child after fork().
+ */
+#ifndef ELISA_HOST_H
+#define ELISA_HOST_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <elisa/abi.h>
+#include <elisa/ioctl.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct elisa_host;	/* the module, opened */
+struct elisa_ctx;	/* a trusted context */
+struct elisa_vm;	/* a VM attached to one */
+
+/* ---- host ---- */
+
+/* ENOENT: module not loaded; EACCES/EPERM: not root; EPROTO: module of another revision. */
+int elisa_host_open(struct elisa_host **host);
+void elisa_host_close(struct elisa_host *host);
+int elisa_host_info(struct elisa_host *host, struct elisa_info *info);
+
+/* ---- context ---- */
+
+#define ELISA_R	ELISA_MAP_R
+#define ELISA_W	ELISA_MAP_W
+#define ELISA_X	ELISA_MAP_X
+
+/*
+ * `entry` is the service: called on a guest's vCPU, inside, as a thread of this process would be,
+ * with the cookie given to elisa_vm_arm(). It runs with AVX at most, must not fault, block, call
+ * the system, or touch what is not exported. ENOMEM, EEXIST (ELISA_GATE_VA is in use here), ...
+ */
+int elisa_ctx_create(struct elisa_host *host, elisa_entry_fn entry, struct elisa_ctx **ctx);
+
+/*
+ * Makes [addr, addr + len) of this process visible inside, at the same addresses. Page multiples.
+ * The memory is pinned until unexported. EEXIST: part of it is exported already. ENOSPC: out of
+ * window. May be called before and after realize.
+ */
+int elisa_export(struct elisa_ctx *ctx, const void *addr, size_t len, uint32_t prot);
+/* Same bounds as the export. The caller sees to it that nobody inside still uses it. */
+int elisa_unexport(struct elisa_ctx *ctx, const void *addr, size_t len);
+/*
+ * Exports the whole shared object (or executable) that `symbol` lies in, each segment with its own
+ * permissions: code execute-only, relocated read-only data read-only. ENOENT: no such object;
+ * ENOEXEC: it was linked with lazy binding (-z now is needed) or has a writable and executable
+ * segment.
+ */
+int elisa_export_object(struct elisa_ctx *ctx, const void *symbol);
+
+/* Installs gate and stubs; after this VMs can be attached. */
+int elisa_ctx_realize(struct elisa_ctx *ctx);
+/* Detaches every VM that is left ("away" for its guests), then frees all. */
+void elisa_ctx_destroy(struct elisa_ctx *ctx);
+
+/* ---- VM ---- */
+
+/* Why an attach was refused: the module's reasons, and these of the library. */
+enum elisa_host_refusal {
+	ELISA_REFUSE_NO_MODULE = ELISA_REFUSE_USER,	/* /dev/elisa is missing */
+	ELISA_REFUSE_NO_PROCESS,	/* no such pid */
+	ELISA_REFUSE_NO_PERMISSION,	/* may not look into that process */
+	ELISA_REFUSE_NO_KVM,		/* the process has no KVM VM descriptor */
+	ELISA_REFUSE_MANY_VMS,		/* it has several */
+	ELISA_REFUSE_NOT_SHARED,	/* guest RAM is not a shared mapping (detail: GPA) */
+	ELISA_REFUSE_NO_RAM,		/* no guest RAM at all */
+	ELISA_REFUSE_TOO_MANY_SLOTS,	/* more than ELISA_MAX_REGIONS pieces of RAM */
+	ELISA_REFUSE_MODULE_REVISION,	/* module and library differ */
+};
+
+struct elisa_why {
+	uint32_t refusal;	/* enum elisa_refusal or enum elisa_host_refusal; 0: not refused */
+	uint64_t detail;	/* as the refusal says */
+};
+/* One sentence: what is wrong and what to do, with the detail. `buf` is returned. */
+const char *elisa_why_text(const struct elisa_why *why, char *buf, size_t len);
+/* Short name of a refusal ("guest-pcid", "not-shared"), for JSON and tests; never NULL. */
+const char *elisa_refusal_name(uint32_t refusal);
+/* Short name of a kill reason ("exit", "touched"...) and of a VM exit reason ("ept-violation"). */
+const char *elisa_kill_name(uint32_t kill);
+const char *elisa_exit_reason_name(uint32_t reason);
+
+/* One piece of guest RAM: [gpa, gpa + len) is mapped and exported at `addr` of this process. */
+struct elisa_region {
+	uint64_t gpa, len;
+	void *addr;
+};
+#define ELISA_MAX_REGIONS	16
+
+#define ELISA_VM_FORCE_CPU	ELISA_ATTACH_FORCE_CPU
+
+/*
+ * Finds the KVM VM of process `pid` (pidfd_getfd), asks the module, maps the VM's RAM from its
+ * memory backend's files and exports it. EPERM with `why` filled when refused; other errors have
+ * why->refusal 0. The VM need not be paused.
+ */
+int elisa_vm_attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flags, struct elisa_why *why,
+		    struct elisa_vm **vm);
+/* Number of regions, with *regions pointing into `vm`. Fixed for the attachment's life. */
+int elisa_vm_regions(struct elisa_vm *vm, const struct elisa_region **regions);
+/*
+ * Lets vCPU `vcpu_id` in: makes a parked thread, whose stack and TLS block the vCPU borrows while
+ * inside, and binds it. `cookie` is what the entry gets.
+ */
+int elisa_vm_arm(struct elisa_vm *vm, uint32_t vcpu_id, void *cookie);
+int elisa_vm_disarm(struct elisa_vm *vm, uint32_t vcpu_id, uint32_t timeout_ms);
+/*
+ * Undoes attach: vCPUs are disarmed ("not attached" for the guest), RAM unexported and unmapped,
+ * parked threads ended; frees `vm`. Calls under way get `timeout_ms` to end, then the VM is killed.
+ * The caller has first made sure that no other VM's call still uses this VM's RAM.
+ */
+void elisa_vm_detach(struct elisa_vm *vm, uint32_t timeout_ms);
+/*
+ * The first half of detach alone: from its return on, no vCPU of this VM is inside or can enter,
+ * while its RAM is still mapped for others. Detach afterwards as usual.
+ */
+int elisa_vm_disarm_all(struct elisa_vm *vm, uint32_t timeout_ms);
+
+/* A descriptor to poll: readable or in error when elisa_vm_status() has news. Owned by `vm`. */
+int elisa_vm_fd(const struct elisa_vm *vm);
+int elisa_vm_status(struct elisa_vm *vm, struct elisa_vm_status *status);
+int elisa_vm_stats(struct elisa_vm *vm, uint32_t vcpu_id, struct elisa_vcpu_stats *stats);
+/* The ids of the VM's vCPUs are 0 .. count - 1 as far as KVM numbers them so. */
+int elisa_vm_kick(struct elisa_vm *vm);
+pid_t elisa_vm_pid(const struct elisa_vm *vm);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * libvswitch: the switch itself, as plain C over one arena of memory. No system call, no libc, no
+ * lock that a dead or descheduled caller could keep, no knowledge of EPTs.
+ *
+ * Two sides:
+ *	control	 the daemon, ONE thread at a time: everything in this header but vs_entry()
+ *	callers	 vCPUs (or threads of a local client), any number at once: vs_entry()
+ *
+ * A caller may be stopped for good between any two instructions. What it had reserved in another
+ * port's ring is then given back by vs_caller_del().
+ *
+ * Removing things: first make it unreachable (vs_port_unbind, vs_caller_del...), then wait until
+ * every call that began before has ended (vs_grace_begin / vs_grace_done), then free.
+ *
+ * All functions return 0, a count or an id, or a negative errno value (the numbers of abi.h).
+ */
+#ifndef VSWITCH_H
+#define VSWITCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <elisa/net.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct vswitch;
+struct vs_caller;
+
+#define VS_PORTS_MAX	1024
+#define VS_GUESTS_MAX	256
+#define VS_CALLERS_MAX	1024
+#define VS_REGIONS_MAX	16
+#define VS_NAME_LEN	32	/* with its NUL */
+#define VS_FDB_MIN	1024
+#define VS_FDB_MAX	(1u << 20)
+
+struct vs_config {
+	uint32_t ports, guests, callers;	/* capacities, 1 .. VS_*_MAX */
+	uint32_t fdb_capacity;		/* addresses, VS_FDB_MIN .. VS_FDB_MAX */
+	uint32_t fdb_age_s;		/* seconds after which a silent address is forgotten; 0: never */
+	uint32_t generation;		/* of this arena, see ELISA_OP_HELLO; not 0 */
+};
+
+/* Bytes of arena that vs_create() needs for `cfg`; 0 when a value is out of range. */
+size_t vs_arena_size(const struct vs_config *cfg);
+/* `arena`: zeroed, page aligned, mapped at this same address in every process that calls. The
+ * switch keeps pointers into it. It is owned by the caller of this and simply unmapped at the end. */
+int vs_create(void *arena, size_t len, const struct vs_config *cfg, struct vswitch **vs);
+
+/* ---- guests: who calls, and which memory their addresses mean ---- */
+
+struct vs_region {
+	uint64_t gpa, len;
+	void *addr;		/* where it is mapped, at the same address for every caller */
+};
+/* Returns a guest id. ENOSPC. `regions` are copied, at most VS_REGIONS_MAX. */
+int vs_guest_add(struct vswitch *vs, const char *name, const struct vs_region *regions,
+		 unsigned int count);
+/* All its ports must be unbound, its callers deleted, and a grace period over. EBUSY. */
+int vs_guest_del(struct vswitch *vs, int guest);
+/* The guest was reset or lost its state: all queues of its ports go down at once, and HELLO
+ * answers with a new generation. */
+int vs_guest_reset(struct vswitch *vs, int guest);
+
+/* One vCPU or thread of a guest, the cookie of vs_entry(). */
+int vs_caller_add(struct vswitch *vs, int guest, struct vs_caller **caller);
+/* The caller is not inside and will not enter again (stopped anywhere, also in the middle of a call):
+ * aborts what it had reserved, frees its locks. `caller` is invalid after. */
+void vs_caller_del(struct vswitch *vs, struct vs_caller *caller);
+uint64_t vs_caller_calls(const struct vs_caller *caller);
+
+/* ---- ports ---- */
+
+struct vs_port_config {
+	char name[VS_NAME_LEN];		/* [A-Za-z0-9_.-]{1,31}, unique: EEXIST */
+	uint8_t mac[6];			/* unicast, not zero */
+	uint16_t mtu;			/* 68 .. ELISA_MTU_MAX */
+	uint16_t queues;		/* 1 .. ELISA_QUEUES_MAX */
+	bool up;			/* administratively */
+	bool anti_spoof;		/* only `mac` may be a source */
+	uint64_t groups;		/* isolation: frames pass between ports with a group in common */
+};
+#define VS_GROUPS_DEFAULT	1	/* group 0 */
+
+int vs_port_add(struct vswitch *vs, const struct vs_port_config *cfg);	/* returns a port id */
+/* Changes what may change at run time: mac, mtu, up, anti_spoof, groups. EBUSY: queues differ. */
+int vs_port_set(struct vswitch *vs, int port, const struct vs_port_config *cfg);
+/* Must be unbound, and a grace period over. Forgets its FDB entries. EBUSY. */
+int vs_port_del(struct vswitch *vs, int port);
+/* Makes the port the guest's next one. EBUSY: bound; ENOSPC: more than ELISA_PORTS_PER_VM. */
+int vs_port_bind(struct vswitch *vs, int port, int guest);
+/* Takes all queues down; nobody begins to use the port's rings after this. */
+int vs_port_unbind(struct vswitch *vs, int port);
+
+struct vs_queue_info {
+	bool set_up;
+	uint32_t tx_size, rx_size, rx_buf_len;
+	uint32_t rx_reserved, rx_posted;	/* free-running */
+	uint64_t tx_frames, tx_bytes, rx_frames, rx_bytes;
+	uint64_t drops[ELISA_DROP_COUNT];
+};
+struct vs_port_info {
+	struct vs_port_config config;
+	int id, guest;			/* guest -1: unbound */
+	uint16_t guest_index;		/* its index among the guest's ports */
+	bool link;			/* up, bound, and at least one queue set up */
+};
+int vs_port_by_name(const struct vswitch *vs, const char *name);	/* ENODEV */
+/* ENODEV for an id that is not in use; ids are below vs_config.ports. */
+int vs_port_info(const struct vswitch *vs, int port, struct vs_port_info *info);
+int vs_port_queue(const struct vswitch *vs, int port, unsigned int queue, struct vs_queue_info *q);
+int vs_port_counters(const struct vswitch *vs, int port, struct elisa_port_counters *counters);
+/* Short name of a drop reason, NULL past the last. */
+const char *vs_drop_name(unsigned int drop);
+
+/* ---- forwarding database ---- */
+
+struct vs_fdb_entry {
+	uint8_t mac[6];
+	uint16_t vid;			/* 0 for now: one broadcast domain */
+	int port;
+	bool is_static;
+	uint32_t age_s;			/* since last seen; 0 for static */
+};
+int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], int port);	/* static. ENOSPC, EINVAL */
+int vs_fdb_del(struct vswitch *vs, const uint8_t mac[6]);		/* ENODEV: not there */
+int vs_fdb_flush(struct vswitch *vs, int port);		/* learned ones; -1: of all ports; count */
+/* Walks the table: *cursor starts at 0. Returns 1 with an entry, 0 at the end. */
+int vs_fdb_next(const struct vswitch *vs, uint64_t *cursor, struct vs_fdb_entry *entry);
+struct vs_fdb_stats {
+	uint64_t capacity, used, statics, learned, moved, aged, full;
+};
+void vs_fdb_stats(const struct vswitch *vs, struct vs_fdb_stats *stats);
+
+/* ---- time and quiescence ---- */
+
+/* To be called about once a second with a monotonic clock in seconds: ages addresses, finishes
+ * what can be finished. Bounded work: a part of the FDB each time when it is large. */
+void vs_tick(struct vswitch *vs, uint64_t now_s);
+/* A grace period is over when every call that was under way at vs_grace_begin() has ended. */
+uint64_t vs_grace_begin(struct vswitch *vs);
+bool vs_grace_done(struct vswitch *vs, uint64_t ticket);
+/* Callers that hold `ticket` up: fills ids of their guests, returns how many there are. */
+int vs_grace_holders(struct vswitch *vs, uint64_t ticket, int *guests, unsigned int max);
+
+/* ---- the callers' side ---- */
+
+/* The trusted entry (elisa_entry_fn); `cookie` is a struct vs_caller. Operations of abi.h, net.h. */
+int64_t vs_entry(void *cookie, uint64_t op, uint64_t a1, uint64_t ignored, uint64_t a2,
+		 uint64_t a3);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
