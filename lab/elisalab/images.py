@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Disk images of the emulated host and its guests, made from Debian packages.
+
+Each image is named after a hash of its recipe, so an image that exists is up to date:
+
+    host-HASH.img   root of the emulated host      (packages, kernel)
+    guest-HASH.img  root of the guests, with their kernel and initramfs in /boot
+    boot-HASH.iso   boot loader, kernel and initramfs of the emulated host
+    files-*.img     the project disk of one run: the caller's directory and the lab's own scripts
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from .paths import LAB, LabError, work_dir
+
+SUITE = "bookworm"
+RELEASE = "1"  # part of every recipe: raise it when this file builds something different
+
+COMMON_PACKAGES = ["busybox", "iproute2", "kmod", "mount", "procps", "util-linux"]
+HOST_PACKAGES = COMMON_PACKAGES + [
+    "libconfig9", "libjansson4", "libsystemd0", "qemu-system-x86", "socat", "strace"]
+GUEST_PACKAGES = COMMON_PACKAGES + [
+    "arping", "ethtool", "iperf3", "iputils-ping", "libjansson4", "socat", "tcpdump"]
+
+HOST_INITRAMFS_MODULES = ["ata_piix", "sd_mod", "overlay"]
+GUEST_INITRAMFS_MODULES = ["virtio_mmio", "virtio_blk", "virtio_console", "overlay"]
+
+# Left out of the images: nothing reads them there, and an emulated disk is slow.
+EXCLUDE = [
+    "/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*",
+    "/usr/share/lintian/*", "/usr/share/bug/*", "/usr/share/icons/*", "/usr/share/applications/*",
+    "/usr/share/qemu/edk2-*", "/usr/share/qemu/keymaps/*", "/usr/share/qemu/*.dtb",
+    "/usr/share/qemu/u-boot*", "/usr/share/qemu/skiboot*", "/usr/share/qemu/openbios*",
+    "/usr/share/qemu/efi-*", "/usr/share/OVMF/*", "/usr/share/zoneinfo/*",
+    "/usr/bin/qemu-system-i386", "/usr/lib/udev/hwdb.d/*", "/usr/share/seabios/vgabios*",
+    "/lib/udev/hwdb.d/*",
+]
+
+BOOT_OPTIONS = ("console=ttyS0,115200 mitigations=off nokaslr tsc=reliable no_timer_check quiet "
+                "loglevel=5 panic=-1 random.trust_cpu=on")
+ISOLINUX_CFG = """serial 0 115200
+default l
+prompt 0
+timeout 1
+label l
+ kernel /vmlinuz
+ append initrd=/initrd {options} elisa.root=/dev/sda elisa.files=/dev/sdc elisa.init=host-init
+"""
+
+
+def say(text: str) -> None:
+    print(f"lab: {text}", flush=True)
+
+
+def run(argv: list, **kw) -> str:
+    """Runs a program; its output, or LabError with the end of what it printed."""
+    argv = [str(a) for a in argv]
+    p = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                       errors="replace", check=False, stdin=subprocess.DEVNULL, **kw)
+    if p.returncode:
+        tail = "\n".join(p.stdout.splitlines()[-15:])
+        raise LabError(f"'{' '.join(argv)[:200]}' failed (status {p.returncode}):\n{tail}")
+    return p.stdout
+
+
+def recipe_hash(*parts) -> str:
+    """A short hash over strings, lists of strings and the contents of files."""
+    h = hashlib.sha256(RELEASE.encode())
+    for part in parts:
+        for item in part if isinstance(part, (list, tuple)) else [part]:
+            data = item.read_bytes() if isinstance(item, Path) else str(item).encode()
+            h.update(len(data).to_bytes(8, "little") + data)
+    return h.hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def locked(name: str):
+    """One builder at a time, among all runs that share the directory."""
+    with open(work_dir() / f".{name}.lock", "w", encoding="ascii") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        yield
+
+
+def kernel_version() -> str:
+    """The cloud kernel whose headers are installed here: modules built against them must load."""
+    for dep in run(["dpkg-query", "-W", "-f", "${Depends}", "linux-headers-cloud-amd64"]).split(","):
+        name = dep.split()[0]
+        if name.startswith("linux-headers-"):
+            return name[len("linux-headers-"):]
+    raise LabError("the package linux-headers-cloud-amd64 is not installed: run lab/setup.sh")
+
+
+def apt_sources() -> list:
+    """The Debian mirrors this machine uses, as one-line sources."""
+    out = run(["apt-get", "indextargets", "--format",
+               "$(ORIGIN) $(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages"])
+    lines = []
+    for line in out.splitlines():
+        origin, uri, codename, component = line.split()[:4]
+        if origin == "Debian" and codename.startswith(SUITE) and component == "main":
+            lines.append(f"deb {uri} {codename} main")
+    return sorted(set(lines)) or [f"deb http://deb.debian.org/debian {SUITE} main"]
+
+
+def apt_proxy_options() -> list:
+    dump = run(["apt-config", "dump"])
+    return [f"--aptopt={line}" for line in dump.splitlines()
+            if line.startswith("Acquire::http") and "Proxy" in line]
+
+
+def unpack_kernel(version: str) -> Path:
+    """Downloads and unpacks Debian's kernel package. Returns its directory."""
+    target = work_dir() / "kernel" / version
+    if target.exists():
+        return target
+    say(f"fetching Debian's kernel {version}")
+    with tempfile.TemporaryDirectory(dir=work_dir()) as tmp:
+        os.chmod(tmp, 0o755)
+        try:
+            run(["apt-get", "download", "-q", f"linux-image-{version}"], cwd=tmp)
+        except LabError as e:
+            raise LabError(f"no kernel package for the installed headers {version}; upgrade them "
+                           f"(apt-get install linux-headers-cloud-amd64)\n{e}") from e
+        deb = next(Path(tmp).glob("*.deb"))
+        run(["dpkg-deb", "-x", deb, f"{tmp}/x"])
+        run(["depmod", "-b", f"{tmp}/x", version])
+        target.parent.mkdir(exist_ok=True)
+        os.rename(f"{tmp}/x", target)
+    return target
+
+
+def make_ext4(directory: Path, image: Path, label: str, spare_mib: int = 16) -> None:
+    used = int(run(["du", "-sk", "--apparent-size", directory]).split()[0]) >> 10
+    files = sum(len(f) + len(d) for _, d, f in os.walk(directory))
+    size = used + used // 8 + files // 500 + spare_mib
+    new = image.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^metadata_csum,^huge_file", "-m", "0",
+         "-N", files + 1024, "-L", label, "-d", directory, new, f"{size}M"])
+    os.rename(new, image)
+
+
+def make_initramfs(kernel: Path, version: str, modules: list, out: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=work_dir()) as tmp:
+        top = Path(tmp)
+        (top / "bin").mkdir()
+        (top / "modules").mkdir()
+        shutil.copy("/bin/busybox", top / "bin/busybox")
+        order = []
+        for m in modules:
+            shown = run(["modprobe", "-d", kernel, "-S", version, "--show-depends", m])
+            for line in shown.splitlines():
+                words = line.split()
+                if words[0] == "insmod" and Path(words[1]).name not in order:
+                    shutil.copy(words[1], top / "modules")
+                    order.append(Path(words[1]).name)
+        (top / "modules/order").write_text("".join(f"{m}\n" for m in order))
+        shutil.copy(LAB / "rootfs/initramfs-init", top / "init")
+        (top / "init").chmod(0o755)
+        run(["sh", "-c", 'cd "$1" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet >"$2"',
+             "sh", top, out])
+
+
+def bootstrap(packages: list, target: Path) -> None:
+    args = ["mmdebstrap", "--variant=essential", "--mode=root", "--quiet",
+            f"--include={','.join(packages)}", '--aptopt=Acquire::Languages "none"',
+            '--aptopt=APT::Install-Recommends "false"', "--skip=cleanup/reproducible"]
+    args += apt_proxy_options()
+    args += [f"--dpkgopt=path-exclude={p}" for p in EXCLUDE]
+    run(args + [SUITE, target] + apt_sources())
+    for junk in ["var/cache/apt", "var/lib/apt/lists"]:
+        shutil.rmtree(target / junk, ignore_errors=True)
+    (target / "opt/elisa").mkdir(parents=True)
+    (target / "lab/guest").mkdir(parents=True)
+    (target / "etc/ld.so.conf.d/elisa.conf").write_text("/opt/elisa/lib\n")
+    (target / "etc/resolv.conf").write_text("")
+    (target / "etc/hostname").unlink(missing_ok=True)
+
+
+def remove_others(kind: str, keep: Path) -> None:
+    for old in work_dir().glob(f"{kind}-*"):
+        if old != keep:
+            old.unlink()
+
+
+def build_root(kind: str, packages: list, modules: list, with_boot: bool, version: str) -> Path:
+    """The root image of the host or the guests, built if its recipe changed."""
+    digest = recipe_hash(kind, packages, modules, EXCLUDE, version, SUITE,
+                         LAB / "rootfs/initramfs-init" if with_boot else "")
+    image = work_dir() / f"{kind}-{digest}.img"
+    if image.exists():
+        return image
+    say(f"building the {kind} image from Debian packages (takes about 30 s, done once)")
+    kernel = unpack_kernel(version)
+    with tempfile.TemporaryDirectory(dir=work_dir()) as tmp:
+        root = Path(tmp) / "root"
+        bootstrap(packages, root)
+        target = root / "usr/lib/modules"
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(kernel / "lib/modules" / version, target / version, symlinks=True)
+        if with_boot:
+            (root / "boot").mkdir(exist_ok=True)
+            shutil.copy(kernel / f"boot/vmlinuz-{version}", root / "boot/vmlinuz")
+            make_initramfs(kernel, version, modules, root / "boot/initrd")
+        make_ext4(root, image, f"elisa-{kind}")
+    remove_others(kind, image)
+    return image
+
+
+def build_boot(version: str) -> Path:
+    """The boot CD of the emulated host, built if its recipe changed."""
+    config = ISOLINUX_CFG.format(options=BOOT_OPTIONS)
+    digest = recipe_hash(config, version, HOST_INITRAMFS_MODULES, LAB / "rootfs/initramfs-init")
+    image = work_dir() / f"boot-{digest}.iso"
+    if image.exists():
+        return image
+    say("building the boot image")
+    kernel = unpack_kernel(version)
+    with tempfile.TemporaryDirectory(dir=work_dir()) as tmp:
+        iso = Path(tmp) / "iso"
+        iso.mkdir()
+        shutil.copy(kernel / f"boot/vmlinuz-{version}", iso / "vmlinuz")
+        make_initramfs(kernel, version, HOST_INITRAMFS_MODULES, iso / "initrd")
+        shutil.copy("/usr/lib/ISOLINUX/isolinux.bin", iso)
+        shutil.copy("/usr/lib/syslinux/modules/bios/ldlinux.c32", iso)
+        (iso / "isolinux.cfg").write_text(config)
+        new = image.with_suffix(".new")
+        run(["xorriso", "-as", "mkisofs", "-quiet", "-o", new, "-b", "isolinux.bin", "-c", "boot.cat",
+             "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", iso])
+        os.rename(new, image)
+    remove_others("boot", image)
+    return image
+
+
+def build_agent() -> Path:
+    """The static program lab-agent, built if its sources changed."""
+    sources = sorted((LAB / "agent").glob("*.[ch]"))
+    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static"]
+    agent = work_dir() / f"agent-{recipe_hash(flags, sources)}"
+    with locked("agent"):
+        if not agent.exists():
+            new = agent.with_suffix(".new")
+            run(["gcc", *flags, "-o", new, *[s for s in sources if s.suffix == ".c"]])
+            os.rename(new, agent)
+            remove_others("agent", agent)
+    return agent
+
+
+def add_lab_files(target: Path) -> None:
+    """The lab's own part of a project disk, in target/.lab."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    shutil.copy(build_agent(), target / "lab-agent")
+    for name in ["common-init", "host-init", "guest-init", "guest"]:
+        shutil.copy(LAB / "rootfs" / name, target / name)
+
+
+def make_files_disk(files: Path, image: Path) -> None:
+    """The project disk: the caller's directory and the lab's scripts."""
+    with tempfile.TemporaryDirectory(dir=image.parent) as tmp:
+        top = Path(tmp) / "top"
+        if files:
+            if not files.is_dir():
+                raise LabError(f"{files} is not a directory")
+            shutil.copytree(files, top, symlinks=True)
+        add_lab_files(top / ".lab")
+        make_ext4(top, image, "elisa-files", spare_mib=2)
+
+
+def base_images() -> dict:
+    """Paths of the images that do not depend on the project: host, guest, boot."""
+    version = kernel_version()
+    with locked("images"):
+        known = set(work_dir().iterdir())
+        images = {
+            "host": build_root("host", HOST_PACKAGES, [], False, version),
+            "guest": build_root("guest", GUEST_PACKAGES, GUEST_INITRAMFS_MODULES, True, version),
+            "boot": build_boot(version),
+        }
+    if all(path in known for path in images.values()):
+        say("images are up to date")
+    return images

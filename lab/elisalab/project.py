@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Builds the project under test: meson, installed under a staging directory."""
+
+import shutil
+from pathlib import Path
+
+from .images import locked, run, say
+from .paths import ROOT, LabError, work_dir
+
+
+def stage() -> Path:
+    """Builds the project and returns the directory that is to appear as /opt/elisa."""
+    if not (ROOT / "meson.build").exists():
+        raise LabError(f"{ROOT} has no meson.build: say with --files DIR what to test")
+    build, staged = ROOT / "build/meson", work_dir().parent / "stage"
+    with locked("project"):
+        if not (build / "build.ninja").exists():
+            say("configuring the project (meson setup build/meson)")
+            run(["meson", "setup", build, ROOT, "--prefix=/opt/elisa", "--libdir=lib",
+                 "--buildtype=release"], cwd=ROOT)
+        say("building the project")
+        run(["meson", "compile", "-C", build], cwd=ROOT)
+        shutil.rmtree(staged, ignore_errors=True)
+        run(["meson", "install", "-C", build, "--no-rebuild", "--quiet", "--destdir", staged], cwd=ROOT)
+    return staged / "opt/elisa"

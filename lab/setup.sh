@@ -1,0 +1,48 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Installs the Debian packages that building the project and its lab needs. Costs nothing when they
+# are there. ELISA_LAB_NO_INSTALL=1: only say what is missing.
+set -eu
+
+# What the build and the unit tests need, then what the emulated machine needs.
+packages="
+	gcc libc6-dev make meson ninja-build pkg-config
+	libconfig-dev libjansson-dev libsystemd-dev libcmocka-dev
+	linux-headers-amd64 linux-headers-cloud-amd64
+	clang libclang-rt-14-dev
+	python3
+	bochs bochs-term bochsbios vgabios bsdutils
+	mmdebstrap xorriso isolinux syslinux-common
+	e2fsprogs busybox-static kmod cpio dpkg-dev
+"
+
+missing=
+for p in $packages; do
+	state=$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)
+	[ "$state" = installed ] || missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "${ELISA_LAB_NO_INSTALL:-0}" = 1 ]; then
+	echo "lab: missing Debian packages:$missing" >&2
+	exit 1
+fi
+if ! command -v apt-get >/dev/null; then
+	echo "lab: no apt-get here; the lab needs Debian 12 with the packages:$missing" >&2
+	exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+	echo "lab: not root; install the missing packages first:" >&2
+	echo "  sudo apt-get install --no-install-recommends$missing" >&2
+	exit 1
+fi
+
+echo "lab: installing:$missing"
+log=$(mktemp)
+export DEBIAN_FRONTEND=noninteractive
+if ! { apt-get update -q && apt-get install -q -y --no-install-recommends $missing; } >"$log" 2>&1; then
+	tail -20 "$log" >&2
+	echo "lab: apt-get failed, full log: $log" >&2
+	exit 1
+fi
+rm -f "$log"
