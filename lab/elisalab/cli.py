@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import console, hosts, project
+from . import console, hosts, project, runner, scenario
 from .paths import LAB, LabError, work_dir
 
 
@@ -96,11 +96,43 @@ def run_main() -> int:
     parser.add_argument("--verbose", action="store_true", help="print what each step prints")
     parser.add_argument("--shell", action="store_true", help="a shell in the host after the last step")
     parser.add_argument("--group", help="all scenarios of this group")
+    parser.add_argument("--set", action="append", metavar="NAME=VALUE", help="set a scenario's variable")
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="scenarios at a time (each burns a core)")
     parser.add_argument("--list", action="store_true", help="list scenarios")
     parser.add_argument("scenario", nargs="*", help="name in lab/scenarios, or path of a .toml file")
     args = parser.parse_args()
     if args.exec is None:
-        from . import runner
         return runner.main(args, parser)
     setup()
+    args.files = args.files or project.stage()
     return run_exec(args)
+
+
+def shell_main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="lab/shell", description="A shell in the emulated host or in one of its guests.")
+    common_options(parser)
+    parser.add_argument("where", help="host, or the name of a guest of the scenario")
+    parser.add_argument("scenario", nargs="?", default="selftest", help="whose guests to boot")
+    args = parser.parse_args()
+    scen = scenario.load(scenario.find(args.scenario))
+    names = [g["name"] for g in scen.guests]
+    if args.where != "host" and args.where not in names:
+        raise LabError(f"no guest '{args.where}' in {scen.name}: host, {', '.join(names)}")
+    setup()
+    run_dir = new_run_dir("shell")
+    host = make_host(args, run_dir, args.files or project.stage(),
+                     memory=scen.host.get("memory", args.memory), cpus=scen.host.get("cpus", args.cpus))
+    run = runner.Run(scen, host, run_dir, False)
+    try:
+        host.boot()
+        run.line("host up")
+        run.write_guest_settings()
+        if args.where != "host" and not run.report_step(run.step(1, {"start_guest": names}), {}):
+            return 1
+        command = "exec bash -i" if args.where == "host" else f"guest exec -t {args.where} 'exec bash -i'"
+        return console.interactive(host, command)
+    finally:
+        host.shutdown()
+        if not args.keep:
+            shutil.rmtree(run_dir)
