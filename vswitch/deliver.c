@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Delivery into a receiver's ring, and what is left of it when the sender is stopped for good.
+ *
+ *	reserve	note in the caller what is about to be taken, then take it with one CAS on the
+ *		ring's tail. The CAS leaves who took it beside the tail.
+ *	copy	straight from the sender's memory into the posted buffers
+ *	commit	a release store of each completion's sequence number
+ *
+ * Recovery has to know whether the CAS of a stopped caller X took place. Beside the tail it says
+ * who reserved last. Whoever reserves after X sees X there, and before its own CAS hides that, it
+ * writes into X's `confirmed` that it took place. So X's reservation number s took place if and only
+ * if the ring names (X, s) or X's `confirmed` is at least s. Then those slots are X's alone, and the
+ * ones whose completion does not bear their number are not committed: recovery commits them as
+ * aborted.
+ */
+#include "deliver.h"
+
+#define VS_RESERVE_TRIES	16
+#define VS_CONFIRM_TRIES	8
+
+struct vs_taken {
+	uint32_t first;		/* slot, free-running */
+	uint32_t frames, slots;
+};
+
+vs_inline uint32_t slots_of(uint32_t len, uint32_t buf_len)
+{
+	return vs_likely(len <= buf_len) ? 1 : (len + buf_len - 1) / buf_len;
+}
+
+/* How many whole frames fit. */
+vs_inline void fit(const struct vs_load_of *load, uint32_t buf_len, uint32_t available,
+		   struct vs_taken *taken)
+{
+	if (vs_likely(load->longest <= buf_len)) {
+		taken->slots = load->count < available ? load->count : available;
+		taken->frames = taken->slots;
+		return;
+	}
+	taken->slots = 0;
+	for (taken->frames = 0; taken->frames < load->count; taken->frames++) {
+		uint32_t more = slots_of(load->frame[taken->frames].len, buf_len);
+
+		if (more > available - taken->slots)
+			break;
+		taken->slots += more;
+	}
+}
+
+/* Whoever is named beside the tail did reserve: say so where it survives our CAS. */
+vs_inline bool confirm(const struct vs_caller *self, uint64_t owner)
+{
+	uint64_t id = owner & 0xffff, seq = owner >> 16, known;
+	uint64_t *confirmed;
+
+	if (vs_likely(id == self->id) || !id)
+		return true;
+	confirmed = &self->vs->callers[id - 1].confirmed;
+	known = vs_load_acquire(confirmed);
+	for (int i = 0; known < seq; i++) {
+		if (i == VS_CONFIRM_TRIES)
+			return false;
+		VS_STEP();
+		vs_cas(confirmed, &known, seq);
+	}
+	return true;
+}
+
+/* 0, or the enum elisa_drop that all frames meet. */
+vs_inline unsigned int reserve(struct vs_caller *caller, struct vs_rx *rx,
+			       const struct vs_load_of *load, struct vs_taken *taken)
+{
+	struct vs_intent *intent = &caller->intent;
+	struct vs_pair now = {vs_load_acquire(&rx->resv.a), vs_load(&rx->resv.b)};
+	uint64_t seq = caller->seq;
+
+	for (int i = 0; i < VS_RESERVE_TRIES; i++) {
+		uint32_t available;
+
+		if (vs_unlikely(!(now.a & VS_UP)))
+			return ELISA_DROP_RX_LINK_DOWN;
+		available = vs_load_acquire(&rx->ring->posted) - (uint32_t)now.a;
+		if (vs_unlikely(available > rx->size))
+			return ELISA_DROP_RX_BAD_RING;
+		fit(load, rx->buf_len, available, taken);
+		if (vs_unlikely(!taken->frames))
+			return ELISA_DROP_RX_NO_BUFFER;
+		VS_STEP();
+		if (vs_likely(confirm(caller, now.b))) {
+			struct vs_pair next = {(now.a & ~0xffffffffull) |
+						       (uint32_t)(now.a + taken->slots),
+					       ++seq << 16 | caller->id};
+
+			taken->first = (uint32_t)now.a;
+			vs_store_release(&caller->seq, seq);
+			vs_store_release(&intent->word, now.a);
+			vs_store_release(&intent->seq, seq);
+			vs_store_release(&intent->count, taken->slots);
+			VS_STEP();
+			vs_store_release(&intent->rx, rx);
+			VS_STEP();
+			if (vs_likely(vs_cas_pair(&rx->resv, &now, next)))
+				return 0;
+			VS_STEP();
+			vs_store_release(&intent->rx, NULL);
+			VS_STEP();
+		} else {
+			now = vs_load_pair(&rx->resv);
+		}
+	}
+	return ELISA_DROP_RX_CONTENDED;
+}
+
+/* The first eight bytes, then, with release, the sequence number. Pairs with the guest's acquire. */
+vs_inline void commit(struct elisa_rxc *comp, uint32_t index, uint64_t len_flags)
+{
+	uint64_t *word = (uint64_t *)(void *)comp;
+
+	VS_STEP();
+	vs_store(&word[0], len_flags);
+	VS_STEP();
+	vs_store_release(&word[1], (uint64_t)(index + 1) << 32);
+	VS_STEP();
+}
+
+static vs_noinline uint8_t *buffer_elsewhere(const struct vs_rx *rx, uint64_t gpa)
+{
+	uint32_t range;
+
+	return vs_guest_at(rx->guest, gpa, rx->buf_len, &range);
+}
+
+/* Buffers are taken from the longest range of memory first. NULL: not the receiver's memory. */
+vs_inline uint8_t *buffer_at(const struct vs_rx *rx, const struct vs_range *range, uint64_t bound,
+			     uint32_t index, uint32_t mask)
+{
+	uint64_t gpa = vs_load(&rx->ring->addr[index & mask]), offset = gpa - range->gpa;
+
+	if (vs_unlikely(offset >= bound))
+		return buffer_elsewhere(rx, gpa);
+	return range->addr + (offset & vs_mask_below(offset, bound));
+}
+
+struct vs_from {
+	const struct vs_seg *seg;
+	uint64_t at;		/* offset in it */
+};
+
+/* The next `len` bytes of a frame. */
+static void copy_pieces(uint8_t *to, struct vs_from *from, uint64_t len)
+{
+	while (len) {
+		uint64_t part = from->seg->len - from->at;
+
+		if (part > len)
+			part = len;
+		vs_copy(to, from->seg->data + from->at, part);
+		to += part;
+		len -= part;
+		from->at += part;
+		if (from->at == from->seg->len) {
+			from->seg++;
+			from->at = 0;
+		}
+	}
+}
+
+/*
+ * Any frame: in pieces, over several buffers. After a bad buffer the rest of the frame's slots are
+ * aborted too, so that the receiver does not take them for a frame.
+ */
+static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load,
+				 const struct vs_frame *frame, uint32_t index, uint32_t slots)
+{
+	const struct vs_range *range = &rx->guest->range[0];
+	struct vs_seg whole = {frame->data, frame->len};
+	struct vs_from from = {frame->segs ? &load->segs[frame->seg] : &whole, 0};
+	uint32_t buf_len = rx->buf_len, left = frame->len;
+	bool good = true;
+
+	for (uint32_t i = 0; i < slots; i++) {
+		struct elisa_rxc *comp = &rx->comp[(index + i) & rx->mask];
+		uint32_t part = left < buf_len ? left : buf_len;
+		uint8_t *to = NULL;
+
+		if (good)
+			to = buffer_at(rx, range, range->len + 1 - buf_len, index + i, rx->mask);
+		if (!to) {
+			good = false;
+			commit(comp, index + i, ELISA_RXC_ABORTED << 16);
+			continue;
+		}
+		copy_pieces(to, &from, part);
+		if (!i) {
+			/* 14 bytes at least: the first eight, and eight that end there. */
+			vs_put64(to, (uint64_t)_mm_cvtsi128_si64(frame->header));
+			vs_put64(to + 6, (uint64_t)_mm_cvtsi128_si64(
+						 _mm_bsrli_si128(frame->header, 6)));
+		}
+		left -= part;
+		commit(comp, index + i, part | (i + 1 < slots ? ELISA_RXC_MORE << 16 : 0));
+	}
+	return good;
+}
+
+static vs_noinline struct vs_delivered fill_any(struct vs_rx *rx, const struct vs_load_of *load,
+						const struct vs_taken *taken)
+{
+	struct vs_delivered done = {0, 0};
+	uint32_t index = taken->first;
+
+	for (uint32_t i = 0; i < taken->frames; i++) {
+		const struct vs_frame *frame = &load->frame[i];
+		uint32_t slots = slots_of(frame->len, rx->buf_len);
+
+		if (copy_any(rx, load, frame, index, slots)) {
+			done.frames++;
+			done.bytes += frame->len;
+		}
+		index += slots;
+	}
+	return done;
+}
+
+/* The usual case: each frame in one piece, into one buffer. */
+vs_inline struct vs_delivered fill_single(struct vs_rx *rx, const struct vs_load_of *load,
+					  const struct vs_taken *taken)
+{
+	struct vs_delivered done = {taken->frames, 0};
+	const struct vs_range *range = &rx->guest->range[0];
+	const struct vs_frame *frame = load->frame, *end = frame + taken->frames;
+	struct elisa_rxc *comp = rx->comp;
+	uint64_t bound = range->len + 1 - rx->buf_len;
+	uint32_t index = taken->first, mask = rx->mask;
+
+	do {
+		uint8_t *to = buffer_at(rx, range, bound, index, mask);
+		uint64_t len = frame->len;
+
+		if (vs_unlikely(!to)) {
+			commit(&comp[index & mask], index, ELISA_RXC_ABORTED << 16);
+			done.frames--;
+		} else {
+			vs_copy_16up(to, frame->data, len);
+			VS_PUT128(to, frame->header);
+			commit(&comp[index & mask], index, len);
+			done.bytes += len;
+		}
+		index++;
+	} while (++frame != end);
+	return done;
+}
+
+struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, unsigned int queue,
+			       const struct vs_load_of *load)
+{
+	struct vs_rx *rx = &vs_rx_queue(to, queue)->rx;
+	struct vs_delivered done = {0, 0};
+	struct vs_taken taken;
+	unsigned int drop = ELISA_DROP_RX_LINK_DOWN;
+
+	if (vs_likely(vs_load(&to->up)))
+		drop = reserve(caller, rx, load, &taken);
+	if (vs_unlikely(drop)) {
+		vs_rx_drop(rx, drop, load->count);
+		return done;
+	}
+	VS_STEP();
+	if (vs_likely(!load->pieces && load->longest <= rx->buf_len))
+		done = fill_single(rx, load, &taken);
+	else
+		done = fill_any(rx, load, &taken);
+	vs_store_release(&caller->intent.rx, NULL);
+	VS_STEP();
+	vs_count(&rx->frames, done.frames);
+	vs_count(&rx->bytes, done.bytes);
+	if (vs_unlikely(taken.frames != load->count))
+		vs_rx_drop(rx, ELISA_DROP_RX_NO_BUFFER, load->count - taken.frames);
+	if (vs_unlikely(done.frames != taken.frames))
+		vs_rx_drop(rx, ELISA_DROP_RX_BAD_ADDR, taken.frames - done.frames);
+	return done;
+}
+
+/*
+ * `caller` was stopped for good. It counts as inside until this is over, so the receiver cannot
+ * have its ring back before.
+ */
+void vs_recover_intent(struct vswitch *vs, struct vs_caller *caller)
+{
+	struct vs_intent *intent = &caller->intent;
+	struct vs_rx *rx = intent->rx;
+	uint64_t owner = intent->seq << 16 | caller->id;
+	struct vs_pair now;
+
+	(void)vs;
+	if (!rx)
+		return;
+	now = vs_load_pair(&rx->resv);
+	intent->rx = NULL;
+	if (now.b != owner && vs_load_acquire(&caller->confirmed) < intent->seq)
+		return;
+	/* Taken down since: the guest gets its ring back as it is and begins anew. */
+	if (!(now.a & VS_UP) || now.a >> 33 != intent->word >> 33)
+		return;
+	for (uint32_t i = 0; i < intent->count; i++) {
+		uint32_t index = (uint32_t)intent->word + i;
+		struct elisa_rxc *comp = &rx->comp[index & rx->mask];
+
+		/* Already reused? Then it had been committed and consumed. */
+		if ((uint32_t)now.a - index > rx->size)
+			continue;
+		if (vs_load_acquire(&comp->seq) == index + 1)
+			continue;
+		commit(comp, index, ELISA_RXC_ABORTED << 16);
+		vs_rx_drop(rx, ELISA_DROP_RX_ABORTED, 1);
+	}
+}

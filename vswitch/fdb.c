@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Forwarding database: who is where.
+ *
+ * A slot is sixteen bytes, key and value, always read and changed as one. A free slot is zero. So a
+ * reader never gets the port of another key, and whoever dies while changing the table leaves either
+ * the old or the new entry. Four slots make a bucket, one cache line; a key may be in either of two
+ * buckets, chosen by a hash with a secret seed, and goes into the emptier one. With at least four
+ * slots for each address of the capacity, practically every table of that size fits: two-choice
+ * hashing leaves the fraction of buckets with five keys doubly exponentially small.
+ *
+ * A race of two inserters may put a key in twice. All look in the same order and so agree on the
+ * first; whoever learns the address next removes the others, and so does aging.
+ */
+#include "mem.h"
+
+#define VS_FDB_WAYS	4
+#define VS_FDB_STATIC	(1ull << 16)
+#define VS_FDB_TRIES	8
+
+/* Value: port in bits 0-15, flags in 16-31, second it was seen last in 32-63. */
+static uint64_t value_of(uint64_t port, uint64_t flags, uint32_t now)
+{
+	return port | flags | (uint64_t)now << 32;
+}
+
+static uint32_t bucket_count(uint32_t capacity)
+{
+	uint32_t buckets = VS_FDB_MIN;
+
+	while (buckets < capacity)
+		buckets *= 2;
+	return buckets;
+}
+
+size_t vs_fdb_size(uint32_t capacity)
+{
+	return (size_t)bucket_count(capacity) * VS_FDB_WAYS * sizeof(struct vs_pair);
+}
+
+static uint64_t mix(uint64_t x)
+{
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;	/* splitmix64 by Vigna, public domain */
+	x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+	return x ^ x >> 31;
+}
+
+void vs_fdb_init(struct vs_fdb *fdb, void *slots, uint32_t capacity, uint64_t seed)
+{
+	fdb->slot = slots;
+	fdb->mask = bucket_count(capacity) - 1;
+	fdb->capacity = capacity;
+	for (int i = 0; i < 3; i++)
+		fdb->seed[i] = mix(seed += 0x9e3779b97f4a7c15ull);
+	fdb->seed[1] |= 1;
+	fdb->seed[2] |= 1;
+}
+
+struct vs_spot {
+	struct vs_pair *bucket[2];
+};
+
+vs_inline struct vs_spot spot_of(const struct vs_fdb *fdb, uint64_t key)
+{
+	uint64_t h = (key ^ fdb->seed[0]) * fdb->seed[1];
+	struct vs_spot spot;
+
+	h = (h ^ h >> 32) * fdb->seed[2];
+	h ^= h >> 29;
+	spot.bucket[0] = fdb->slot + (h >> 20 & fdb->mask) * VS_FDB_WAYS;
+	spot.bucket[1] = fdb->slot + (h >> 42 & fdb->mask) * VS_FDB_WAYS;
+	return spot;
+}
+
+/* Port of `key`, or -1. Lock-free, bounded. */
+int vs_fdb_find(const struct vs_fdb *fdb, uint64_t key)
+{
+	struct vs_spot spot = spot_of(fdb, key);
+
+	for (int b = 0; b < 2; b++) {
+		for (int i = 0; i < VS_FDB_WAYS; i++) {
+			struct vs_pair e;
+
+			if (vs_load(&spot.bucket[b][i].a) != key)
+				continue;
+			e = vs_load_pair(&spot.bucket[b][i]);
+			if (e.a == key)
+				return (uint16_t)e.b;
+		}
+	}
+	return -1;
+}
+
+struct vs_search {
+	struct vs_pair *at, was;	/* the entry that counts, or at: NULL */
+	struct vs_pair *room[2 * VS_FDB_WAYS];
+	unsigned int rooms;
+};
+
+static bool is_static(struct vs_pair e)
+{
+	return e.b & VS_FDB_STATIC;
+}
+
+static bool slot_free(struct vs_pair *at, struct vs_pair was)
+{
+	return vs_cas_pair(at, &was, (struct vs_pair){0, 0});
+}
+
+/* Finds `key`: the static entry if there is one, else the first; removes any other. */
+static void search(const struct vs_fdb *fdb, uint64_t key, struct vs_search *s)
+{
+	struct vs_spot spot = spot_of(fdb, key);
+	struct vs_pair *room[2][VS_FDB_WAYS];
+	unsigned int rooms[2] = {0, 0}, ways = spot.bucket[0] == spot.bucket[1] ? 1 : 2;
+
+	s->at = NULL;
+	for (unsigned int b = 0; b < ways; b++) {
+		for (int i = 0; i < VS_FDB_WAYS; i++) {
+			struct vs_pair *at = &spot.bucket[b][i], e = vs_load_pair(at);
+
+			if (!e.a) {
+				room[b][rooms[b]++] = at;
+			} else if (e.a == key) {
+				if (!s->at) {
+					s->at = at;
+					s->was = e;
+				} else if (is_static(e) && !is_static(s->was)) {
+					slot_free(s->at, s->was);
+					s->at = at;
+					s->was = e;
+				} else {
+					slot_free(at, e);
+				}
+			}
+		}
+	}
+	/* The emptier bucket first. */
+	unsigned int first = rooms[1] > rooms[0];
+
+	s->rooms = 0;
+	for (unsigned int b = 0; b < 2; b++)
+		for (unsigned int i = 0; i < rooms[b ^ first]; i++)
+			s->room[s->rooms++] = room[b ^ first][i];
+}
+
+static bool insert(struct vs_search *s, uint64_t key, uint64_t value)
+{
+	for (unsigned int i = 0; i < s->rooms; i++) {
+		struct vs_pair none = {0, 0};
+
+		VS_STEP();
+		if (vs_cas_pair(s->room[i], &none, (struct vs_pair){key, value}))
+			return true;
+	}
+	return false;
+}
+
+/* The address was seen at `port` now. On the data path, but once a second for each address. */
+vs_noinline void vs_fdb_learn(struct vswitch *vs, uint64_t key, uint16_t port)
+{
+	struct vs_fdb *fdb = &vs->fdb;
+	uint32_t now = vs_load(&vs->now);
+	uint64_t value = value_of(port, 0, now);
+	struct vs_search s;
+
+	search(fdb, key, &s);
+	VS_STEP();
+	if (s.at) {
+		bool moved = (uint16_t)s.was.b != port;
+
+		if (is_static(s.was) || s.was.b == value)
+			return;
+		/* Lost to another change? Then that one counts; there is a next frame. */
+		if (!vs_cas_pair(s.at, &s.was, (struct vs_pair){key, value}) || !moved)
+			return;
+		VS_STEP();
+		vs_count(&fdb->moved, 1);
+		vs_changed(vs);
+		return;
+	}
+	if (!insert(&s, key, value)) {
+		vs_count(&fdb->full, 1);
+		return;
+	}
+	VS_STEP();
+	vs_count(&fdb->learned, 1);
+	/* Somebody else may have put it in meanwhile. */
+	search(fdb, key, &s);
+}
+
+static uint64_t slots(const struct vs_fdb *fdb)
+{
+	return (fdb->mask + 1) * VS_FDB_WAYS;
+}
+
+/* Ages a part of the table, a whole one of 65,536 buckets. */
+void vs_fdb_age(struct vswitch *vs)
+{
+	struct vs_fdb *fdb = &vs->fdb;
+	uint64_t buckets = fdb->mask + 1 < 65536 ? fdb->mask + 1 : 65536;
+	uint32_t age = vs->config.fdb_age_s;
+
+	for (uint64_t n = 0; age && n < buckets; n++) {
+		struct vs_pair *bucket = fdb->slot + (fdb->cursor++ & fdb->mask) * VS_FDB_WAYS;
+
+		for (int i = 0; i < VS_FDB_WAYS; i++) {
+			struct vs_pair e = vs_load_pair(&bucket[i]);
+
+			if (e.a && !is_static(e) && vs->now - (uint32_t)(e.b >> 32) > age &&
+			    slot_free(&bucket[i], e))
+				vs_count(&fdb->aged, 1);
+		}
+	}
+}
+
+/* Removes learned entries, or all, of one port or, with -1, of each. */
+unsigned int vs_fdb_forget(struct vswitch *vs, int port, bool statics)
+{
+	unsigned int count = 0;
+
+	for (uint64_t i = 0; i < slots(&vs->fdb); i++) {
+		struct vs_pair e = vs_load_pair(&vs->fdb.slot[i]);
+
+		if (!e.a || (is_static(e) && !statics) || (port >= 0 && (uint16_t)e.b != port))
+			continue;
+		count += slot_free(&vs->fdb.slot[i], e);
+	}
+	vs_changed(vs);
+	return count;
+}
+
+int vs_fdb_flush(struct vswitch *vs, int port)
+{
+	if (port >= 0 && !vs_port_get(vs, port))
+		return -ELISA_ENODEV;
+	return (int)vs_fdb_forget(vs, port < 0 ? -1 : port, false);
+}
+
+int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], int port)
+{
+	uint64_t key = vs_mac_key(mac), value = value_of((uint64_t)port, VS_FDB_STATIC, 0);
+	struct vs_search s;
+
+	if (!key || (key & VS_KEY_MULTICAST) || !vs_port_get(vs, port))
+		return -ELISA_EINVAL;
+	for (int tries = 0; tries < VS_FDB_TRIES; tries++) {
+		search(&vs->fdb, key, &s);
+		if (s.at ? !vs_cas_pair(s.at, &s.was, (struct vs_pair){key, value}) :
+			   !insert(&s, key, value))
+			continue;
+		search(&vs->fdb, key, &s);
+		vs_changed(vs);
+		return 0;
+	}
+	return -28; /* ENOSPC */
+}
+
+int vs_fdb_del(struct vswitch *vs, const uint8_t mac[6])
+{
+	uint64_t key = vs_mac_key(mac);
+	struct vs_search s;
+	int result = -ELISA_ENODEV;
+
+	if (!key)
+		return -ELISA_ENODEV;
+	for (int tries = 0; tries < VS_FDB_TRIES; tries++) {
+		search(&vs->fdb, key, &s);
+		if (!s.at)
+			break;
+		if (slot_free(s.at, s.was))
+			result = 0;
+	}
+	vs_changed(vs);
+	return result;
+}
+
+int vs_fdb_next(const struct vswitch *vs, uint64_t *cursor, struct vs_fdb_entry *entry)
+{
+	const struct vs_fdb *fdb = &vs->fdb;
+
+	while (*cursor < slots(fdb)) {
+		struct vs_pair e = vs_load_pair(&fdb->slot[(*cursor)++]);
+
+		if (!e.a)
+			continue;
+		*entry = (struct vs_fdb_entry){
+			.vid = (uint16_t)e.a,
+			.port = (uint16_t)e.b,
+			.is_static = is_static(e),
+			.age_s = is_static(e) ? 0 : vs_load(&vs->now) - (uint32_t)(e.b >> 32),
+		};
+		for (int i = 0; i < 6; i++)
+			entry->mac[i] = (uint8_t)(e.a >> (16 + 8 * i));
+		return 1;
+	}
+	return 0;
+}
+
+void vs_fdb_stats(const struct vswitch *vs, struct vs_fdb_stats *stats)
+{
+	const struct vs_fdb *fdb = &vs->fdb;
+
+	*stats = (struct vs_fdb_stats){
+		.capacity = fdb->capacity,
+		.learned = vs_load(&fdb->learned),
+		.moved = vs_load(&fdb->moved),
+		.aged = vs_load(&fdb->aged),
+		.full = vs_load(&fdb->full),
+	};
+	for (uint64_t i = 0; i < slots(fdb); i++) {
+		struct vs_pair e = vs_load_pair(&fdb->slot[i]);
+
+		stats->used += e.a != 0;
+		stats->statics += e.a && is_static(e);
+	}
+}

@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * ELISA_NET_TX: from the guest's descriptors to the receivers.
+ *
+ *	vs_op_tx	own the queue; batches of up to VS_BATCH descriptors
+ *	take_run	frames that go the same way as the one before: some 25 instructions each
+ *	take_frame	any other frame: gather its segments, check, learn, look up
+ *	flush		one delivery for each destination of the batch
+ *	flood		one frame to everyone who may see it
+ *
+ * A descriptor is read once. The header is read once, into the frame's record: everything is decided
+ * on that and the receiver gets that, whatever the sender's other vCPUs do to the buffer meanwhile.
+ *
+ * Bounds of a call: ELISA_TX_MAX descriptors, as many unicast copies, and VS_FLOOD_MAX copies of
+ * flooded frames; it returns early, at a whole frame, when a flood might exceed that.
+ */
+#include "deliver.h"
+
+#define VS_FLOOD_MAX	VS_PORTS_MAX
+#define VS_DESTS	8
+#define VS_HEADER_MIN	16	/* of frames on the short way; shorter ones are gathered */
+#define VS_TPID_C	0x8100	/* IEEE 802.1Q customer tag */
+#define VS_TPID_S	0x88a8	/* service tag */
+
+struct vs_dest {
+	struct vs_port *to;
+	uint32_t frames;	/* bit mask of the batch's frames */
+	uint32_t longest;
+	bool pieces;
+};
+
+struct vs_send {
+	struct vswitch *vs;
+	struct vs_caller *caller;
+	struct vs_tx *tx;
+	struct vs_port *port;
+	unsigned int queue;
+	uint32_t next, left;		/* descriptors */
+	uint64_t version;
+	uint64_t frame_max;		/* of the sender, untagged */
+	uint32_t flood_left;
+	/* The way that the last frame went. */
+	__m128i header;
+	uint64_t way_max;		/* longest frame for it; 0: there is none */
+	uint32_t run;			/* first frame of the batch that goes it */
+	struct vs_dest *way;
+	struct vs_delivered sent;
+	/* The batch. */
+	uint32_t frames, segs, dests;
+	struct vs_dest dest[VS_DESTS];
+	struct vs_frame frame[VS_BATCH];
+	struct vs_frame sorted[VS_BATCH];
+	struct vs_seg seg[VS_BATCH];
+};
+
+enum vs_took { VS_TOOK, VS_FLUSH_FIRST, VS_STOP };
+
+static void tx_drop(struct vs_send *s, enum elisa_drop why)
+{
+	vs_count_owned(&s->tx->count.drops[why], 1);
+}
+
+vs_inline uint32_t bits_below(uint32_t n)
+{
+	return (uint32_t)((1ull << n) - 1);
+}
+
+/* Frames since `run` belong to the current way. */
+vs_inline void close_run(struct vs_send *s)
+{
+	if (s->way)
+		s->way->frames |= bits_below(s->frames) & ~bits_below(s->run);
+	s->run = s->frames;
+}
+
+static vs_noinline const struct vs_frame *sort_out(struct vs_send *s, uint32_t which)
+{
+	struct vs_frame *to = s->sorted;
+
+	for (; which; which &= which - 1)
+		*to++ = s->frame[__builtin_ctz(which)];
+	return s->sorted;
+}
+
+/* Delivers the batch and begins a new one; the current way stays. */
+static void flush(struct vs_send *s)
+{
+	close_run(s);
+	for (uint32_t i = 0; i < s->dests; i++) {
+		struct vs_dest *d = &s->dest[i];
+		uint32_t first, run;
+		struct vs_load_of load;
+		struct vs_delivered done;
+
+		if (!d->frames)
+			continue;
+		first = (uint32_t)__builtin_ctz(d->frames);
+		run = d->frames >> first;
+		load.count = (uint32_t)__builtin_popcount(run);
+		load.frame = run & (run + 1) ? sort_out(s, d->frames) : &s->frame[first];
+		load.longest = d->longest;
+		load.pieces = d->pieces;
+		load.segs = s->seg;
+		done = vs_deliver(s->caller, d->to, s->queue, &load);
+		s->sent.frames += done.frames;
+		s->sent.bytes += done.bytes;
+		d->frames = 0;
+		d->pieces = false;
+	}
+	if (s->way && s->way != &s->dest[0]) {
+		s->dest[0] = *s->way;
+		s->way = &s->dest[0];
+	}
+	s->dests = s->way ? 1 : 0;
+	s->frames = 0;
+	s->segs = 0;
+	s->run = 0;
+}
+
+/* Frames in one piece, by the way of the one before. Stops at the first that is not such. */
+vs_inline void take_run(struct vs_send *s)
+{
+	const struct vs_tx *tx = s->tx;
+	const struct vs_range *r = &tx->guest->range[tx->hint];
+	uint64_t gpa = r->gpa, room = r->len + 1, max = s->way_max - VS_HEADER_MIN;
+	const uint8_t *base = r->addr;
+	const __m128i mask = s->vs->address_mask, same = s->header;
+	struct vs_frame *frame = &s->frame[s->frames], *end;
+	uint32_t next = s->next, count = VS_BATCH - s->frames;
+
+	if (s->way_max < VS_HEADER_MIN)
+		return;
+	end = frame + (count < s->left ? count : s->left);
+	while (frame != end) {
+		const volatile uint64_t *d = (const volatile uint64_t *)(const volatile void *)
+						     &tx->ring[next & tx->mask];
+		uint64_t offset = d[0] - gpa, len = d[1], bound = room - len;
+		const uint8_t *data;
+		__m128i header;
+
+		/* Any flag makes it too long. */
+		if (vs_unlikely(len - VS_HEADER_MIN > max) || vs_unlikely(offset >= bound))
+			break;
+		data = base + (offset & vs_mask_below(offset, bound));
+		header = *(const volatile __m128i_u *)(const volatile void *)data;
+		if (vs_unlikely(!_mm_testz_si128(_mm_xor_si128(header, same), mask)))
+			break;
+		frame->data = data;
+		*(uint64_t *)(void *)&frame->len = len;
+		frame->header = header;
+		frame++;
+		next++;
+	}
+	count = (uint32_t)(frame - &s->frame[s->frames]);
+	s->frames += count;
+	s->left -= count;
+	s->next = next;
+}
+
+struct vs_chain {
+	uint32_t descs;
+	uint32_t segs;
+	uint64_t len;
+	unsigned int drop;		/* ELISA_DROP_COUNT: good */
+	struct vs_seg seg[ELISA_SEGS_MAX];
+};
+
+/* Reads the descriptors of one frame. False: its end is not among those that the guest announced. */
+static bool gather(struct vs_send *s, struct vs_chain *c)
+{
+	struct vs_tx *tx = s->tx;
+	uint64_t meta;
+
+	c->descs = 0;
+	c->segs = 0;
+	c->len = 0;
+	c->drop = ELISA_DROP_COUNT;
+	do {
+		const volatile uint64_t *d =
+			(const volatile uint64_t *)(const volatile void *)
+				&tx->ring[(s->next + c->descs) & tx->mask];
+		uint64_t addr = d[0], len;
+		const uint8_t *at;
+
+		if (c->descs == s->left)
+			return false;
+		c->descs++;
+		meta = d[1];
+		len = meta & 0xffff;
+		if (c->drop != ELISA_DROP_COUNT)
+			continue;
+		if (!len || (meta >> 16 & ~(uint64_t)ELISA_TXD_MORE) ||
+		    c->segs == ELISA_SEGS_MAX) {
+			c->drop = ELISA_DROP_TX_BAD_DESC;
+			continue;
+		}
+		at = vs_guest_at(tx->guest, addr, len, &tx->hint);
+		if (!at) {
+			c->drop = ELISA_DROP_TX_BAD_ADDR;
+			continue;
+		}
+		c->seg[c->segs++] = (struct vs_seg){at, len};
+		c->len += len;
+	} while (meta >> 16 & ELISA_TXD_MORE);
+	return true;
+}
+
+/* The first 16 bytes, fewer if the frame is shorter, each read once. */
+static __m128i gather_header(const struct vs_chain *c)
+{
+	uint8_t bytes[16] __attribute__((aligned(16))) = {0};
+	uint32_t n = 0;
+
+	if (vs_likely(c->seg[0].len >= 16))
+		return *(const volatile __m128i_u *)(const volatile void *)c->seg[0].data;
+	for (uint32_t i = 0; i < c->segs; i++)
+		for (uint32_t j = 0; j < c->seg[i].len && n < 16; j++)
+			bytes[n++] = VS_READ_ONCE(c->seg[i].data[j]);
+	return _mm_load_si128((const __m128i *)(void *)bytes);
+}
+
+struct vs_addresses {
+	uint64_t dst, src;	/* FDB keys */
+	bool tagged;
+};
+
+static struct vs_addresses addresses_of(__m128i header)
+{
+	uint64_t low = (uint64_t)_mm_cvtsi128_si64(header);
+	uint64_t high = (uint64_t)_mm_cvtsi128_si64(_mm_bsrli_si128(header, 6));
+	uint16_t type = __builtin_bswap16((uint16_t)(high >> 48));
+
+	return (struct vs_addresses){
+		.dst = low << 16,
+		.src = high << 16,
+		.tagged = type == VS_TPID_C || type == VS_TPID_S,
+	};
+}
+
+/* Why the sender may not send it; ELISA_DROP_COUNT: it may. */
+static unsigned int check(const struct vs_send *s, const struct vs_addresses *a, uint64_t len)
+{
+	if (len > s->frame_max + (a->tagged ? 4 : 0))
+		return ELISA_DROP_TX_TOO_LONG;
+	if (!a->src || a->src & VS_KEY_MULTICAST)
+		return ELISA_DROP_TX_BAD_SOURCE;
+	if (vs_load(&s->port->anti_spoof) && a->src != vs_load(&s->port->key))
+		return ELISA_DROP_TX_SPOOFED;
+	return ELISA_DROP_COUNT;
+}
+
+static void learn(struct vs_send *s, uint64_t src)
+{
+	struct vs_tx *tx = s->tx;
+
+	if (vs_likely(tx->learned == src && tx->learned_version == s->version))
+		return;
+	tx->learned_version = 0;
+	vs_store_release(&tx->learned, src);
+	vs_fdb_learn(s->vs, src, s->port->id);
+	vs_store_release(&tx->learned_version, s->version);
+}
+
+static struct vs_dest *dest_of(struct vs_send *s, struct vs_port *to)
+{
+	struct vs_dest *d;
+
+	for (uint32_t i = 0; i < s->dests; i++)
+		if (s->dest[i].to == to)
+			return &s->dest[i];
+	d = &s->dest[s->dests++];
+	*d = (struct vs_dest){.to = to, .longest = 0};
+	return d;
+}
+
+/* From here on frames with the same addresses take the short way, also those of later calls. */
+static void set_way(struct vs_send *s, struct vs_dest *d, __m128i header)
+{
+	struct vs_way *way = &s->tx->way;
+	uint64_t max = vs_load(&d->to->frame_max);
+
+	s->way = d;
+	s->header = header;
+	s->way_max = max < s->frame_max ? max : s->frame_max;
+	if (d->longest < s->way_max)
+		d->longest = (uint32_t)s->way_max;
+	/* Stopped in between, it must not be taken for a whole one. */
+	vs_store_release(&way->version, 0);
+	VS_STEP();
+	vs_store(&way->to, d->to);
+	way->header = header;
+	VS_STEP();
+	vs_store_release(&way->version, s->version);
+}
+
+static void add_frame(struct vs_send *s, struct vs_dest *d, const struct vs_chain *c,
+		      __m128i header)
+{
+	struct vs_frame *f = &s->frame[s->frames];
+
+	f->data = c->seg[0].data;
+	f->len = (uint32_t)c->len;
+	f->seg = (uint16_t)s->segs;
+	f->segs = c->segs > 1 ? (uint16_t)c->segs : 0;
+	f->header = header;
+	if (c->segs > 1)
+		for (uint32_t i = 0; i < c->segs; i++)
+			s->seg[s->segs++] = c->seg[i];
+	if (d->longest < c->len)
+		d->longest = (uint32_t)c->len;
+	if (c->segs > 1 || c->len < VS_HEADER_MIN)
+		d->pieces = true;
+	s->frames++;
+}
+
+static void unicast(struct vs_send *s, struct vs_port *to, const struct vs_chain *c,
+		    __m128i header, bool tagged)
+{
+	struct vs_dest *d;
+
+	if (to == s->port) {
+		tx_drop(s, ELISA_DROP_TX_NO_PORT);
+	} else if (!(vs_load(&to->groups) & vs_load(&s->port->groups))) {
+		tx_drop(s, ELISA_DROP_TX_ISOLATED);
+	} else if (c->len > vs_load(&to->frame_max) + (tagged ? 4u : 0)) {
+		vs_rx_drop(&vs_rx_queue(to, s->queue)->rx, ELISA_DROP_RX_TOO_LONG, 1);
+	} else {
+		d = dest_of(s, to);
+		close_run(s);
+		set_way(s, d, header);
+		add_frame(s, d, c, header);
+	}
+}
+
+/* To each port that may receive and has a group in common. The batch is empty. */
+static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_load_of *load,
+		     bool tagged, struct vs_delivered *done)
+{
+	struct vs_rx *rx = &vs_rx_queue(to, s->queue)->rx;
+	struct vs_delivered one;
+
+	if (to == s->port || !(vs_load(&to->groups) & vs_load(&s->port->groups)) ||
+	    !vs_load(&to->up) || !(vs_load_acquire(&rx->resv.a) & VS_UP))
+		return false;
+	if (load->longest > vs_load(&to->frame_max) + (tagged ? 4u : 0)) {
+		vs_rx_drop(rx, ELISA_DROP_RX_TOO_LONG, 1);
+		return true;
+	}
+	one = vs_deliver(s->caller, to, s->queue, load);
+	done->frames += one.frames;
+	return true;
+}
+
+static void flood(struct vs_send *s, const struct vs_chain *c, __m128i header,
+		  const struct vs_addresses *a)
+{
+	struct vs_frame frame = {
+		.data = c->seg[0].data,
+		.len = (uint32_t)c->len,
+		.segs = c->segs > 1 ? (uint16_t)c->segs : 0,
+		.header = header,
+	};
+	struct vs_load_of load = {
+		.frame = &frame,
+		.count = 1,
+		.longest = (uint32_t)c->len,
+		.pieces = c->segs > 1 || c->len < VS_HEADER_MIN,
+		.segs = c->seg,
+	};
+	struct vs_delivered done = {0, 0};
+	uint32_t found = 0, words = (vs_load(&s->vs->ports_high) + 63) / 64;
+
+	for (uint32_t w = 0; w < words; w++) {
+		uint64_t linked = vs_load(&s->vs->linked[w]);
+
+		for (; linked; linked &= linked - 1)
+			found += flood_to(s, &s->vs->ports[w * 64 + __builtin_ctzll(linked)],
+					  &load, a->tagged, &done);
+	}
+	s->flood_left -= found;
+	if (!found)
+		tx_drop(s, ELISA_DROP_TX_NO_PORT);
+	if (!done.frames)
+		return;
+	s->sent.frames++;
+	s->sent.bytes += c->len;
+	if (a->dst == VS_KEY_BROADCAST)
+		vs_count_owned(&s->tx->count.broadcast, 1);
+	else if (a->dst & VS_KEY_MULTICAST)
+		vs_count_owned(&s->tx->count.multicast, 1);
+	else
+		vs_count_owned(&s->tx->count.flooded, 1);
+}
+
+/* One frame, whatever it is. */
+static vs_noinline enum vs_took take_frame(struct vs_send *s)
+{
+	struct vs_addresses a;
+	struct vs_chain c;
+	__m128i header;
+	int to = -1;
+
+	if (s->frames == VS_BATCH || s->segs > VS_BATCH - ELISA_SEGS_MAX || s->dests == VS_DESTS)
+		return VS_FLUSH_FIRST;
+	if (!gather(s, &c))
+		return VS_STOP;
+	if (c.drop == ELISA_DROP_COUNT && !vs_load(&s->port->up))
+		c.drop = ELISA_DROP_TX_LINK_DOWN;
+	if (c.drop == ELISA_DROP_COUNT && c.len < ELISA_FRAME_MIN)
+		c.drop = ELISA_DROP_TX_RUNT;
+	if (c.drop == ELISA_DROP_COUNT) {
+		header = gather_header(&c);
+		a = addresses_of(header);
+		c.drop = check(s, &a, c.len);
+	}
+	if (c.drop != ELISA_DROP_COUNT) {
+		tx_drop(s, c.drop);
+		goto took;
+	}
+	if (!(a.dst & VS_KEY_MULTICAST))
+		to = vs_fdb_find(&s->vs->fdb, a.dst);
+	if (to < 0 && s->flood_left < vs_load(&s->vs->ports_high))
+		return VS_STOP;
+	learn(s, a.src);
+	if (to >= 0) {
+		unicast(s, &s->vs->ports[to], &c, header, a.tagged);
+	} else {
+		flush(s);
+		flood(s, &c, header, &a);
+	}
+took:
+	s->next += c.descs;
+	s->left -= c.descs;
+	return VS_TOOK;
+}
+
+/* What the last call found still holds unless something changed since. */
+vs_inline void resume_way(struct vs_send *s)
+{
+	const struct vs_way *way = &s->tx->way;
+	struct vs_dest *d = &s->dest[0];
+	uint64_t max;
+
+	s->way = NULL;
+	s->way_max = 0;
+	s->header = _mm_setzero_si128();
+	s->dests = 0;
+	if (way->version != s->version || !vs_load(&s->port->up))
+		return;
+	max = vs_load(&way->to->frame_max);
+	s->header = way->header;
+	s->way_max = max < s->frame_max ? max : s->frame_max;
+	s->way = d;
+	d->to = way->to;
+	d->frames = 0;
+	d->longest = (uint32_t)s->way_max;
+	d->pieces = false;
+	s->dests = 1;
+}
+
+/* With the queue owned. */
+static int64_t send_owned(struct vs_caller *caller, struct vs_port *port, struct vs_queue *q,
+			  uint64_t count)
+{
+	struct vs_send s;
+
+	s.vs = caller->vs;
+	s.caller = caller;
+	s.tx = &q->tx;
+	s.port = port;
+	s.queue = (unsigned int)(q - port->queue);
+	s.next = q->tx.next;
+	s.left = (uint32_t)count;
+	s.version = vs_load_acquire(&s.vs->version);
+	s.frame_max = vs_load(&port->frame_max);
+	s.flood_left = VS_FLOOD_MAX;
+	s.sent = (struct vs_delivered){0, 0};
+	s.frames = 0;
+	s.segs = 0;
+	s.run = 0;
+	resume_way(&s);
+	for (;;) {
+		enum vs_took took;
+
+		take_run(&s);
+		if (!s.left)
+			break;
+		took = take_frame(&s);
+		if (took == VS_FLUSH_FIRST)
+			flush(&s);
+		else if (took == VS_STOP)
+			break;
+	}
+	flush(&s);
+	count -= s.left;
+	q->tx.next += (uint32_t)count;
+	vs_count_owned(&q->tx.count.calls, 1);
+	vs_count_owned(&q->tx.count.frames, s.sent.frames);
+	vs_count_owned(&q->tx.count.bytes, s.sent.bytes);
+	return (int64_t)count;
+}
+
+/* The low half of the state word only: the control side may change the other at any time. */
+vs_inline void disown(struct vs_caller *caller, struct vs_tx *tx)
+{
+	typedef uint32_t __attribute__((may_alias)) half;
+
+	VS_STEP();
+	vs_store_release((half *)&tx->state, 0);
+	VS_STEP();
+	vs_store_release(&caller->tx, NULL);
+}
+
+int64_t vs_op_tx(struct vs_caller *caller, uint64_t handle, uint64_t count)
+{
+	struct vs_port *port = vs_load_acquire(&caller->guest->ports[handle >> 8 & 7]);
+	uint64_t free = (handle >> 16) << 33 | VS_UP, seen = free;
+	struct vs_queue *q;
+	int64_t result;
+
+	_Static_assert(ELISA_PORTS_PER_VM == 8 && ELISA_QUEUES_MAX == 16, "fields of a handle");
+	if (vs_unlikely(!port) || vs_unlikely(handle & ~0x7fffffff070full))
+		return -ELISA_ESTALE;
+	q = &port->queue[handle & 15];
+	vs_store_release(&caller->tx, &q->tx);
+	VS_STEP();
+	if (vs_unlikely(!vs_cas(&q->tx.state, &seen, free | caller->id))) {
+		vs_store_release(&caller->tx, NULL);
+		return seen >> 32 == free >> 32 ? -ELISA_EBUSY : -ELISA_ESTALE;
+	}
+	VS_STEP();
+	if (vs_unlikely(q->tx.guest != caller->guest))
+		result = -ELISA_ESTALE;
+	else if (vs_unlikely(!q->tx.size || count > q->tx.size))
+		result = -ELISA_EINVAL;
+	else
+		result = send_owned(caller, port, q, count < ELISA_TX_MAX ? count : ELISA_TX_MAX);
+	disown(caller, &q->tx);
+	return result;
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the files of the switch share: the arena's structures.
+ *
+ *	arena.c		vs_create: cuts the arena up
+ *	guest.c		guests and their memory
+ *	port.c		ports: configuration, binding, counters (control side)
+ *	caller.c	vs_entry, epochs and grace periods, recovery of a dead caller
+ *	queue.c		the guest's operations on queues: set-up, reset, information
+ *	forward.c	ELISA_NET_TX: descriptors -> classify -> group by destination
+ *	deliver.c/.h	reserve -> copy -> commit into a receiver's ring
+ *	fdb.c		who is where
+ *	mem.h		guest memory: address checks and copying
+ *	barrier.h	memory orders, and what each pairs with
+ *
+ * Words that many write lie apart from those that many read. Strides are odd multiples of 128
+ * bytes, so that equal fields of different ports and callers do not share cache sets.
+ *
+ * The callers' side uses nothing but its text, its stack, the arena and guest memory: no constant
+ * from .rodata, no table, no pointer into the library. Tests look for it in the object code.
+ */
+#ifndef VS_INTERNAL_H
+#define VS_INTERNAL_H
+
+#pragma GCC visibility push(default)
+#include <vswitch/vswitch.h>
+#pragma GCC visibility pop
+#include "barrier.h"
+
+#define VS_ALIGN	__attribute__((aligned(128)))
+#define VS_LINE		__attribute__((aligned(64)))
+#define vs_inline	static inline __attribute__((always_inline))
+#define vs_noinline	__attribute__((noinline))
+#define vs_likely(x)	__builtin_expect(!!(x), 1)
+#define vs_unlikely(x)	__builtin_expect(!!(x), 0)
+
+#define VS_MAGIC	0x31766373656c6531ull
+#define VS_REGION_MIN	0x10000		/* bytes; a segment never exceeds it */
+
+/*
+ * State words of queues: generation << 33 | UP | low 32 bits. Taking a queue down clears UP and
+ * adds a generation in one go or two, whoever does it; publishing is a CAS from the very word that
+ * was seen before all was checked. So nothing is published over somebody's taking down.
+ */
+#define VS_UP		(1ull << 32)
+#define VS_GEN		(1ull << 33)
+
+/* A piece of guest memory. */
+struct vs_range {
+	uint64_t gpa, len;
+	uint8_t *addr;
+};
+
+struct vs_guest {
+	struct vs_port *ports[ELISA_PORTS_PER_VM];
+	uint32_t generation;
+	uint32_t ranges;
+	struct vs_range range[VS_REGIONS_MAX];	/* longest first */
+	/* control side only */
+	bool used;
+	uint32_t callers;
+	uint64_t ticket;
+	char name[VS_NAME_LEN];
+	uint8_t colour[128];
+} VS_ALIGN;
+
+/* Frames with these twelve bytes as addresses go the way that was found last. */
+struct vs_way {
+	uint64_t version;		/* of the switch when it was found; 0: none */
+	struct vs_port *to;
+	__m128i header;
+};
+
+/* The sending half of a queue: one owner at a time. */
+struct vs_tx {
+	uint64_t state;			/* low 32 bits: the owning caller's id or 0 */
+	struct vs_guest *guest;
+	const struct elisa_txd *ring;
+	uint32_t mask, size;
+	uint32_t next;
+	uint32_t hint;			/* memory range that the last buffer was in */
+	uint64_t learned, learned_version;
+	struct vs_way way;
+	struct {
+		uint64_t frames, bytes, calls, multicast, broadcast, flooded;
+		uint64_t drops[ELISA_DROP_RX_LINK_DOWN];
+	} count;
+} VS_ALIGN;
+
+/* The receiving half. */
+struct vs_rx {
+	/* Written by every sender. */
+	struct {
+		/* a: state word, low 32 bits are the tail; b: who reserved last: seq << 16 | id */
+		struct vs_pair resv;
+		uint64_t frames, bytes;
+		uint64_t drops[ELISA_DROP_COUNT - ELISA_DROP_RX_LINK_DOWN];
+	} VS_ALIGN;
+	/* Written at set-up. */
+	struct {
+		const struct elisa_rx *ring;
+		struct elisa_rxc *comp;
+		const struct vs_guest *guest;
+		uint32_t mask, size;
+		uint32_t buf_len;
+	} VS_LINE;
+};
+
+struct vs_queue {
+	struct vs_tx tx;
+	struct vs_rx rx;
+	uint64_t ticket;		/* grace period of the last taking down by the guest */
+} VS_ALIGN;
+
+struct vs_port {
+	/* Read by everyone. */
+	uint64_t key;			/* its own address as an FDB key */
+	uint64_t groups;
+	uint32_t frame_max;		/* bytes, untagged */
+	uint16_t id;
+	bool up, anti_spoof, used;
+	uint8_t queues;
+	uint8_t rx_map[ELISA_QUEUES_MAX];	/* TX queue -> RX queue of this port */
+	struct vs_guest *guest;
+	uint64_t host_ticket;		/* grace period of the last taking down by the host */
+	/* Try-lock of set-up and reset: a caller's id or 0. */
+	uint32_t ctl VS_LINE;
+	uint16_t guest_index;
+	struct vs_port_config config;	/* control side only */
+	struct vs_queue queue[ELISA_QUEUES_MAX];
+} VS_ALIGN;
+
+/* What a caller is about to take from a ring, or has and did not commit. */
+struct vs_intent {
+	struct vs_rx *rx;		/* NULL: nothing */
+	uint64_t word;			/* rx->resv.a that it counts from */
+	uint64_t seq;
+	uint32_t count;
+};
+
+struct vs_caller {
+	uint64_t active;		/* epoch of entry; 0: outside */
+	struct vswitch *vs;
+	struct vs_guest *guest;
+	uint64_t calls;
+	uint64_t seq;			/* of its last reservation; outlives the caller */
+	struct vs_tx *tx;		/* that it owns or tries to own */
+	struct vs_port *ctl;		/* likewise */
+	uint32_t id;			/* index + 1 */
+	bool used;
+	struct vs_intent intent VS_LINE;
+	/* Written by others: its reservation `seq` did happen. */
+	uint64_t confirmed VS_ALIGN;
+	uint8_t colour[128];
+} VS_ALIGN;
+
+struct vs_fdb {
+	struct vs_pair *slot;		/* a: key, 0: free; b: value */
+	uint64_t mask;			/* of buckets */
+	uint64_t seed[3];
+	uint64_t capacity;
+	uint64_t cursor;		/* of aging, in buckets */
+	uint64_t learned VS_ALIGN;
+	uint64_t moved, aged, full;
+};
+
+struct vswitch {
+	uint64_t magic;
+	struct vs_config config;
+	struct vs_port *ports;
+	struct vs_guest *guests;
+	struct vs_caller *callers;
+	struct vs_fdb fdb;
+	__m128i address_mask;		/* the twelve address bytes of a header */
+	uint32_t callers_high;		/* ids in use are at most this */
+	uint32_t ports_high;		/* ids in use are below this */
+	uint32_t generation;		/* of the last guest */
+	uint64_t first_s;		/* clock at the first tick */
+	uint64_t epoch VS_ALIGN;
+	/* Changes with each thing that a way depends on, and each second. Never 0. */
+	uint64_t version VS_ALIGN;
+	uint32_t now;			/* seconds, from 1 */
+	uint64_t linked[VS_PORTS_MAX / 64];	/* a hint: ports that may receive */
+} VS_ALIGN;
+
+_Static_assert(sizeof(struct vs_queue) / 128 % 2 == 1, "queues are coloured");
+_Static_assert(sizeof(struct vs_port) / 128 % 2 == 1, "ports are coloured");
+_Static_assert(sizeof(struct vs_caller) / 128 % 2 == 1, "callers are coloured");
+_Static_assert(sizeof(struct vs_guest) / 128 % 2 == 1, "guests are coloured");
+
+/* An address as it lies in the frame's first bytes, and its key: VID in the low 16 bits. */
+#define VS_KEY_MULTICAST	(1ull << 16)
+#define VS_KEY_BROADCAST	0xffffffffffff0000ull
+
+vs_inline uint64_t vs_mac_key(const uint8_t mac[6])
+{
+	uint64_t key = 0;
+
+	for (int i = 5; i >= 0; i--)
+		key = key << 8 | mac[i];
+	return key << 16;
+}
+
+/* caller.c */
+uint64_t vs_epoch_next(struct vswitch *vs);
+bool vs_epoch_over(const struct vswitch *vs, uint64_t ticket, const struct vs_caller *but);
+vs_inline void vs_changed(struct vswitch *vs)
+{
+	vs_fetch_add(&vs->version, 1);
+}
+
+/* port.c */
+struct vs_port *vs_port_get(const struct vswitch *vs, int port);
+
+/* queue.c */
+int64_t vs_op_port_info(struct vs_caller *caller, uint64_t index, uint64_t gpa);
+int64_t vs_op_queue_setup(struct vs_caller *caller, uint64_t gpa);
+int64_t vs_op_queue_reset(struct vs_caller *caller, uint64_t which);
+int64_t vs_op_link(struct vs_caller *caller, uint64_t index);
+int64_t vs_op_counters(struct vs_caller *caller, uint64_t index, uint64_t gpa);
+void vs_queue_down(struct vs_queue *q);
+void vs_port_ctl_recover(struct vswitch *vs, struct vs_port *port);
+void vs_port_down(struct vswitch *vs, struct vs_port *port);
+bool vs_port_link(const struct vs_port *port);
+void vs_port_count(const struct vs_port *port, struct elisa_port_counters *counters);
+
+/* forward.c */
+int64_t vs_op_tx(struct vs_caller *caller, uint64_t handle, uint64_t count);
+
+/* deliver.c */
+void vs_recover_intent(struct vswitch *vs, struct vs_caller *caller);
+
+/* fdb.c */
+size_t vs_fdb_size(uint32_t capacity);
+void vs_fdb_init(struct vs_fdb *fdb, void *slots, uint32_t capacity, uint64_t seed);
+int vs_fdb_find(const struct vs_fdb *fdb, uint64_t key);
+void vs_fdb_learn(struct vswitch *vs, uint64_t key, uint16_t port);
+void vs_fdb_age(struct vswitch *vs);
+unsigned int vs_fdb_forget(struct vswitch *vs, int port, bool statics);
+
+#endif
