@@ -67,47 +67,62 @@ vs_inline bool confirm(const struct vs_caller *self, uint64_t owner)
 	return true;
 }
 
-/* 0, or the enum elisa_drop that all frames meet. */
-vs_inline unsigned int reserve(struct vs_caller *caller, struct vs_rx *rx,
-			       const struct vs_load_of *load, struct vs_taken *taken)
+/*
+ * One attempt. 0: got it; an enum elisa_drop that all frames meet; or AGAIN, with what is there now.
+ */
+#define VS_AGAIN ELISA_DROP_COUNT
+vs_inline unsigned int reserve_once(struct vs_caller *caller, struct vs_rx *rx,
+				    const struct vs_load_of *load, struct vs_pair *now,
+				    struct vs_taken *taken)
 {
 	struct vs_intent *intent = &caller->intent;
-	struct vs_pair now = {vs_load_acquire(&rx->resv.a), vs_load(&rx->resv.b)};
-	uint64_t seq = caller->seq;
+	struct vs_pair next;
+	uint32_t available;
+	uint64_t seq;
 
-	for (int i = 0; i < VS_RESERVE_TRIES; i++) {
-		uint32_t available;
+	if (vs_unlikely(!(now->a & VS_UP)))
+		return ELISA_DROP_RX_LINK_DOWN;
+	available = vs_load_acquire(&rx->ring->posted) - (uint32_t)now->a;
+	if (vs_unlikely(available > rx->size))
+		return ELISA_DROP_RX_BAD_RING;
+	fit(load, rx->buf_len, available, taken);
+	if (vs_unlikely(!taken->frames))
+		return ELISA_DROP_RX_NO_BUFFER;
+	VS_STEP();
+	if (vs_unlikely(!confirm(caller, now->b))) {
+		*now = vs_load_pair(&rx->resv);
+		return VS_AGAIN;
+	}
+	seq = caller->seq + 1;
+	taken->first = (uint32_t)now->a;
+	vs_store_release(&caller->seq, seq);
+	vs_store_release(&intent->word, now->a);
+	vs_store_release(&intent->seq, seq);
+	vs_store_release(&intent->count, taken->slots);
+	VS_STEP();
+	vs_store_release(&intent->rx, rx);
+	VS_STEP();
+	next.a = (now->a >> 32 << 32) | (uint32_t)((uint32_t)now->a + taken->slots);
+	next.b = seq << 16 | caller->id;
+	if (vs_likely(vs_cas_pair(&rx->resv, now, next)))
+		return 0;
+	VS_STEP();
+	vs_store_release(&intent->rx, NULL);
+	VS_STEP();
+	return VS_AGAIN;
+}
 
-		if (vs_unlikely(!(now.a & VS_UP)))
-			return ELISA_DROP_RX_LINK_DOWN;
-		available = vs_load_acquire(&rx->ring->posted) - (uint32_t)now.a;
-		if (vs_unlikely(available > rx->size))
-			return ELISA_DROP_RX_BAD_RING;
-		fit(load, rx->buf_len, available, taken);
-		if (vs_unlikely(!taken->frames))
-			return ELISA_DROP_RX_NO_BUFFER;
-		VS_STEP();
-		if (vs_likely(confirm(caller, now.b))) {
-			struct vs_pair next = {(now.a & ~0xffffffffull) |
-						       (uint32_t)(now.a + taken->slots),
-					       ++seq << 16 | caller->id};
+static vs_noinline unsigned int reserve_again(struct vs_caller *caller, struct vs_rx *rx,
+					      const struct vs_load_of *load,
+					      struct vs_taken *taken)
+{
+	struct vs_pair now = vs_load_pair(&rx->resv);
 
-			taken->first = (uint32_t)now.a;
-			vs_store_release(&caller->seq, seq);
-			vs_store_release(&intent->word, now.a);
-			vs_store_release(&intent->seq, seq);
-			vs_store_release(&intent->count, taken->slots);
-			VS_STEP();
-			vs_store_release(&intent->rx, rx);
-			VS_STEP();
-			if (vs_likely(vs_cas_pair(&rx->resv, &now, next)))
-				return 0;
-			VS_STEP();
-			vs_store_release(&intent->rx, NULL);
-			VS_STEP();
-		} else {
-			now = vs_load_pair(&rx->resv);
-		}
+	for (int i = 1; i < VS_RESERVE_TRIES; i++) {
+		unsigned int drop = reserve_once(caller, rx, load, &now, taken);
+
+		if (drop != VS_AGAIN)
+			return drop;
 	}
 	return ELISA_DROP_RX_CONTENDED;
 }
@@ -124,22 +139,11 @@ vs_inline void commit(struct elisa_rxc *comp, uint32_t index, uint64_t len_flags
 	VS_STEP();
 }
 
-static vs_noinline uint8_t *buffer_elsewhere(const struct vs_rx *rx, uint64_t gpa)
+static vs_noinline uint8_t *buffer_at(const struct vs_rx *rx, uint64_t gpa)
 {
 	uint32_t range;
 
 	return vs_guest_at(rx->guest, gpa, rx->buf_len, &range);
-}
-
-/* Buffers are taken from the longest range of memory first. NULL: not the receiver's memory. */
-vs_inline uint8_t *buffer_at(const struct vs_rx *rx, const struct vs_range *range, uint64_t bound,
-			     uint32_t index, uint32_t mask)
-{
-	uint64_t gpa = vs_load(&rx->ring->addr[index & mask]), offset = gpa - range->gpa;
-
-	if (vs_unlikely(offset >= bound))
-		return buffer_elsewhere(rx, gpa);
-	return range->addr + (offset & vs_mask_below(offset, bound));
 }
 
 struct vs_from {
@@ -173,7 +177,6 @@ static void copy_pieces(uint8_t *to, struct vs_from *from, uint64_t len)
 static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load,
 				 const struct vs_frame *frame, uint32_t index, uint32_t slots)
 {
-	const struct vs_range *range = &rx->guest->range[0];
 	struct vs_seg whole = {frame->data, frame->len};
 	struct vs_from from = {frame->segs ? &load->segs[frame->seg] : &whole, 0};
 	uint32_t buf_len = rx->buf_len, left = frame->len;
@@ -185,7 +188,7 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 		uint8_t *to = NULL;
 
 		if (good)
-			to = buffer_at(rx, range, range->len + 1 - buf_len, index + i, rx->mask);
+			to = buffer_at(rx, vs_load(&rx->ring->addr[(index + i) & rx->mask]));
 		if (!to) {
 			good = false;
 			commit(comp, index + i, ELISA_RXC_ABORTED << 16);
@@ -223,32 +226,79 @@ static vs_noinline struct vs_delivered fill_any(struct vs_rx *rx, const struct v
 	return done;
 }
 
-/* The usual case: each frame in one piece, into one buffer. */
+static vs_noinline bool fill_elsewhere(struct vs_rx *rx, const struct vs_frame *frame,
+				       uint64_t gpa, uint32_t index)
+{
+	struct elisa_rxc *comp = &rx->comp[index & rx->mask];
+	uint8_t *to = buffer_at(rx, gpa);
+
+	if (!to) {
+		commit(comp, index, ELISA_RXC_ABORTED << 16);
+		return false;
+	}
+	vs_copy_16up(to, frame->data, frame->len);
+	VS_PUT128(to, frame->header);
+	commit(comp, index, frame->len);
+	return true;
+}
+
+/*
+ * The usual case: each frame in one piece, into one buffer, with no end of the ring in between.
+ * Buffers are looked for in the receiver's longest range of memory first.
+ */
+vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *frame, uint32_t count,
+			    uint32_t index, struct vs_delivered *done)
+{
+	const struct vs_range *range = &rx->guest->range[0];
+	const struct vs_frame *end = frame + count;
+	const uint64_t *posted = &rx->ring->addr[index & rx->mask];
+	uint64_t *comp = (uint64_t *)(void *)&rx->comp[index & rx->mask];
+	uint64_t seq = (uint64_t)index << 32, step = 1ull << 32;
+	uint64_t bound = range->len + 1 - rx->buf_len, base = range->gpa;
+	uint8_t *addr = range->addr;
+
+	/* Kept in a register: it is no immediate. */
+	__asm__("" : "+r"(step));
+	done->frames += count;
+	do {
+		uint64_t offset = vs_load(posted) - base, len = frame->len, mask;
+		uint8_t *to;
+
+		seq += step;
+		if (vs_unlikely(!vs_below(offset, bound, &mask))) {
+			if (fill_elsewhere(rx, frame, offset + base, (uint32_t)(seq >> 32) - 1))
+				done->bytes += len;
+			else
+				done->frames--;
+		} else {
+			to = addr + (offset & mask);
+			vs_copy_16up(to, frame->data, len);
+			VS_PUT128(to, frame->header);
+			VS_STEP();
+			vs_store(&comp[0], len);
+			VS_STEP();
+			vs_store_release(&comp[1], seq);
+			VS_STEP();
+			done->bytes += len;
+		}
+		posted++;
+		comp += 2;
+	} while (++frame != end);
+}
+
 vs_inline struct vs_delivered fill_single(struct vs_rx *rx, const struct vs_load_of *load,
 					  const struct vs_taken *taken)
 {
-	struct vs_delivered done = {taken->frames, 0};
-	const struct vs_range *range = &rx->guest->range[0];
-	const struct vs_frame *frame = load->frame, *end = frame + taken->frames;
-	struct elisa_rxc *comp = rx->comp;
-	uint64_t bound = range->len + 1 - rx->buf_len;
-	uint32_t index = taken->first, mask = rx->mask;
+	struct vs_delivered done = {0, 0};
+	uint32_t to_end = rx->size - (taken->first & rx->mask), count = taken->frames;
 
-	do {
-		uint8_t *to = buffer_at(rx, range, bound, index, mask);
-		uint64_t len = frame->len;
-
-		if (vs_unlikely(!to)) {
-			commit(&comp[index & mask], index, ELISA_RXC_ABORTED << 16);
-			done.frames--;
-		} else {
-			vs_copy_16up(to, frame->data, len);
-			VS_PUT128(to, frame->header);
-			commit(&comp[index & mask], index, len);
-			done.bytes += len;
-		}
-		index++;
-	} while (++frame != end);
+	if (vs_unlikely(count > to_end)) {
+		fill_stretch(rx, load->frame, to_end, taken->first, &done);
+		fill_stretch(rx, load->frame + to_end, count - to_end, taken->first + to_end,
+			     &done);
+	} else {
+		fill_stretch(rx, load->frame, count, taken->first, &done);
+	}
 	return done;
 }
 
@@ -258,10 +308,16 @@ struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, uns
 	struct vs_rx *rx = &vs_rx_queue(to, queue)->rx;
 	struct vs_delivered done = {0, 0};
 	struct vs_taken taken;
+	struct vs_pair now;
 	unsigned int drop = ELISA_DROP_RX_LINK_DOWN;
 
-	if (vs_likely(vs_load(&to->up)))
-		drop = reserve(caller, rx, load, &taken);
+	if (vs_likely(vs_load(&to->up))) {
+		now.a = vs_load_acquire(&rx->resv.a);
+		now.b = vs_load(&rx->resv.b);
+		drop = reserve_once(caller, rx, load, &now, &taken);
+		if (vs_unlikely(drop == VS_AGAIN))
+			drop = reserve_again(caller, rx, load, &taken);
+	}
 	if (vs_unlikely(drop)) {
 		vs_rx_drop(rx, drop, load->count);
 		return done;

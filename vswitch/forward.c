@@ -73,88 +73,104 @@ vs_inline void close_run(struct vs_send *s)
 	s->run = s->frames;
 }
 
-static vs_noinline const struct vs_frame *sort_out(struct vs_send *s, uint32_t which)
+static void deliver_to(struct vs_send *s, struct vs_dest *d, const struct vs_frame *frame,
+		       uint32_t count)
 {
-	struct vs_frame *to = s->sorted;
+	struct vs_load_of load = {
+		.frame = frame,
+		.count = count,
+		.longest = d->longest,
+		.pieces = d->pieces,
+		.segs = s->seg,
+	};
+	struct vs_delivered done = vs_deliver(s->caller, d->to, s->queue, &load);
 
-	for (; which; which &= which - 1)
-		*to++ = s->frame[__builtin_ctz(which)];
-	return s->sorted;
+	s->sent.frames += done.frames;
+	s->sent.bytes += done.bytes;
+	d->frames = 0;
+	d->pieces = false;
 }
 
-/* Delivers the batch and begins a new one; the current way stays. */
-static void flush(struct vs_send *s)
+/* One delivery for each destination, with its frames in their order. */
+static vs_noinline void flush_many(struct vs_send *s)
 {
 	close_run(s);
 	for (uint32_t i = 0; i < s->dests; i++) {
-		struct vs_dest *d = &s->dest[i];
-		uint32_t first, run;
-		struct vs_load_of load;
-		struct vs_delivered done;
+		uint32_t count = 0;
 
-		if (!d->frames)
-			continue;
-		first = (uint32_t)__builtin_ctz(d->frames);
-		run = d->frames >> first;
-		load.count = (uint32_t)__builtin_popcount(run);
-		load.frame = run & (run + 1) ? sort_out(s, d->frames) : &s->frame[first];
-		load.longest = d->longest;
-		load.pieces = d->pieces;
-		load.segs = s->seg;
-		done = vs_deliver(s->caller, d->to, s->queue, &load);
-		s->sent.frames += done.frames;
-		s->sent.bytes += done.bytes;
-		d->frames = 0;
-		d->pieces = false;
+		for (uint32_t which = s->dest[i].frames; which; which &= which - 1)
+			s->sorted[count++] = s->frame[__builtin_ctz(which)];
+		if (count)
+			deliver_to(s, &s->dest[i], s->sorted, count);
 	}
-	if (s->way && s->way != &s->dest[0]) {
+	if (s->way != &s->dest[0]) {
 		s->dest[0] = *s->way;
 		s->way = &s->dest[0];
 	}
-	s->dests = s->way ? 1 : 0;
+	s->dests = 1;
+}
+
+/* Delivers the batch and begins a new one; the current way stays, as the only destination. */
+static void flush(struct vs_send *s)
+{
+	if (vs_unlikely(s->dests > 1))
+		flush_many(s);
+	else if (vs_likely(s->frames))
+		deliver_to(s, &s->dest[0], s->frame, s->frames);
 	s->frames = 0;
 	s->segs = 0;
 	s->run = 0;
 }
 
-/* Frames in one piece, by the way of the one before. Stops at the first that is not such. */
-vs_inline void take_run(struct vs_send *s)
+/*
+ * Frames in one piece, by the way of the one before. Stops at the first that is not such, and at
+ * the end of the ring; true in the latter case.
+ *
+ * The bound leaves room for the longest such frame, which saves computing one for each.
+ */
+vs_inline bool take_run(struct vs_send *s)
 {
 	const struct vs_tx *tx = s->tx;
 	const struct vs_range *r = &tx->guest->range[tx->hint];
-	uint64_t gpa = r->gpa, room = r->len + 1, max = s->way_max - VS_HEADER_MIN;
+	uint64_t gpa = r->gpa, bound = r->len + 1 - s->way_max, max = s->way_max - VS_HEADER_MIN;
 	const uint8_t *base = r->addr;
-	const __m128i mask = s->vs->address_mask, same = s->header;
-	struct vs_frame *frame = &s->frame[s->frames], *end;
-	uint32_t next = s->next, count = VS_BATCH - s->frames;
+	const __m128i address_mask = s->vs->address_mask, same = s->header;
+	struct vs_frame *first = &s->frame[s->frames], *frame = first, *end;
+	uint32_t count = VS_BATCH - s->frames, to_end = tx->size - (s->next & tx->mask);
+	const volatile uint64_t *d =
+		(const volatile uint64_t *)(const volatile void *)&tx->ring[s->next & tx->mask];
 
 	if (s->way_max < VS_HEADER_MIN)
-		return;
-	end = frame + (count < s->left ? count : s->left);
+		return false;
+	if (count > to_end)
+		count = to_end;
+	if (count > s->left)
+		count = s->left;
+	end = frame + count;
 	while (frame != end) {
-		const volatile uint64_t *d = (const volatile uint64_t *)(const volatile void *)
-						     &tx->ring[next & tx->mask];
-		uint64_t offset = d[0] - gpa, len = d[1], bound = room - len;
+		uint64_t offset = d[0] - gpa, len = d[1], mask;
 		const uint8_t *data;
 		__m128i header;
 
 		/* Any flag makes it too long. */
-		if (vs_unlikely(len - VS_HEADER_MIN > max) || vs_unlikely(offset >= bound))
+		if (vs_unlikely(len - VS_HEADER_MIN > max) ||
+		    vs_unlikely(!vs_below(offset, bound, &mask)))
 			break;
-		data = base + (offset & vs_mask_below(offset, bound));
+		data = base + (offset & mask);
 		header = *(const volatile __m128i_u *)(const volatile void *)data;
-		if (vs_unlikely(!_mm_testz_si128(_mm_xor_si128(header, same), mask)))
+		if (vs_unlikely(!_mm_testz_si128(_mm_xor_si128(header, same), address_mask)))
 			break;
 		frame->data = data;
 		*(uint64_t *)(void *)&frame->len = len;
 		frame->header = header;
 		frame++;
-		next++;
+		d += 2;
 	}
-	count = (uint32_t)(frame - &s->frame[s->frames]);
+	count = (uint32_t)(frame - first);
 	s->frames += count;
 	s->left -= count;
-	s->next = next;
+	s->next += count;
+	return count == to_end;
 }
 
 struct vs_chain {
@@ -459,16 +475,17 @@ vs_inline void resume_way(struct vs_send *s)
 }
 
 /* With the queue owned. */
-static int64_t send_owned(struct vs_caller *caller, struct vs_port *port, struct vs_queue *q,
+static int64_t send_owned(struct vs_caller *caller, struct vs_port *port, unsigned int queue,
 			  uint64_t count)
 {
+	struct vs_queue *q = &port->queue[queue];
 	struct vs_send s;
 
 	s.vs = caller->vs;
 	s.caller = caller;
 	s.tx = &q->tx;
 	s.port = port;
-	s.queue = (unsigned int)(q - port->queue);
+	s.queue = queue;
 	s.next = q->tx.next;
 	s.left = (uint32_t)count;
 	s.version = vs_load_acquire(&s.vs->version);
@@ -480,11 +497,13 @@ static int64_t send_owned(struct vs_caller *caller, struct vs_port *port, struct
 	s.run = 0;
 	resume_way(&s);
 	for (;;) {
+		bool wrapped = take_run(&s);
 		enum vs_took took;
 
-		take_run(&s);
 		if (!s.left)
 			break;
+		if (wrapped)
+			continue;
 		took = take_frame(&s);
 		if (took == VS_FLUSH_FIRST)
 			flush(&s);
@@ -534,7 +553,8 @@ int64_t vs_op_tx(struct vs_caller *caller, uint64_t handle, uint64_t count)
 	else if (vs_unlikely(!q->tx.size || count > q->tx.size))
 		result = -ELISA_EINVAL;
 	else
-		result = send_owned(caller, port, q, count < ELISA_TX_MAX ? count : ELISA_TX_MAX);
+		result = send_owned(caller, port, handle & 15,
+				    count < ELISA_TX_MAX ? count : ELISA_TX_MAX);
 	disown(caller, &q->tx);
 	return result;
 }

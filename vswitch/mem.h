@@ -26,14 +26,26 @@ vs_inline uint64_t vs_mask_below(uint64_t a, uint64_t b)
 	return mask;
 }
 
+/*
+ * The same with the answer as a bool for the branch: one comparison serves both, since subtracting
+ * a register from itself with borrow keeps the borrow.
+ */
+vs_inline bool vs_below(uint64_t a, uint64_t b, uint64_t *mask)
+{
+	bool below;
+
+	__asm__("cmp %3, %2\n\tsbb %0, %0" : "=r"(*mask), "=@ccc"(below) : "r"(a), "rm"(b));
+	return below;
+}
+
 /* `len` at most the range's own; no range is shorter than VS_REGION_MIN. NULL: not in this range. */
 vs_inline uint8_t *vs_range_at(const struct vs_range *r, uint64_t gpa, uint64_t len)
 {
-	uint64_t offset = gpa - r->gpa, bound = r->len + 1 - len;
+	uint64_t offset = gpa - r->gpa, mask;
 
-	if (vs_unlikely(offset >= bound))
+	if (vs_unlikely(!vs_below(offset, r->len + 1 - len, &mask)))
 		return NULL;
-	return r->addr + (offset & vs_mask_below(offset, bound));
+	return r->addr + (offset & mask);
 }
 
 /* Any length: of a ring, or of a buffer whose length was bounded. `found`: the range it is in. */
@@ -90,18 +102,18 @@ vs_inline void vs_copy128(uint8_t *to, const uint8_t *from)
 vs_inline void vs_copy_16up(uint8_t *to, const uint8_t *from, uint64_t len)
 {
 	VS_COPIED(len);
-	if (vs_likely(len <= 64)) {
-		if (vs_likely(len >= 32)) {
-			__m256i a = VS_GET256(from), b = VS_GET256(from + len - 32);
+	if (vs_likely(len - 32 <= 32)) {
+		__m256i a = VS_GET256(from), b = VS_GET256(from + len - 32);
 
-			VS_PUT256(to, a);
-			VS_PUT256(to + len - 32, b);
-		} else {
-			__m128i a = VS_GET128(from), b = VS_GET128(from + len - 16);
+		VS_PUT256(to, a);
+		VS_PUT256(to + len - 32, b);
+		return;
+	}
+	if (len < 32) {
+		__m128i a = VS_GET128(from), b = VS_GET128(from + len - 16);
 
-			VS_PUT128(to, a);
-			VS_PUT128(to + len - 16, b);
-		}
+		VS_PUT128(to, a);
+		VS_PUT128(to + len - 16, b);
 		return;
 	}
 	if (len <= 128) {
