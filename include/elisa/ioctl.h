@@ -271,6 +271,7 @@ struct elisa_vcpu_stats {
 #define ELISA_COND_SMM		(1u << 12)
 #define ELISA_COND_NESTED	(1u << 13)
 #define ELISA_COND_APICV	(1u << 14)
+#define ELISA_COND_VMCS		(1u << 15)	/* EPT, VPID or VM functions not enabled, or #VE or MBEC are */
 #define ELISA_VM_STATS		_IOWR(ELISA_IOC, 0x26, struct elisa_vcpu_stats)
 
 #ifndef __KERNEL__
