@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A TAP interface of this machine: made, configured, taken down with its descriptor. */
+#ifndef ELISA_TAP_DEVICE_H
+#define ELISA_TAP_DEVICE_H
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct tap {
+	int fd;			/* non-blocking; closing it removes the interface */
+	char name[IFNAMSIZ];	/* asked for (may hold %d), then the real one */
+};
+
+/* All: 0 or -errno, with the reason printed. */
+int tap_open(struct tap *tap);
+int tap_configure(const struct tap *tap, const uint8_t mac[6], uint16_t mtu);
+/* "ADDR/LEN", IPv4 or IPv6. */
+int tap_add_address(const struct tap *tap, const char *address);
+int tap_up(const struct tap *tap);
+int tap_carrier(const struct tap *tap, bool up);
+void tap_close(struct tap *tap);
+
+#endif

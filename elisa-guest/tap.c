@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * elisa-tap: bridges a TAP interface of this VM to a port of the switch, so that any program uses it.
+ *
+ * Roadmap of a round: frames of the RX rings are written to the TAP straight from their buffers; then up
+ * to BURST frames are read from the TAP into TX buffers and sent by one call. A round without a frame
+ * is idle: rounds go on for --spin microseconds, looking at memory only, then sleeps on the TAP's
+ * descriptor follow that double from the shorter to the longer time of --sleep. An arriving frame
+ * wakes nobody yet: the sleep is what it waits.
+ */
+#include <argp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "tap-device.h"
+#include "tool.h"
+
+#define PROGRAM		"elisa-tap"
+#define BURST		32
+#define RX_BURST	64
+#define SEGS		(ELISA_RX_SEGS_MAX + 1)
+#define POLL_US		100000	/* between looks at the link */
+
+const char *argp_program_version = PROGRAM " " ELISA_VERSION;
+
+struct options {
+	const char *transport, *port, *mac, *stats_file, *pid_file;
+	const char *address[8];
+	uint32_t addresses;
+	char tap[IFNAMSIZ];
+	uint64_t queues, spin_us, sleep_min_us, sleep_max_us, wait_s, rx_size, rx_buf_len;
+	bool daemon;
+};
+
+struct stats {
+	uint64_t to_switch_frames, to_switch_bytes;	/* read from the TAP and taken */
+	uint64_t to_tap_frames, to_tap_bytes;
+	uint64_t tap_refused;	/* frames that the TAP did not take */
+	uint64_t not_sent;	/* read from the TAP, but the switch was away */
+	uint64_t partial;	/* calls that took less than was put */
+	uint64_t rounds, sleeps, downs, ups, resets;
+};
+
+struct bridge {
+	const struct options *options;
+	struct elisa_guest *guest;
+	struct elisa_port *port;
+	struct tap tap;
+	struct stats stats;
+	bool up;
+	bool tap_readable;	/* perhaps */
+};
+
+static volatile sig_atomic_t stop_signal, stats_signal;
+
+static void on_signal(int sig)
+{
+	if (sig == SIGUSR1)
+		stats_signal = 1;
+	else
+		stop_signal = sig;
+}
+
+/* ---- frames ---- */
+
+static void write_frame(struct bridge *b, const struct elisa_rxq *q, const struct elisa_frame *f)
+{
+	struct iovec iov[SEGS];
+	ssize_t n;
+
+	if (f->segs == 1) {
+		n = write(b->tap.fd, f->data, f->len);
+	} else {
+		uint32_t segs = f->segs < SEGS ? f->segs : SEGS;
+		uint16_t len;
+
+		for (uint32_t i = 0; i < segs; i++) {
+			iov[i].iov_base = elisa_rx_seg(q, f, i, &len);
+			iov[i].iov_len = len;
+		}
+		n = writev(b->tap.fd, iov, (int)segs);
+	}
+	if (n == (ssize_t)f->len) {
+		b->stats.to_tap_frames++;
+		b->stats.to_tap_bytes += f->len;
+	} else {
+		b->stats.tap_refused++;
+	}
+}
+
+static uint32_t switch_to_tap(struct bridge *b)
+{
+	struct elisa_frame frames[RX_BURST];
+	uint32_t total = 0, n;
+
+	for (uint32_t i = 0; i < b->options->queues; i++) {
+		struct elisa_rxq *q = elisa_port_rxq(b->port, i);
+
+		if (!elisa_rx_ready(q))
+			continue;
+		n = elisa_rx_burst(q, frames, RX_BURST);
+		for (uint32_t k = 0; k < n; k++)
+			write_frame(b, q, &frames[k]);
+		elisa_rx_release(q);
+		total += n;
+	}
+	return total;
+}
+
+/* Sends what was put; asks again while some of it is taken. Returns the frames taken. */
+static uint32_t send_all(struct bridge *b, struct elisa_txq *q, uint32_t n)
+{
+	uint32_t left = n;
+	int idle = 0;
+
+	while (left && idle < 3) {
+		int64_t taken = elisa_tx_push(q, left);
+
+		if (taken < 0)
+			break;
+		if (taken < left)
+			b->stats.partial++;
+		idle = taken ? 0 : idle + 1;
+		left -= (uint32_t)taken;
+	}
+	b->stats.not_sent += left;
+	return n - left;
+}
+
+static uint32_t tap_to_switch(struct bridge *b)
+{
+	struct elisa_txq *q = elisa_port_txq(b->port, 0);
+	const uint32_t room = q->bufs < BURST ? q->bufs : BURST;
+	uint32_t lens[BURST], n = 0, taken;
+
+	/* Told by the last read or sleep; a round with work makes the next one try again. */
+	if (!b->tap_readable)
+		return 0;
+	while (n < room) {
+		ssize_t len = read(b->tap.fd, q->buf[n], q->buf_len);
+
+		if (len <= 0) {
+			b->tap_readable = false;
+			break;
+		}
+		if (len < ELISA_FRAME_MIN)
+			continue;
+		elisa_tx_put(q, n, q->buf_gpa[n], (uint16_t)len, 0);
+		lens[n++] = (uint32_t)len;
+	}
+	if (!n)
+		return 0;
+	if (!b->up) {
+		b->stats.not_sent += n;
+		return n;
+	}
+	taken = send_all(b, q, n);
+	b->stats.to_switch_frames += taken;
+	for (uint32_t i = 0; i < taken; i++)
+		b->stats.to_switch_bytes += lens[i];
+	return n;
+}
+
+/* ---- link ---- */
+
+static void set_link(struct bridge *b, bool up)
+{
+	b->up = up;
+	tap_carrier(&b->tap, up);
+}
+
+static void look_after(struct bridge *b)
+{
+	const struct elisa_port_info *info = elisa_port_info(b->port);
+	int events = elisa_port_poll(b->port);
+
+	if (events & ELISA_PORT_RESET)
+		b->stats.resets++;
+	if (events & ELISA_PORT_CHANGED && !b->options->mac)
+		tap_configure(&b->tap, info->mac, info->mtu);
+	if (events & ELISA_PORT_DOWN) {
+		b->stats.downs++;
+		fprintf(stderr, PROGRAM ": %s: down: %s\n", b->tap.name,
+			elisa_port_state_text(elisa_port_state(b->port)));
+		set_link(b, false);
+	}
+	if (events & ELISA_PORT_UP) {
+		b->stats.ups++;
+		fprintf(stderr, PROGRAM ": %s: up\n", b->tap.name);
+		set_link(b, true);
+	}
+}
+
+/* ---- statistics ---- */
+
+static void print_stats(struct bridge *b, FILE *out)
+{
+	const struct elisa_port_info *info = elisa_port_info(b->port);
+	const struct stats *s = &b->stats;
+	struct elisa_port_counters counters;
+	uint64_t calls = 0, aborted = 0;
+	char mac[MAC_TEXT];
+
+	for (uint32_t i = 0; i < b->options->queues; i++) {
+		calls += elisa_port_txq(b->port, i)->calls;
+		aborted += elisa_port_rxq(b->port, i)->aborted;
+	}
+	fprintf(out, "{\"tap\": \"%s\", \"port\": ", b->tap.name);
+	tool_json_string(out, info->name);
+	fprintf(out, ", \"mac\": \"%s\", \"mtu\": %u, \"transport\": \"%s\", \"state\": \"%s\", "
+		"\"calls\": %lu, \"partial\": %lu, \"to_switch_frames\": %lu, "
+		"\"to_switch_bytes\": %lu, \"not_sent\": %lu, \"to_tap_frames\": %lu, "
+		"\"to_tap_bytes\": %lu, \"tap_refused\": %lu, \"aborted\": %lu, \"rounds\": %lu, "
+		"\"sleeps\": %lu, \"downs\": %lu, \"ups\": %lu, \"resets\": %lu",
+		tool_mac_text(info->mac, mac), info->mtu, elisa_guest_transport(b->guest),
+		elisa_port_state_text(elisa_port_state(b->port)), calls, s->partial,
+		s->to_switch_frames, s->to_switch_bytes, s->not_sent, s->to_tap_frames,
+		s->to_tap_bytes, s->tap_refused, aborted, s->rounds, s->sleeps, s->downs, s->ups,
+		s->resets);
+	if (!elisa_port_counters(b->port, &counters)) {
+		fprintf(out, ", \"switch\": {");
+		tool_json_counters(out, &counters);
+		fprintf(out, "}");
+	}
+	fprintf(out, "}\n");
+	fflush(out);
+}
+
+/* To the file, which a reader never sees half-written, or to standard error. */
+static void report(struct bridge *b)
+{
+	char name[4096];
+	FILE *out;
+
+	if (!b->options->stats_file) {
+		print_stats(b, stderr);
+		return;
+	}
+	snprintf(name, sizeof(name), "%s.new", b->options->stats_file);
+	out = fopen(name, "we");
+	if (!out) {
+		fprintf(stderr, PROGRAM ": cannot write %s: %s\n", name, strerror(errno));
+		return;
+	}
+	print_stats(b, out);
+	if (fclose(out) || rename(name, b->options->stats_file))
+		fprintf(stderr, PROGRAM ": cannot write %s: %s\n", b->options->stats_file,
+			strerror(errno));
+}
+
+/* ---- the loop ---- */
+
+static void sleep_on_tap(struct bridge *b, uint64_t us)
+{
+	const struct timespec timeout = { (time_t)(us / 1000000), (long)(us % 1000000) * 1000 };
+	struct pollfd fd = { .fd = b->tap.fd, .events = POLLIN };
+
+	b->stats.sleeps++;
+	if (ppoll(&fd, 1, &timeout, NULL) <= 0)
+		return;
+	b->tap_readable = true;
+	if (fd.revents & (POLLERR | POLLHUP | POLLNVAL)) {
+		fprintf(stderr, PROGRAM ": the interface %s was removed\n", b->tap.name);
+		stop_signal = SIGTERM;
+	}
+}
+
+static bool any_rx(struct bridge *b)
+{
+	for (uint32_t i = 0; i < b->options->queues; i++)
+		if (elisa_rx_ready(elisa_port_rxq(b->port, i)))
+			return true;
+	return false;
+}
+
+/* Looks at memory only, and lets others have the CPU meanwhile. */
+static bool spin(struct bridge *b)
+{
+	const uint64_t end = tool_now_us() + b->options->spin_us;
+
+	do {
+		if (any_rx(b))
+			return true;
+		sched_yield();
+	} while (tool_now_us() < end);
+	return false;
+}
+
+static void bridge_run(struct bridge *b)
+{
+	const struct options *o = b->options;
+	uint64_t sleep_us = o->sleep_min_us, next_poll = 0;
+	uint32_t work;
+
+	while (!stop_signal) {
+		uint64_t now = tool_now_us();
+
+		if (now >= next_poll) {
+			look_after(b);
+			next_poll = now + POLL_US;
+		}
+		if (stats_signal) {
+			stats_signal = 0;
+			report(b);
+		}
+		b->stats.rounds++;
+		work = switch_to_tap(b);
+		work += tap_to_switch(b);
+		if (work) {
+			b->tap_readable = true;
+			sleep_us = o->sleep_min_us;
+			continue;
+		}
+		if (o->spin_us && spin(b))
+			continue;
+		sleep_on_tap(b, sleep_us);
+		sleep_us = 2 * sleep_us < o->sleep_max_us ? 2 * sleep_us : o->sleep_max_us;
+	}
+}
+
+/* ---- start and end ---- */
+
+static int make_tap(struct bridge *b)
+{
+	const struct options *o = b->options;
+	const struct elisa_port_info *info = elisa_port_info(b->port);
+	uint8_t mac[6];
+	int rc;
+
+	memcpy(mac, info->mac, sizeof(mac));
+	if (o->mac)
+		tool_parse_mac(o->mac, mac);
+	memcpy(b->tap.name, o->tap, IFNAMSIZ);
+	rc = tap_open(&b->tap);
+	if (!rc)
+		rc = tap_configure(&b->tap, mac, info->mtu);
+	if (!rc)
+		rc = tap_up(&b->tap);
+	for (uint32_t i = 0; !rc && i < o->addresses; i++)
+		rc = tap_add_address(&b->tap, o->address[i]);
+	if (!rc)
+		set_link(b, !elisa_port_state(b->port));
+	return rc;
+}
+
+static void catch_signals(void)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGUSR1, &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static int write_pid(const char *path)
+{
+	FILE *f;
+
+	if (!path)
+		return 0;
+	f = fopen(path, "we");
+	if (!f || fprintf(f, "%d\n", (int)getpid()) < 0 || fclose(f)) {
+		fprintf(stderr, PROGRAM ": cannot write %s: %s\n", path, strerror(errno));
+		return -errno;
+	}
+	return 0;
+}
+
+static int bridge_start(struct bridge *b)
+{
+	const struct options *o = b->options;
+	const struct elisa_port_params params = { .queues = (uint32_t)o->queues,
+						  .tx_bufs = BURST,
+						  .rx_size = (uint32_t)o->rx_size,
+						  .rx_buf_len = (uint32_t)o->rx_buf_len };
+	char mac[MAC_TEXT];
+	int rc;
+
+	b->tap.fd = -1;
+	rc = tool_open_guest(PROGRAM, o->transport, o->wait_s, &b->guest);
+	if (!rc)
+		rc = tool_open_port(PROGRAM, b->guest, o->port, &params, o->wait_s, &b->port);
+	if (!rc)
+		rc = make_tap(b);
+	if (!rc)
+		rc = write_pid(o->pid_file);
+	if (!rc)
+		fprintf(stderr, PROGRAM ": %s is port %s, MAC %s, MTU %u, by %s\n", b->tap.name,
+			elisa_port_info(b->port)->name,
+			tool_mac_text(elisa_port_info(b->port)->mac, mac),
+			elisa_port_info(b->port)->mtu, elisa_guest_transport(b->guest));
+	return rc;
+}
+
+static void bridge_end(struct bridge *b)
+{
+	if (b->port && b->tap.fd >= 0)
+		report(b);
+	tap_close(&b->tap);
+	elisa_port_close(b->port);
+	elisa_guest_close(b->guest);
+	if (b->options->pid_file)
+		unlink(b->options->pid_file);
+}
+
+/* The parent waits until the child is at work or has failed, and exits accordingly. */
+static int go_background(void)
+{
+	int pipe_fds[2];
+	char status = 1;
+	pid_t child;
+
+	if (pipe2(pipe_fds, O_CLOEXEC))
+		return -errno;
+	child = fork();
+	if (child < 0)
+		return -errno;
+	if (child) {
+		close(pipe_fds[1]);
+		if (read(pipe_fds[0], &status, 1) != 1)
+			status = 1;
+		_exit(status);
+	}
+	close(pipe_fds[0]);
+	setsid();
+	return pipe_fds[1];
+}
+
+static void tell_parent(int fd, char status)
+{
+	int null;
+
+	if (fd < 0)
+		return;
+	if (write(fd, &status, 1) != 1)
+		fprintf(stderr, PROGRAM ": the parent is gone\n");
+	close(fd);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0) {
+		dup2(null, 0);
+		close(null);
+	}
+}
+
+static int run(const struct options *o)
+{
+	struct bridge b = { .options = o, .tap.fd = -1 };
+	int parent = -1, rc;
+
+	if (o->daemon) {
+		parent = go_background();
+		if (parent < 0) {
+			fprintf(stderr, PROGRAM ": cannot go to the background: %s\n",
+				strerror(-parent));
+			return 1;
+		}
+	}
+	catch_signals();
+	rc = bridge_start(&b);
+	tell_parent(parent, rc ? 1 : 0);
+	if (!rc)
+		bridge_run(&b);
+	bridge_end(&b);
+	return rc ? 1 : 0;
+}
+
+/* ---- command line ---- */
+
+enum { KEY_SPIN = 256, KEY_SLEEP, KEY_WAIT, KEY_STATS, KEY_PID, KEY_MAC, KEY_RX_SIZE, KEY_RX_BUF };
+
+static const struct argp_option option_list[] = {
+	{ "port", 'p', "NAME|INDEX", 0, "Port of the switch (the first)", 0 },
+	{ "transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET (no isolation)", 0 },
+	{ "tap", 'i', "NAME", 0, "Name of the TAP interface (elisa%d)", 0 },
+	{ "ip", 'a', "ADDR/LEN", 0, "Address to give it; up to eight times", 0 },
+	{ "mac", KEY_MAC, "auto|MAC", 0, "Its MAC address (auto: the port's)", 0 },
+	{ "queues", 'q', "N", 0, "Queue pairs of the port to serve (1)", 0 },
+	{ "rx-size", KEY_RX_SIZE, "N", 0, "RX buffers of a queue, a power of two (512)", 0 },
+	{ "rx-buffer", KEY_RX_BUF, "BYTES", 0, "Length of one (2048)", 0 },
+	{ "spin", KEY_SPIN, "US", 0, "Look at memory this long before sleeping (20)", 0 },
+	{ "sleep", KEY_SLEEP, "MIN:MAX", 0, "Sleep that long when idle, in microseconds (50:1000)",
+	  0 },
+	{ "wait", KEY_WAIT, "SECONDS", 0, "Wait for the switch at start (0)", 0 },
+	{ "stats-file", KEY_STATS, "FILE", 0, "Where SIGUSR1 and the end write counters (stderr)",
+	  0 },
+	{ "pid-file", KEY_PID, "FILE", 0, "Write the process id there", 0 },
+	{ "daemon", 'd', NULL, 0, "Go to the background once at work", 0 },
+	{ 0 }
+};
+
+static bool parse_sleep(struct options *o, const char *arg)
+{
+	char copy[64], *colon;
+
+	snprintf(copy, sizeof(copy), "%s", arg);
+	colon = strchr(copy, ':');
+	if (!colon)
+		return false;
+	*colon = '\0';
+	return tool_parse_number(copy, 1, 1000000, &o->sleep_min_us) &&
+	       tool_parse_number(colon + 1, o->sleep_min_us, 1000000, &o->sleep_max_us);
+}
+
+/* False: not one of these options, or a bad value. */
+static bool parse_numbers(int key, const char *arg, struct options *o)
+{
+	switch (key) {
+	case 'q':
+		return tool_parse_number(arg, 1, ELISA_QUEUES_MAX, &o->queues);
+	case KEY_RX_SIZE:
+		return tool_parse_number(arg, ELISA_RING_MIN, ELISA_RING_MAX, &o->rx_size) &&
+		       !(o->rx_size & (o->rx_size - 1));
+	case KEY_RX_BUF:
+		return tool_parse_number(arg, ELISA_RX_BUF_MIN, 65535, &o->rx_buf_len);
+	case KEY_SPIN:
+		return tool_parse_number(arg, 0, 1000000, &o->spin_us);
+	case KEY_SLEEP:
+		return parse_sleep(o, arg);
+	default:
+		return tool_parse_number(arg, 0, 86400, &o->wait_s);
+	}
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct options *o = state->input;
+	uint8_t mac[6];
+
+	switch (key) {
+	case 'p':
+		o->port = arg;
+		return 0;
+	case 't':
+		o->transport = arg;
+		return 0;
+	case 'i':
+		if (strlen(arg) >= IFNAMSIZ)
+			argp_error(state, "\"%s\": an interface's name has up to 15 bytes", arg);
+		strcpy(o->tap, arg);
+		return 0;
+	case 'a':
+		if (o->addresses == 8)
+			argp_error(state, "\"%s\" is the ninth address", arg);
+		o->address[o->addresses++] = arg;
+		return 0;
+	case KEY_MAC:
+		o->mac = strcmp(arg, "auto") ? arg : NULL;
+		if (o->mac && !tool_parse_mac(arg, mac))
+			argp_error(state, "\"%s\" is no MAC address", arg);
+		return 0;
+	case KEY_STATS:
+		o->stats_file = arg;
+		return 0;
+	case KEY_PID:
+		o->pid_file = arg;
+		return 0;
+	case 'd':
+		o->daemon = true;
+		return 0;
+	case 'q':
+	case KEY_RX_SIZE:
+	case KEY_RX_BUF:
+	case KEY_SPIN:
+	case KEY_SLEEP:
+	case KEY_WAIT:
+		if (!parse_numbers(key, arg, o))
+			argp_error(state, "\"%s\" is not a value for this option", arg);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const struct argp argp = { option_list, parse, NULL,
+		"Bridges a TAP interface of this VM to a port of its ELISA switch.", NULL, NULL,
+		NULL };
+	struct options o = { .tap = "elisa%d", .queues = 1, .spin_us = 20, .sleep_min_us = 50,
+			     .sleep_max_us = 1000 };
+
+	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	return run(&o);
+}
