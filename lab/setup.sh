@@ -13,7 +13,7 @@ packages="
 	python3
 	bochs bochs-term bochsbios vgabios bsdutils
 	mmdebstrap xorriso isolinux syslinux-common
-	e2fsprogs busybox-static kmod cpio dpkg-dev
+	e2fsprogs busybox-static kmod cpio lz4 binutils
 "
 
 missing=

@@ -45,7 +45,7 @@ def finish(host, job, timeout: float, on_output=None) -> Result:
             result.timed_out = True
             job.signal(signal.SIGKILL if killed else signal.SIGTERM)
             killed += 1
-            deadline = time.monotonic() + 15
+            deadline = time.monotonic() + 6
             continue
         if kind == "out":
             parts.append(value)

@@ -237,7 +237,7 @@ class NativeHost:
         guest_dir.mkdir()
         Path(self.run_dir_inside).mkdir()
         (guest_dir / "root.img").symlink_to(paths["guest"])
-        for name in ["vmlinuz", "initrd"]:
+        for name in ["vmlinux", "initrd"]:
             images.run(["debugfs", "-R", f"dump /boot/{name} {guest_dir / name}", paths["guest"]])
         images.make_files_disk(self.files, guest_dir / "files.img")
         top = self.run_dir / "lab"

@@ -217,10 +217,11 @@ class Run:
 
     def explain_guest(self, r: StepResult) -> None:
         """A failed step on a guest: say so if the guest itself is gone."""
-        status = self.execute(f"guest status {r.on}; tail -n 5 {self.host.run_dir_inside}/{r.on}/console", 60)
+        status = self.execute(f"guest status {r.on}; cd {self.host.run_dir_inside}/{r.on} "
+                              "&& tail -n 5 qemu.log console", 60)
         state, _, tail = status.output.partition("\n")
         if state != "running":
-            r.why += f"; guest {r.on} has ended ({state}); the end of its console:\n{tail}"
+            r.why += f"; guest {r.on} has ended ({state}); its last words:\n{tail}"
 
     def keep(self, r: StepResult) -> None:
         self.results.append(r)
