@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef ELISACTL_H
+#define ELISACTL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+enum exit_status {
+	CTL_OK = 0,
+	CTL_REFUSED = 1,	/* by the daemon; its sentence is on stderr */
+	CTL_USAGE = 2,
+	CTL_UNREACHABLE = 3,	/* no daemon, or none that answers */
+};
+
+/* ---- client.c ---- */
+
+/*
+ * One request, one answer. Takes `params`. On CTL_OK *result is the caller's; with `as_json` an
+ * error is printed as the JSON object that it is, on stdout, besides the sentence on stderr.
+ */
+int ctl_call(const char *socket, const char *method, json_t *params, bool as_json,
+	     json_t **result);
+
+/* ---- table.c: columns as wide as their widest cell ---- */
+
+struct table;
+/* `heads`: separated by '|'; one that begins with '>' is aligned right. Bold when on a terminal. */
+struct table *table_new(const char *heads);
+/* As many cells as there are heads. Takes nothing. */
+void table_row(struct table *table, ...);
+/* Prints and frees. */
+void table_print(struct table *table);
+/* A short-lived string of a printf, good for the row that is being built (32 at a time). */
+__attribute__((format(printf, 1, 2))) const char *cell(const char *fmt, ...);
+
+/* ---- print.c: results for people ---- */
+
+void print_status(json_t *result);
+void print_attach(json_t *result);
+void print_detach(json_t *result);
+void print_ports(json_t *result);
+void print_port(json_t *result);
+void print_deleted(json_t *result);
+void print_fdb(json_t *result);
+void print_flushed(json_t *result);
+void print_nothing(json_t *result);
+void print_stats(json_t *result);
+void print_doctor(json_t *result);
+
+#endif

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* elisactl: one subcommand, one request to elisa-vswitchd. */
+#include "ctl.h"
+
+#include <argp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_SOCKET "/run/elisa/control.sock"
+
+enum {
+	OPT_PORT = 256, OPT_MTU, OPT_QUEUES, OPT_SPOOF, OPT_GROUPS, OPT_UP, OPT_DOWN, OPT_VM, OPT_LOCAL,
+	OPT_MAC, OPT_FORCE, OPT_WAIT, OPT_PID, OPT_NAME,
+};
+
+/* What may stand behind a subcommand. */
+enum takes {
+	TAKES_NONE = 0,
+	TAKES_NAME = 1 << 0,	/* argument -> "name" */
+	TAKES_PORT = 1 << 1,	/* argument -> "port" */
+	TAKES_MAC = 1 << 2,	/* argument -> "mac", before the port */
+	NEEDS_ALL = 1 << 3,
+	OPTS_ATTACH = 1 << 4,
+	OPTS_DETACH = 1 << 5,
+	OPTS_PORT = 1 << 6,
+};
+
+static const struct command {
+	const char *word, *sub, *method;
+	unsigned int takes;
+	void (*print)(json_t *result);
+} commands[] = {
+	{ "status", NULL, "status", TAKES_NONE, print_status },
+	{ "attach", NULL, "attach", TAKES_NAME | OPTS_ATTACH, print_attach },
+	{ "detach", NULL, "detach", TAKES_NAME | OPTS_DETACH, print_detach },
+	{ "port", "list", "port.list", TAKES_NONE, print_ports },
+	{ "port", "show", "port.show", TAKES_NAME | NEEDS_ALL, print_port },
+	{ "port", "add", "port.add", TAKES_NAME | NEEDS_ALL | OPTS_PORT, print_port },
+	{ "port", "set", "port.set", TAKES_NAME | NEEDS_ALL | OPTS_PORT, print_port },
+	{ "port", "del", "port.del", TAKES_NAME | NEEDS_ALL, print_deleted },
+	{ "fdb", "list", "fdb.list", TAKES_PORT, print_fdb },
+	{ "fdb", "add", "fdb.add", TAKES_MAC | TAKES_PORT | NEEDS_ALL, print_nothing },
+	{ "fdb", "del", "fdb.del", TAKES_MAC | NEEDS_ALL, print_nothing },
+	{ "fdb", "flush", "fdb.flush", TAKES_PORT, print_flushed },
+	{ "stats", NULL, "stats", TAKES_PORT, print_stats },
+	{ "doctor", NULL, "doctor", TAKES_NONE, print_doctor },
+};
+
+struct options {
+	const char *socket;
+	bool json;
+	const struct command *command;
+	const char *word;	/* of a command with subcommands */
+	unsigned int used;	/* of TAKES_* */
+	json_t *params;
+};
+
+static const struct argp_option option_table[] = {
+	{ "socket", 's', "PATH", 0, "control socket (default " DEFAULT_SOCKET ")", 1 },
+	{ "json", 'j', NULL, 0, "print the result as JSON", 1 },
+	{ NULL, 0, NULL, 0, "attach, detach:", 2 },
+	{ "pid", OPT_PID, "PID", 0, "process of the VM's QEMU", 2 },
+	{ "name", OPT_NAME, "NAME", 0, "what to call the VM (default: QEMU's -name)", 2 },
+	{ "port", OPT_PORT, "PORT", 0, "attach: give it this port too (repeatable)", 2 },
+	{ "force", OPT_FORCE, NULL, 0, "attach: in spite of a CPU open to L1TF, MDS or TAA; detach: kill "
+	  "the VM if it is stopped inside", 2 },
+	{ "wait", OPT_WAIT, "SECONDS", 0, "detach: how long to wait for it (default 5)", 2 },
+	{ NULL, 0, NULL, 0, "port add, port set:", 3 },
+	{ "mac", OPT_MAC, "MAC", 0, "address (default: made from the name)", 3 },
+	{ "mtu", OPT_MTU, "BYTES", 0, "68 to 9216 (default 1500)", 3 },
+	{ "queues", OPT_QUEUES, "N", 0, "1 to 16 (default 1); fixed once added", 3 },
+	{ "anti-spoof", OPT_SPOOF, "on|off", 0, "only its own address as source (default on)", 3 },
+	{ "groups", OPT_GROUPS, "N,N...", 0, "isolation groups, 0 to 63 (default 0)", 3 },
+	{ "up", OPT_UP, NULL, 0, "switch on (default)", 3 },
+	{ "down", OPT_DOWN, NULL, 0, "switch off", 3 },
+	{ "vm", OPT_VM, "NAME", 0, "the VM that gets it; \"\": none", 3 },
+	{ "local", OPT_LOCAL, NULL, 0, "for processes of this host (no isolation), not for VMs", 3 },
+	{ 0 },
+};
+
+static void set_number(struct argp_state *state, struct options *o, const char *key,
+		       const char *text, long long scale)
+{
+	char *end;
+	long long n = strtoll(text, &end, 10);
+
+	if (end == text || *end || n < 0 || n > 1000000000)
+		argp_error(state, "%s: \"%s\" is not a number", key, text);
+	json_object_set_new(o->params, key, json_integer(n * scale));
+}
+
+static void set_groups(struct argp_state *state, struct options *o, const char *text)
+{
+	json_t *list = json_array();
+	const char *p = text;
+	char *end;
+
+	for (;;) {
+		long n = strtol(p, &end, 10);
+
+		if (end == p || (*end && *end != ','))
+			argp_error(state, "groups: \"%s\" is not a list of numbers, as in 0,3", text);
+		json_array_append_new(list, json_integer(n));
+		if (!*end)
+			break;
+		p = end + 1;
+	}
+	json_object_set_new(o->params, "groups", list);
+}
+
+static void set_spoof(struct argp_state *state, struct options *o, const char *text)
+{
+	if (strcmp(text, "on") && strcmp(text, "off"))
+		argp_error(state, "anti-spoof: \"%s\" is neither on nor off", text);
+	json_object_set_new(o->params, "anti_spoof", json_boolean(!strcmp(text, "on")));
+}
+
+static void set_string(struct argp_state *state, struct options *o, const char *key,
+		       const char *text)
+{
+	json_t *value = json_string(text);
+
+	if (!value)
+		argp_error(state, "%s: not UTF-8", key);
+	json_object_set_new(o->params, key, value);
+}
+
+/* Options of a kind that the subcommand has not. */
+static unsigned int option_kind(int key)
+{
+	switch (key) {
+	case OPT_PID:
+	case OPT_FORCE:
+		return OPTS_ATTACH | OPTS_DETACH;
+	case OPT_NAME:
+	case OPT_PORT:
+		return OPTS_ATTACH;
+	case OPT_WAIT:
+		return OPTS_DETACH;
+	default:
+		return OPTS_PORT;
+	}
+}
+
+static void add_port(struct options *o, const char *name)
+{
+	json_t *ports = json_object_get(o->params, "ports");
+
+	if (!ports) {
+		ports = json_array();
+		json_object_set_new(o->params, "ports", ports);
+	}
+	json_array_append_new(ports, json_string(name));
+}
+
+static void set_option(struct argp_state *state, struct options *o, int key, char *arg)
+{
+	switch (key) {
+	case OPT_PID:
+		set_number(state, o, "pid", arg, 1);
+		break;
+	case OPT_NAME:
+		set_string(state, o, "name", arg);
+		break;
+	case OPT_PORT:
+		add_port(o, arg);
+		break;
+	case OPT_FORCE:
+		json_object_set_new(o->params, "force", json_true());
+		break;
+	case OPT_WAIT:
+		set_number(state, o, "wait_ms", arg, 1000);
+		break;
+	case OPT_MAC:
+		set_string(state, o, "mac", arg);
+		break;
+	case OPT_MTU:
+		set_number(state, o, "mtu", arg, 1);
+		break;
+	case OPT_QUEUES:
+		set_number(state, o, "queues", arg, 1);
+		break;
+	case OPT_SPOOF:
+		set_spoof(state, o, arg);
+		break;
+	case OPT_GROUPS:
+		set_groups(state, o, arg);
+		break;
+	case OPT_UP:
+	case OPT_DOWN:
+		json_object_set_new(o->params, "up", json_boolean(key == OPT_UP));
+		break;
+	case OPT_VM:
+		set_string(state, o, "vm", arg);
+		break;
+	case OPT_LOCAL:
+		set_string(state, o, "transport", "local");
+		break;
+	}
+}
+
+static bool has_subs(const char *word)
+{
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (commands[i].sub && !strcmp(commands[i].word, word))
+			return true;
+	return false;
+}
+
+/* A word of the command line: first the command, then its subcommand, then its arguments. */
+static void take_word(struct argp_state *state, struct options *o, char *arg)
+{
+	if (!o->command && !o->word && has_subs(arg)) {
+		o->word = arg;
+		return;
+	}
+	if (!o->command) {
+		for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+			const struct command *c = &commands[i];
+
+			if (o->word ? c->sub && !strcmp(c->word, o->word) && !strcmp(c->sub, arg) :
+				      !c->sub && !strcmp(c->word, arg))
+				o->command = c;
+		}
+		if (!o->command)
+			argp_error(state, "there is no command \"%s%s%s\"", o->word ? o->word : "",
+				   o->word ? " " : "", arg);
+		return;
+	}
+	for (unsigned int kind = TAKES_NAME; kind <= TAKES_MAC; kind <<= 1) {
+		/* an address comes before its port */
+		unsigned int k = kind == TAKES_PORT && o->command->takes & ~o->used & TAKES_MAC ?
+				 TAKES_MAC : kind;
+
+		if (!(o->command->takes & ~o->used & k))
+			continue;
+		o->used |= k;
+		set_string(state, o, k == TAKES_NAME ? "name" : k == TAKES_PORT ? "port" : "mac", arg);
+		return;
+	}
+	argp_error(state, "unexpected argument \"%s\"", arg);
+}
+
+static void check_all(struct argp_state *state, struct options *o)
+{
+	unsigned int args = TAKES_NAME | TAKES_PORT | TAKES_MAC;
+
+	if (!o->command)
+		argp_error(state, o->word ? "%s what? One of list, show, add, set, del, flush" :
+			   "no command given%s", o->word ? o->word : "");
+	if (o->command->takes & NEEDS_ALL && (o->command->takes & args) != o->used)
+		argp_error(state, "%s %s needs %s", o->command->word,
+			   o->command->sub ? o->command->sub : "",
+			   o->command->takes & TAKES_MAC ? o->command->takes & TAKES_PORT ?
+			   "MAC and PORT" : "a MAC" : "a NAME");
+	if (o->command->takes & (OPTS_ATTACH | OPTS_DETACH) &&
+	    !json_object_get(o->params, "name") && !json_object_get(o->params, "pid"))
+		argp_error(state, "%s which VM? Give its NAME or --pid", o->command->word);
+}
+
+/*
+ * Options may stand before the command that they belong to: they are kept, and compared with it at
+ * the end.
+ */
+static unsigned int kinds_seen;
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+	struct options *o = state->input;
+
+	switch (key) {
+	case 's':
+		o->socket = arg;
+		return 0;
+	case 'j':
+		o->json = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		take_word(state, o, arg);
+		return 0;
+	case ARGP_KEY_END:
+		check_all(state, o);
+		if (kinds_seen && !(kinds_seen & o->command->takes))
+			argp_error(state, "an option does not belong to \"%s%s%s\"", o->command->word,
+				   o->command->sub ? " " : "",
+				   o->command->sub ? o->command->sub : "");
+		return 0;
+	}
+	if (key < OPT_PORT || key > OPT_NAME)
+		return ARGP_ERR_UNKNOWN;
+	kinds_seen = kinds_seen ? kinds_seen & option_kind(key) : option_kind(key);
+	if (!kinds_seen)
+		argp_error(state, "these options do not belong together");
+	set_option(state, o, key, arg);
+	return 0;
+}
+
+const char *argp_program_version = "elisactl " ELISA_VERSION;
+
+static const struct argp argp = {
+	.options = option_table,
+	.parser = parse_option,
+	.args_doc = "status\n"
+		    "attach [NAME] --pid PID [--name NAME] [--port PORT]...\n"
+		    "detach NAME\n"
+		    "port list\nport show NAME\nport add NAME\nport set NAME\nport del NAME\n"
+		    "fdb list [PORT]\nfdb add MAC PORT\nfdb del MAC\nfdb flush [PORT]\n"
+		    "stats [PORT]\n"
+		    "doctor",
+	.doc = "Controls elisa-vswitchd.\v"
+	       "Exit status: 0 done, 1 refused by the daemon (its reason is on stderr), 2 wrong usage, "
+	       "3 daemon not reachable.",
+};
+
+int main(int argc, char **argv)
+{
+	struct options o = { .socket = DEFAULT_SOCKET };
+	json_t *result = NULL;
+	int ret;
+
+	argp_err_exit_status = CTL_USAGE;
+	o.params = json_object();
+	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	ret = ctl_call(o.socket, o.command->method, o.params, o.json, &result);
+	if (ret)
+		return ret;
+	if (o.json) {
+		json_dumpf(result, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
+		o.command->print(result);
+	}
+	json_decref(result);
+	return fflush(stdout) ? CTL_REFUSED : CTL_OK;
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Results as people like to read them. A field that is missing prints as nothing or zero. */
+#include "ctl.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *str(json_t *o, const char *key)
+{
+	const char *text = json_string_value(json_object_get(o, key));
+
+	return text ? text : "";
+}
+
+static long long num(json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+static bool is(json_t *o, const char *key)
+{
+	return json_is_true(json_object_get(o, key));
+}
+
+static const char *or_dash(const char *text)
+{
+	return *text ? text : "-";
+}
+
+/* "a, b" of an array of strings or numbers. */
+static const char *joined(json_t *list)
+{
+	char text[512] = "";
+	size_t used = 0, i;
+	json_t *e;
+
+	json_array_foreach(list, i, e) {
+		if (used >= sizeof(text))
+			break;
+		if (json_is_string(e))
+			used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s",
+						 i ? ", " : "", json_string_value(e));
+		else
+			used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%lld",
+						 i ? "," : "", (long long)json_integer_value(e));
+	}
+	return cell("%s", text);
+}
+
+/* "name 3, other 1" of an object of numbers. */
+static const char *counted(json_t *o)
+{
+	char text[512] = "";
+	const char *key;
+	size_t used = 0;
+	json_t *e;
+
+	json_object_foreach(o, key, e) {
+		if (used >= sizeof(text))
+			break;
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s %lld",
+					 used ? ", " : "", key, (long long)json_integer_value(e));
+	}
+	return cell("%s", text);
+}
+
+/* ---- status ---- */
+
+static void print_module(json_t *module)
+{
+	if (!is(module, "present")) {
+		printf("module       none: %s\n", str(module, "note"));
+		return;
+	}
+	printf("module       revision %lld, %lld pages pinned%s%s\n", num(module, "revision"),
+	       num(module, "pinned_pages"), is(module, "ready") ? "" : ": ",
+	       is(module, "ready") ? "" : str(module, "note"));
+	if (*str(module, "host_refusal"))
+		printf("             no VM can be attached: %s: %s\n", str(module, "host_refusal"),
+		       str(module, "host_refusal_text"));
+}
+
+void print_status(json_t *r)
+{
+	json_t *local = json_object_get(r, "local"), *fdb = json_object_get(r, "fdb");
+	json_t *vms = json_object_get(r, "vms"), *vm;
+	struct table *t;
+	size_t i;
+
+	printf("daemon       %s, pid %lld, up %lld s, generation %08llx\n", str(r, "version"),
+	       num(r, "pid"), num(r, "uptime_s"), num(r, "generation"));
+	print_module(json_object_get(r, "module"));
+	if (is(local, "enabled"))
+		printf("local        %s, %lld clients (no isolation)\n", str(local, "socket"),
+		       num(local, "clients"));
+	else
+		printf("local        off%s%s\n", *str(local, "note") ? ": " : "", str(local, "note"));
+	printf("ports        %lld of %lld\n", num(r, "ports"), num(r, "max_ports"));
+	printf("addresses    %lld of %lld\n", num(fdb, "used"), num(fdb, "capacity"));
+	printf("kills        %lld\n", num(r, "kills"));
+	if (!json_array_size(vms)) {
+		printf("\nno VM: attach one with \"elisactl attach --pid PID\"\n");
+		return;
+	}
+	putchar('\n');
+	t = table_new("VM|STATE|TRANSPORT|>PID|>VCPUS|>ARMED|>INSIDE|PORTS|NOTE");
+	json_array_foreach(vms, i, vm)
+		table_row(t, str(vm, "name"), str(vm, "state"), str(vm, "transport"),
+			  num(vm, "pid") ? cell("%lld", num(vm, "pid")) : "-",
+			  json_object_get(vm, "vcpus") ? cell("%lld", num(vm, "vcpus")) : "-",
+			  json_object_get(vm, "armed") ? cell("%lld", num(vm, "armed")) : "-",
+			  json_object_get(vm, "inside") ? cell("%lld", num(vm, "inside")) : "-",
+			  or_dash(joined(json_object_get(vm, "ports"))), str(vm, "note"));
+	table_print(t);
+}
+
+void print_attach(json_t *r)
+{
+	printf("%s (pid %lld) attached: %lld vCPUs, %lld armed, ports: %s\n", str(r, "name"),
+	       num(r, "pid"), num(r, "vcpus"), num(r, "armed"),
+	       or_dash(joined(json_object_get(r, "ports"))));
+	if (*str(r, "note"))
+		printf("note: %s\n", str(r, "note"));
+}
+
+void print_detach(json_t *r)
+{
+	printf("%s %s\n", str(r, "name"), str(r, "state"));
+}
+
+/* ---- ports ---- */
+
+void print_ports(json_t *r)
+{
+	struct table *t = table_new("PORT|VM|LINK|UP|MAC|>MTU|>QUEUES|ANTI-SPOOF|GROUPS|TRANSPORT|"
+				    "ORIGIN");
+	json_t *p;
+	size_t i;
+
+	json_array_foreach(json_object_get(r, "ports"), i, p)
+		table_row(t, str(p, "name"),
+			  *str(p, "bound_to") ? str(p, "bound_to") :
+			  *str(p, "vm") ? cell("(%s)", str(p, "vm")) : "-",
+			  is(p, "link") ? "up" : "down", is(p, "up") ? "yes" : "no", str(p, "mac"),
+			  cell("%lld", num(p, "mtu")), cell("%lld", num(p, "queues")),
+			  is(p, "anti_spoof") ? "on" : "off", joined(json_object_get(p, "groups")),
+			  str(p, "transport"), is(p, "deleting") ? "being deleted" : str(p, "origin"));
+	table_print(t);
+}
+
+void print_port(json_t *p)
+{
+	printf("port        %s\n", str(p, "name"));
+	printf("transport   %s\n", str(p, "transport"));
+	printf("vm          %s\n", or_dash(str(p, "vm")));
+	printf("bound to    %s\n", or_dash(str(p, "bound_to")));
+	printf("link        %s\n", is(p, "link") ? "up" : "down");
+	printf("up          %s\n", is(p, "up") ? "yes" : "no");
+	printf("mac         %s\n", str(p, "mac"));
+	printf("mtu         %lld\n", num(p, "mtu"));
+	printf("queues      %lld\n", num(p, "queues"));
+	printf("anti-spoof  %s\n", is(p, "anti_spoof") ? "on" : "off");
+	printf("groups      %s\n", joined(json_object_get(p, "groups")));
+	printf("origin      %s\n", str(p, "origin"));
+}
+
+void print_deleted(json_t *r)
+{
+	printf("port %s %s\n", str(r, "name"), str(r, "state"));
+}
+
+/* ---- addresses ---- */
+
+void print_fdb(json_t *r)
+{
+	struct table *t = table_new("MAC|PORT|KIND|>AGE");
+	json_t *e;
+	size_t i;
+
+	json_array_foreach(json_object_get(r, "entries"), i, e)
+		table_row(t, str(e, "mac"), str(e, "port"), is(e, "static") ? "static" : "learned",
+			  is(e, "static") ? "-" : cell("%lld s", num(e, "age_s")));
+	table_print(t);
+	printf("%lld of %lld addresses\n", num(r, "used"), num(r, "capacity"));
+}
+
+void print_flushed(json_t *r)
+{
+	printf("%lld addresses forgotten\n", num(r, "flushed"));
+}
+
+void print_nothing(json_t *r)
+{
+	(void)r;
+}
+
+/* ---- counters ---- */
+
+static void print_queues(json_t *ports)
+{
+	struct table *t = table_new("PORT|>QUEUE|SET UP|>TX RING|>RX RING|>RX FREE|>TX FRAMES|"
+				    ">RX FRAMES|DROPS");
+	json_t *p, *q;
+	size_t i, j;
+
+	json_array_foreach(ports, i, p)
+		json_array_foreach(json_object_get(p, "queues"), j, q)
+			table_row(t, str(p, "name"), cell("%lld", num(q, "queue")),
+				  is(q, "set_up") ? "yes" : "no", cell("%lld", num(q, "tx_size")),
+				  cell("%lld", num(q, "rx_size")),
+				  cell("%lld", (long long)(unsigned int)(num(q, "rx_posted") -
+									 num(q, "rx_reserved"))),
+				  cell("%lld", num(q, "tx_frames")), cell("%lld", num(q, "rx_frames")),
+				  counted(json_object_get(q, "drops")));
+	putchar('\n');
+	table_print(t);
+}
+
+static void print_vms(json_t *vms)
+{
+	struct table *t;
+	json_t *vm, *sum;
+	size_t i;
+
+	if (!json_array_size(vms))
+		return;
+	t = table_new("VM|TRANSPORT|>CALLS|>EXITS|>EXITS IN GATE|>IN SWITCH|>PARKED|>DELIVERED|"
+		      "INSIDE BY REASON");
+	json_array_foreach(vms, i, vm) {
+		sum = json_object_get(vm, "totals");
+		table_row(t, str(vm, "name"), str(vm, "transport"), cell("%lld", num(sum, "calls")),
+			  cell("%lld", num(sum, "exits")), cell("%lld", num(sum, "exits_gate")),
+			  cell("%lld", num(sum, "exits_trusted")), cell("%lld", num(sum, "parked")),
+			  cell("%lld", num(sum, "delivered")),
+			  counted(json_object_get(sum, "inside_by_reason")));
+	}
+	putchar('\n');
+	table_print(t);
+}
+
+void print_stats(json_t *r)
+{
+	struct table *t = table_new("PORT|TRANSPORT|>TX FRAMES|>TX BYTES|>RX FRAMES|>RX BYTES|>CALLS|"
+				    ">FLOODED|DROPS");
+	json_t *ports = json_object_get(r, "ports"), *fdb = json_object_get(r, "fdb"), *p;
+	size_t i;
+
+	json_array_foreach(ports, i, p)
+		table_row(t, str(p, "name"), str(p, "transport"), cell("%lld", num(p, "tx_frames")),
+			  cell("%lld", num(p, "tx_bytes")), cell("%lld", num(p, "rx_frames")),
+			  cell("%lld", num(p, "rx_bytes")), cell("%lld", num(p, "tx_calls")),
+			  cell("%lld", num(p, "tx_flooded")), counted(json_object_get(p, "drops")));
+	table_print(t);
+	print_queues(ports);
+	print_vms(json_object_get(r, "vms"));
+	if (fdb)
+		printf("\naddresses: %lld of %lld used, %lld static; %lld learned, %lld moved, %lld aged, "
+		       "%lld times full\n", num(fdb, "used"), num(fdb, "capacity"), num(fdb, "static"),
+		       num(fdb, "learned"), num(fdb, "moved"), num(fdb, "aged"), num(fdb, "full"));
+}
+
+/* ---- doctor ---- */
+
+static const char *coloured(const char *level)
+{
+	if (!isatty(STDOUT_FILENO))
+		return cell("%-4s", level);
+	return cell("\033[%sm%-4s\033[0m", !strcmp(level, "ok") ? "32" : !strcmp(level, "warn") ?
+		    "33" : "31", level);
+}
+
+void print_doctor(json_t *r)
+{
+	json_t *f;
+	size_t i;
+
+	json_array_foreach(json_object_get(r, "findings"), i, f) {
+		printf("%s  %-7s %s\n", coloured(str(f, "level")), str(f, "check"), str(f, "text"));
+		if (*str(f, "fix"))
+			printf("              -> %s\n", str(f, "fix"));
+	}
+	printf("%lld failed, %lld warnings\n", num(r, "fail"), num(r, "warn"));
+}

@@ -1,0 +1,627 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The configuration file. libconfig parses; this file knows which keys there are and what they may
+ * be. All errors are shown, not only the first, each with file and line.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <libconfig.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+struct reader {
+	struct settings *s;
+	const char *path;
+	unsigned int errors;
+};
+
+typedef void (*key_fn)(struct reader *r, config_setting_t *value, void *target);
+
+struct key {
+	const char *name;
+	int type;		/* CONFIG_TYPE_*; CONFIG_TYPE_LIST takes arrays and lists */
+	key_fn set;
+};
+
+__attribute__((format(printf, 3, 4)))
+static void complain(struct reader *r, const config_setting_t *at, const char *fmt, ...)
+{
+	const char *file = config_setting_source_file(at);
+	char text[WHY_LEN + 128];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "%s:%d: %s\n", file ? file : r->path, config_setting_source_line(at), text);
+	r->errors++;
+}
+
+static const char *type_text(int type)
+{
+	switch (type) {
+	case CONFIG_TYPE_INT:
+		return "a number, as in 1500";
+	case CONFIG_TYPE_BOOL:
+		return "true or false";
+	case CONFIG_TYPE_STRING:
+		return "text in double quotes";
+	case CONFIG_TYPE_GROUP:
+		return "a group { ... }";
+	default:
+		return "a list";
+	}
+}
+
+static bool type_fits(int wanted, const config_setting_t *value)
+{
+	int type = config_setting_type(value);
+
+	if (wanted == CONFIG_TYPE_INT)
+		return type == CONFIG_TYPE_INT || type == CONFIG_TYPE_INT64;
+	if (wanted == CONFIG_TYPE_LIST)
+		return type == CONFIG_TYPE_LIST || type == CONFIG_TYPE_ARRAY;
+	return type == wanted;
+}
+
+static void unknown_key(struct reader *r, config_setting_t *value, const char *where,
+			const struct key *keys, size_t count)
+{
+	char known[WHY_LEN] = "";
+	size_t len = 0;
+
+	for (size_t i = 0; i < count && len < sizeof(known); i++)
+		len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", i ? ", " : "",
+					keys[i].name);
+	complain(r, value, "%s: unknown key \"%s\": known are %s", where,
+		 config_setting_name(value), known);
+}
+
+/* Walks a group's members: each must be one of `keys` and of its type. */
+static void read_group(struct reader *r, config_setting_t *group, const char *where,
+		       const struct key *keys, size_t count, void *target)
+{
+	int members = config_setting_length(group);
+
+	for (int i = 0; i < members; i++) {
+		config_setting_t *value = config_setting_get_elem(group, (unsigned int)i);
+		const char *name = config_setting_name(value);
+		size_t k;
+
+		for (k = 0; k < count && strcmp(keys[k].name, name); k++)
+			;
+		if (k == count)
+			unknown_key(r, value, where, keys, count);
+		else if (!type_fits(keys[k].type, value))
+			complain(r, value, "%s: \"%s\" has the wrong type: it must be %s", where, name,
+				 type_text(keys[k].type));
+		else
+			keys[k].set(r, value, target);
+	}
+}
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+static bool number_in(struct reader *r, config_setting_t *value, long long min, long long max,
+		      long long *out)
+{
+	long long n = config_setting_get_int64(value);
+
+	if (n < min || n > max) {
+		complain(r, value, "%s: %lld is out of range: use %lld to %lld",
+			 config_setting_name(value), n, min, max);
+		return false;
+	}
+	*out = n;
+	return true;
+}
+
+/* ---- switch, control, local, security ---- */
+
+static void set_u32(struct reader *r, config_setting_t *value, long long min, long long max,
+		    uint32_t *out)
+{
+	long long n;
+
+	if (number_in(r, value, min, max, &n))
+		*out = (uint32_t)n;
+}
+
+static void set_fdb_capacity(struct reader *r, config_setting_t *value, void *target)
+{
+	set_u32(r, value, VS_FDB_MIN, VS_FDB_MAX, &r->s->vs.fdb_capacity);
+}
+
+static void set_fdb_age(struct reader *r, config_setting_t *value, void *target)
+{
+	set_u32(r, value, 0, 1000000, &r->s->vs.fdb_age_s);
+}
+
+static void set_max_ports(struct reader *r, config_setting_t *value, void *target)
+{
+	set_u32(r, value, 1, VS_PORTS_MAX, &r->s->vs.ports);
+}
+
+static void set_max_vms(struct reader *r, config_setting_t *value, void *target)
+{
+	set_u32(r, value, 1, VS_GUESTS_MAX, &r->s->vs.guests);
+}
+
+static void set_max_callers(struct reader *r, config_setting_t *value, void *target)
+{
+	set_u32(r, value, 1, VS_CALLERS_MAX, &r->s->vs.callers);
+}
+
+static void set_switch(struct reader *r, config_setting_t *group, void *target)
+{
+	static const struct key keys[] = {
+		{ "fdb_capacity", CONFIG_TYPE_INT, set_fdb_capacity },
+		{ "fdb_age", CONFIG_TYPE_INT, set_fdb_age },
+		{ "max_ports", CONFIG_TYPE_INT, set_max_ports },
+		{ "max_vms", CONFIG_TYPE_INT, set_max_vms },
+		{ "max_callers", CONFIG_TYPE_INT, set_max_callers },
+	};
+
+	read_group(r, group, "switch", keys, COUNT(keys), target);
+}
+
+static void set_path(struct reader *r, config_setting_t *value, char **out)
+{
+	const char *path = config_setting_get_string(value);
+	size_t max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+
+	if (path[0] != '/' || strlen(path) > max) {
+		complain(r, value, "%s: \"%s\" is not usable: it must be an absolute path of at most "
+			 "%zu characters", config_setting_name(value), path, max);
+		return;
+	}
+	free(*out);
+	*out = strdup(path);
+}
+
+static void set_control_socket(struct reader *r, config_setting_t *value, void *target)
+{
+	set_path(r, value, &r->s->control_socket);
+}
+
+static void set_control_group(struct reader *r, config_setting_t *value, void *target)
+{
+	const char *name = config_setting_get_string(value);
+	struct group *group = *name ? getgrnam(name) : NULL;
+
+	if (!*name)
+		return;
+	if (!group) {
+		complain(r, value, "group: there is no group \"%s\" on this host: create it (groupadd "
+			 "--system %s) or leave the key out", name, name);
+		return;
+	}
+	free(r->s->control_group);
+	r->s->control_group = strdup(name);
+	r->s->control_gid = group->gr_gid;
+}
+
+static void set_control(struct reader *r, config_setting_t *group, void *target)
+{
+	static const struct key keys[] = {
+		{ "socket", CONFIG_TYPE_STRING, set_control_socket },
+		{ "group", CONFIG_TYPE_STRING, set_control_group },
+	};
+
+	read_group(r, group, "control", keys, COUNT(keys), target);
+}
+
+static void set_local_enable(struct reader *r, config_setting_t *value, void *target)
+{
+	r->s->local_enable = config_setting_get_bool(value);
+}
+
+static void set_local_socket(struct reader *r, config_setting_t *value, void *target)
+{
+	set_path(r, value, &r->s->local_socket);
+}
+
+static void set_local(struct reader *r, config_setting_t *group, void *target)
+{
+	static const struct key keys[] = {
+		{ "enable", CONFIG_TYPE_BOOL, set_local_enable },
+		{ "socket", CONFIG_TYPE_STRING, set_local_socket },
+	};
+
+	read_group(r, group, "local", keys, COUNT(keys), target);
+}
+
+static void set_force(struct reader *r, config_setting_t *value, void *target)
+{
+	r->s->force_cpu = config_setting_get_bool(value);
+}
+
+static void set_security(struct reader *r, config_setting_t *group, void *target)
+{
+	static const struct key keys[] = {
+		{ "force_vulnerable_cpu", CONFIG_TYPE_BOOL, set_force },
+	};
+
+	read_group(r, group, "security", keys, COUNT(keys), target);
+}
+
+/* ---- ports ---- */
+
+static void checked(struct reader *r, config_setting_t *value, int ret, const char *why)
+{
+	if (ret)
+		complain(r, value, "%s: %s", config_setting_name(value), why);
+}
+
+static void set_port_name(struct reader *r, config_setting_t *value, void *target)
+{
+	/* done by add_port(), which needs it first */
+}
+
+static void set_port_mac(struct reader *r, config_setting_t *value, void *target)
+{
+	struct port_setting *port = target;
+	char why[WHY_LEN];
+
+	checked(r, value, parse_mac(config_setting_get_string(value), port->vs.mac, why), why);
+}
+
+static void set_port_mtu(struct reader *r, config_setting_t *value, void *target)
+{
+	char why[WHY_LEN];
+
+	checked(r, value, port_setting_mtu(target, config_setting_get_int64(value), why), why);
+}
+
+static void set_port_queues(struct reader *r, config_setting_t *value, void *target)
+{
+	char why[WHY_LEN];
+
+	checked(r, value, port_setting_queues(target, config_setting_get_int64(value), why), why);
+}
+
+static void set_port_spoof(struct reader *r, config_setting_t *value, void *target)
+{
+	((struct port_setting *)target)->vs.anti_spoof = config_setting_get_bool(value);
+}
+
+static void set_port_up(struct reader *r, config_setting_t *value, void *target)
+{
+	((struct port_setting *)target)->vs.up = config_setting_get_bool(value);
+}
+
+static void set_port_groups(struct reader *r, config_setting_t *value, void *target)
+{
+	struct port_setting *port = target;
+	int n = config_setting_length(value);
+	uint64_t groups = 0;
+	char why[WHY_LEN];
+
+	for (int i = 0; i < n; i++) {
+		config_setting_t *e = config_setting_get_elem(value, (unsigned int)i);
+
+		if (!type_fits(CONFIG_TYPE_INT, e)) {
+			complain(r, value, "groups: must be numbers, as in [0, 3]");
+			return;
+		}
+		checked(r, value, port_setting_group(&groups, config_setting_get_int64(e), why), why);
+	}
+	if (!n)
+		complain(r, value, "groups: empty, this port could reach nobody: use [0], or up = false");
+	port->vs.groups = groups;
+}
+
+static void set_port_transport(struct reader *r, config_setting_t *value, void *target)
+{
+	char why[WHY_LEN];
+
+	checked(r, value,
+		port_setting_transport(target, config_setting_get_string(value), why), why);
+}
+
+static void set_port_vm(struct reader *r, config_setting_t *value, void *target)
+{
+	char why[WHY_LEN];
+
+	checked(r, value, port_setting_vm(target, config_setting_get_string(value), why), why);
+}
+
+static const struct key port_keys[] = {
+	{ "name", CONFIG_TYPE_STRING, set_port_name },
+	{ "vm", CONFIG_TYPE_STRING, set_port_vm },
+	{ "transport", CONFIG_TYPE_STRING, set_port_transport },
+	{ "mac", CONFIG_TYPE_STRING, set_port_mac },
+	{ "mtu", CONFIG_TYPE_INT, set_port_mtu },
+	{ "queues", CONFIG_TYPE_INT, set_port_queues },
+	{ "anti_spoof", CONFIG_TYPE_BOOL, set_port_spoof },
+	{ "groups", CONFIG_TYPE_LIST, set_port_groups },
+	{ "up", CONFIG_TYPE_BOOL, set_port_up },
+};
+
+/* The members of a list must be groups with a string `key`; NULL after a complaint. */
+static const char *item_name(struct reader *r, config_setting_t *item, const char *where,
+			     const char *key)
+{
+	const char *name = NULL;
+
+	if (config_setting_type(item) != CONFIG_TYPE_GROUP)
+		complain(r, item, "%s: every member must be a group { ... }", where);
+	else if (!config_setting_lookup_string(item, key, &name))
+		complain(r, item, "%s: this member has no \"%s\": add %s = \"...\"", where, key, key);
+	return name;
+}
+
+static void check_port_unique(struct reader *r, config_setting_t *item,
+			      const struct port_setting *port)
+{
+	char mac[18];
+	unsigned int of_vm = 1;
+
+	for (size_t i = 0; i < r->s->port_count; i++) {
+		const struct port_setting *o = &r->s->ports[i];
+
+		if (!strcmp(o->vs.name, port->vs.name))
+			complain(r, item, "ports: \"%s\" is there twice: give each port a name of its own",
+				 port->vs.name);
+		else if (!memcmp(o->vs.mac, port->vs.mac, 6)) {
+			format_mac(port->vs.mac, mac);
+			complain(r, item, "ports: \"%s\" has the MAC address %s of \"%s\": set another",
+				 port->vs.name, mac, o->vs.name);
+		}
+		if (port->vm[0] && !strcmp(o->vm, port->vm) && strcmp(port->vm, CONFIG_VM_LOCAL))
+			of_vm++;
+	}
+	if (of_vm > ELISA_PORTS_PER_VM)
+		complain(r, item, "ports: \"%s\" is port number %u of VM \"%s\": at most %d are possible",
+			 port->vs.name, of_vm, port->vm, ELISA_PORTS_PER_VM);
+}
+
+static void add_port(struct reader *r, config_setting_t *item)
+{
+	const char *name = item_name(r, item, "ports", "name");
+	struct port_setting port, *ports;
+	char why[WHY_LEN];
+
+	if (!name)
+		return;
+	if (check_name("port", name, why)) {
+		complain(r, config_setting_get_member(item, "name"), "name: %s", why);
+		return;
+	}
+	port_setting_default(&port, name);
+	read_group(r, item, "ports", port_keys, COUNT(port_keys), &port);
+	if (!strcmp(port.vm, CONFIG_VM_LOCAL))
+		port.local = true;
+	check_port_unique(r, item, &port);
+	ports = reallocarray(r->s->ports, r->s->port_count + 1, sizeof(*ports));
+	if (!ports) {
+		complain(r, item, "out of memory");
+		return;
+	}
+	r->s->ports = ports;
+	ports[r->s->port_count++] = port;
+}
+
+static void set_ports(struct reader *r, config_setting_t *list, void *target)
+{
+	for (int i = 0; i < config_setting_length(list); i++)
+		add_port(r, config_setting_get_elem(list, (unsigned int)i));
+}
+
+/* ---- vms ---- */
+
+static void set_vm_name(struct reader *r, config_setting_t *value, void *target)
+{
+	struct vm_setting *vm = target;
+	const char *name = config_setting_get_string(value);
+	char why[WHY_LEN];
+
+	if (check_name("VM", name, why))
+		complain(r, value, "name: %s", why);
+	else if (!strcmp(name, CONFIG_VM_LOCAL))
+		complain(r, value, "name: \"local\" stands for processes of this host: take another");
+	snprintf(vm->name, sizeof(vm->name), "%s", name);
+}
+
+static void set_vm_pid_file(struct reader *r, config_setting_t *value, void *target)
+{
+	set_path(r, value, &((struct vm_setting *)target)->pid_file);
+}
+
+static void set_vm_auto(struct reader *r, config_setting_t *value, void *target)
+{
+	((struct vm_setting *)target)->auto_attach = config_setting_get_bool(value);
+}
+
+static void set_vm_force(struct reader *r, config_setting_t *value, void *target)
+{
+	((struct vm_setting *)target)->force_cpu = config_setting_get_bool(value);
+}
+
+static void add_vm(struct reader *r, config_setting_t *item)
+{
+	static const struct key keys[] = {
+		{ "name", CONFIG_TYPE_STRING, set_vm_name },
+		{ "pid_file", CONFIG_TYPE_STRING, set_vm_pid_file },
+		{ "auto_attach", CONFIG_TYPE_BOOL, set_vm_auto },
+		{ "force_vulnerable_cpu", CONFIG_TYPE_BOOL, set_vm_force },
+	};
+	struct vm_setting vm = { .auto_attach = true }, *vms;
+
+	if (!item_name(r, item, "vms", "name"))
+		return;
+	read_group(r, item, "vms", keys, COUNT(keys), &vm);
+	for (size_t i = 0; i < r->s->vm_count; i++)
+		if (!strcmp(r->s->vms[i].name, vm.name))
+			complain(r, item, "vms: \"%s\" is there twice: give each VM a name of its own",
+				 vm.name);
+	vms = reallocarray(r->s->vms, r->s->vm_count + 1, sizeof(*vms));
+	if (!vms) {
+		complain(r, item, "out of memory");
+		free(vm.pid_file);
+		return;
+	}
+	r->s->vms = vms;
+	vms[r->s->vm_count++] = vm;
+}
+
+static void set_vms(struct reader *r, config_setting_t *list, void *target)
+{
+	for (int i = 0; i < config_setting_length(list); i++)
+		add_vm(r, config_setting_get_elem(list, (unsigned int)i));
+}
+
+/* ---- static addresses ---- */
+
+static void set_fdb_mac(struct reader *r, config_setting_t *value, void *target)
+{
+	struct fdb_setting *fdb = target;
+	char why[WHY_LEN];
+
+	checked(r, value, parse_mac(config_setting_get_string(value), fdb->mac, why), why);
+}
+
+static void set_fdb_port(struct reader *r, config_setting_t *value, void *target)
+{
+	struct fdb_setting *fdb = target;
+	const char *name = config_setting_get_string(value);
+
+	for (size_t i = 0; i < r->s->port_count; i++) {
+		if (!strcmp(r->s->ports[i].vs.name, name)) {
+			snprintf(fdb->port, sizeof(fdb->port), "%s", name);
+			return;
+		}
+	}
+	complain(r, value, "port: there is no port \"%s\": name one of `ports`", name);
+}
+
+static void add_fdb(struct reader *r, config_setting_t *item)
+{
+	static const struct key keys[] = {
+		{ "mac", CONFIG_TYPE_STRING, set_fdb_mac },
+		{ "port", CONFIG_TYPE_STRING, set_fdb_port },
+	};
+	struct fdb_setting fdb = { .port = "" }, *all;
+	unsigned int before = r->errors;
+
+	if (!item_name(r, item, "fdb", "mac") || !item_name(r, item, "fdb", "port"))
+		return;
+	read_group(r, item, "fdb", keys, COUNT(keys), &fdb);
+	for (size_t i = 0; i < r->s->fdb_count && before == r->errors; i++)
+		if (!memcmp(r->s->fdb[i].mac, fdb.mac, 6))
+			complain(r, item, "fdb: this address is there twice: keep one");
+	all = reallocarray(r->s->fdb, r->s->fdb_count + 1, sizeof(*all));
+	if (!all) {
+		complain(r, item, "out of memory");
+		return;
+	}
+	r->s->fdb = all;
+	all[r->s->fdb_count++] = fdb;
+}
+
+static void set_fdb(struct reader *r, config_setting_t *list, void *target)
+{
+	/* after the ports, wherever it stands: see settings_read() */
+}
+
+/* ---- the file ---- */
+
+static const struct key top_keys[] = {
+	{ "switch", CONFIG_TYPE_GROUP, set_switch },
+	{ "control", CONFIG_TYPE_GROUP, set_control },
+	{ "local", CONFIG_TYPE_GROUP, set_local },
+	{ "security", CONFIG_TYPE_GROUP, set_security },
+	{ "ports", CONFIG_TYPE_LIST, set_ports },
+	{ "vms", CONFIG_TYPE_LIST, set_vms },
+	{ "fdb", CONFIG_TYPE_LIST, set_fdb },
+};
+
+static int settings_default(struct settings *s, const char *run_dir)
+{
+	*s = (struct settings){
+		.vs = { .ports = 256, .guests = 64, .callers = 512, .fdb_capacity = 65536,
+			.fdb_age_s = 300 },
+		.control_gid = (gid_t)-1,
+		.local_enable = true,
+	};
+	if (asprintf(&s->control_socket, "%s/control.sock", run_dir) < 0)
+		s->control_socket = NULL;
+	if (asprintf(&s->local_socket, "%s/local.sock", run_dir) < 0)
+		s->local_socket = NULL;
+	return s->control_socket && s->local_socket ? 0 : -ENOMEM;
+}
+
+static void check_whole(struct reader *r, config_t *cfg)
+{
+	config_setting_t *root = config_root_setting(cfg);
+	config_setting_t *ports = config_lookup(cfg, "ports"), *vms = config_lookup(cfg, "vms");
+
+	if (r->s->port_count > r->s->vs.ports)
+		complain(r, ports ? ports : root, "ports: %zu of them, but switch.max_ports is %u: raise "
+			 "it", r->s->port_count, r->s->vs.ports);
+	if (r->s->vm_count > r->s->vs.guests)
+		complain(r, vms ? vms : root, "vms: %zu of them, but switch.max_vms is %u: raise it",
+			 r->s->vm_count, r->s->vs.guests);
+	if (!strcmp(r->s->control_socket, r->s->local_socket))
+		complain(r, root, "control.socket and local.socket are both \"%s\": they must differ",
+			 r->s->local_socket);
+	for (size_t i = 0; i < r->s->port_count; i++)
+		if (r->s->ports[i].local && !r->s->local_enable)
+			complain(r, ports, "ports: \"%s\" is for local clients, but local.enable is false",
+				 r->s->ports[i].vs.name);
+}
+
+int settings_read(struct settings *s, const char *path, const char *run_dir)
+{
+	struct reader r = { .s = s, .path = path };
+	config_setting_t *fdb;
+	config_t cfg;
+	FILE *f;
+	int ret = settings_default(s, run_dir);
+
+	if (ret)
+		return ret;
+	config_init(&cfg);
+	f = fopen(path, "re");
+	if (!f) {
+		fprintf(stderr, "%s: %s: write one (conf/vswitchd.conf is a sample) or name another "
+			"with --config\n", path, strerror(errno));
+		ret = -EINVAL;
+		goto out;
+	}
+	if (!config_read(&cfg, f)) {
+		fprintf(stderr, "%s:%d: %s\n", config_error_file(&cfg) ? config_error_file(&cfg) : path,
+			config_error_line(&cfg), config_error_text(&cfg));
+		ret = -EINVAL;
+		goto out;
+	}
+	read_group(&r, config_root_setting(&cfg), "top level", top_keys, COUNT(top_keys), NULL);
+	fdb = config_lookup(&cfg, "fdb");
+	for (int i = 0; fdb && i < config_setting_length(fdb); i++)
+		add_fdb(&r, config_setting_get_elem(fdb, (unsigned int)i));
+	check_whole(&r, &cfg);
+	ret = r.errors ? -EINVAL : 0;
+out:
+	if (f)
+		fclose(f);
+	config_destroy(&cfg);
+	return ret;
+}
+
+void settings_free(struct settings *s)
+{
+	for (size_t i = 0; i < s->vm_count; i++)
+		free(s->vms[i].pid_file);
+	free(s->vms);
+	free(s->ports);
+	free(s->fdb);
+	free(s->control_socket);
+	free(s->control_group);
+	free(s->local_socket);
+	*s = (struct settings){ 0 };
+}

@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The control socket: JSON-RPC 2.0, one object a line, in both directions. Peers are known by the
+ * kernel's word (SO_PEERCRED). Every buffer and count has a bound, and nothing waits for a client:
+ * one that does not read is not read from either, and is cut off past OUT_MAX.
+ */
+#include "daemon.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define CLIENTS_MAX	64
+#define LINE_MAX_BYTES	65536u		/* of one request */
+#define OUT_STOP	(1u << 20)	/* more than this unsent: its requests have to wait */
+#define OUT_MAX		(160u << 20)	/* more than this unsent: cut off */
+#define REQUESTS_MAX	32		/* of one client, waiting */
+
+struct client {
+	TAILQ_ENTRY(client) link;
+	struct control *control;
+	int fd;
+	sd_event_source *source;
+	char in[LINE_MAX_BYTES];
+	size_t in_len;
+	char *out;
+	size_t out_pos, out_len, out_size;	/* unsent: out_len bytes from out_pos */
+	bool closing;		/* once all is sent */
+	bool dead;		/* to be freed when nothing works on it */
+	unsigned int waiting;
+	TAILQ_HEAD(, request) requests;
+};
+
+struct control {
+	struct daemon *daemon;
+	int fd;
+	sd_event_source *source;
+	unsigned int count;
+	TAILQ_HEAD(, client) clients;
+};
+
+/* ---- out ---- */
+
+static void client_free(struct client *c)
+{
+	struct request *req;
+
+	TAILQ_FOREACH(req, &c->requests, client_link)
+		req->client = NULL;	/* goes on without; its answer is dropped */
+	TAILQ_REMOVE(&c->control->clients, c, link);
+	c->control->count--;
+	sd_event_source_disable_unref(c->source);
+	close(c->fd);
+	free(c->out);
+	free(c);
+}
+
+static void client_events(struct client *c)
+{
+	uint32_t events = 0;
+
+	if (c->out_len)
+		events |= EPOLLOUT;
+	if (!c->closing && c->out_len < OUT_STOP && c->waiting < REQUESTS_MAX)
+		events |= EPOLLIN;
+	sd_event_source_set_io_events(c->source, events);
+}
+
+static void client_flush(struct client *c)
+{
+	ssize_t n;
+
+	while (c->out_len && !c->dead) {
+		n = send(c->fd, c->out + c->out_pos, c->out_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno != EAGAIN)
+			c->dead = true;
+		if (n < 0)
+			break;
+		c->out_pos += (size_t)n;
+		c->out_len -= (size_t)n;
+	}
+	if (!c->out_len)
+		c->out_pos = 0;
+	if (!c->out_len && c->out_size > OUT_STOP) {
+		free(c->out);
+		c->out = NULL;
+		c->out_size = 0;
+	}
+	if (c->closing && !c->out_len)
+		c->dead = true;
+}
+
+static void client_send(struct client *c, json_t *message)
+{
+	char *text = json_dumps(message, JSON_COMPACT), *out;
+	size_t len = text ? strlen(text) : 0;
+
+	json_decref(message);
+	if (!text || c->out_len + len + 1 > OUT_MAX) {
+		c->dead = true;
+		free(text);
+		return;
+	}
+	if (c->out_pos) {
+		memmove(c->out, c->out + c->out_pos, c->out_len);
+		c->out_pos = 0;
+	}
+	if (c->out_len + len + 1 > c->out_size) {
+		out = realloc(c->out, c->out_len + len + 1);
+		if (!out) {
+			c->dead = true;
+			free(text);
+			return;
+		}
+		c->out = out;
+		c->out_size = c->out_len + len + 1;
+	}
+	memcpy(c->out + c->out_len, text, len);
+	c->out[c->out_len + len] = '\n';
+	c->out_len += len + 1;
+	free(text);
+	client_flush(c);
+}
+
+/* ---- requests ---- */
+
+static void request_end(struct request *req, json_t *message)
+{
+	struct client *c = req->client;
+
+	if (c) {
+		TAILQ_REMOVE(&c->requests, req, client_link);
+		c->waiting--;
+	}
+	if (c && req->id) {
+		client_send(c, message);
+		if (!c->dead)
+			client_events(c);
+		/* Ending it, and lines that had to wait, are control_work()'s. */
+		if (c->dead || c->closing || c->in_len)
+			work_soon(req->daemon, 0);
+	} else {
+		json_decref(message);
+	}
+	json_decref(req->id);
+	free(req);
+}
+
+void request_reply(struct request *req, json_t *result)
+{
+	request_end(req, json_pack("{s:s, s:O?, s:o}", "jsonrpc", "2.0", "id", req->id, "result",
+				   result ? result : json_null()));
+}
+
+static json_t *error_message(json_t *id, int code, const char *text, json_t *data)
+{
+	json_t *message = json_string(text);
+
+	if (!message)	/* not UTF-8: a name from outside */
+		message = json_string("error (its text is not UTF-8)");
+	return json_pack("{s:s, s:O?, s:{s:i, s:o, s:o*}}", "jsonrpc", "2.0", "id", id, "error",
+			 "code", code, "message", message, "data", data);
+}
+
+void request_error(struct request *req, int code, json_t *data, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	request_end(req, error_message(req->id, code, text, data));
+}
+
+static void client_error(struct client *c, int code, const char *text)
+{
+	client_send(c, error_message(NULL, code, text, NULL));
+}
+
+static void client_object(struct client *c, json_t *message)
+{
+	json_t *id = json_object_get(message, "id"), *params = json_object_get(message, "params");
+	const char *version = json_string_value(json_object_get(message, "jsonrpc"));
+	const char *method = json_string_value(json_object_get(message, "method"));
+	struct request *req;
+
+	if (!version || strcmp(version, "2.0") || !method ||
+	    (id && !json_is_string(id) && !json_is_number(id) && !json_is_null(id))) {
+		client_error(c, RPC_INVALID, "not a request of JSON-RPC 2.0: send {\"jsonrpc\":\"2.0\","
+			     "\"id\":1,\"method\":\"status\"} and the like, one a line");
+		return;
+	}
+	req = calloc(1, sizeof(*req));
+	if (!req) {
+		c->dead = true;
+		return;
+	}
+	req->daemon = c->control->daemon;
+	req->client = c;
+	req->id = json_incref(id);
+	TAILQ_INSERT_TAIL(&c->requests, req, client_link);
+	c->waiting++;
+	if (params && !json_is_object(params))
+		request_error(req, RPC_PARAMS, NULL, "params must be an object, with names");
+	else
+		method_call(req, method, params);
+}
+
+static void client_line(struct client *c, const char *line, size_t len)
+{
+	char text[256];
+	json_error_t error;
+	json_t *message;
+
+	if (!len || (len == 1 && *line == '\r'))
+		return;
+	message = json_loadb(line, len, JSON_REJECT_DUPLICATES, &error);
+	if (!message) {
+		snprintf(text, sizeof(text), "not JSON: %.150s (column %d)", error.text, error.column);
+		client_error(c, RPC_PARSE, text);
+	} else if (!json_is_object(message)) {
+		client_error(c, RPC_INVALID, "not an object; batches are not served: send one request "
+			     "a line");
+	} else {
+		client_object(c, message);
+	}
+	json_decref(message);
+}
+
+/* ---- in ---- */
+
+/* Handles the complete lines, as long as the client takes its answers. */
+static void client_lines(struct client *c)
+{
+	size_t pos = 0, len;
+	char *end;
+
+	while (!c->dead && !c->closing && c->out_len < OUT_STOP && c->waiting < REQUESTS_MAX &&
+	       (end = memchr(c->in + pos, '\n', c->in_len - pos))) {
+		len = (size_t)(end - (c->in + pos));
+		client_line(c, c->in + pos, len);
+		pos += len + 1;
+	}
+	c->in_len -= pos;
+	memmove(c->in, c->in + pos, c->in_len);
+	if (c->in_len == sizeof(c->in) && !memchr(c->in, '\n', c->in_len)) {
+		client_error(c, RPC_INVALID, "a line is longer than 65536 bytes");
+		c->closing = true;
+		client_flush(c);
+	}
+}
+
+static void client_read(struct client *c)
+{
+	ssize_t n;
+
+	if (c->in_len == sizeof(c->in))
+		return;		/* full of lines that have to wait */
+	n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
+	if (n > 0)
+		c->in_len += (size_t)n;
+	else if (n == 0 && (c->waiting || c->out_len))
+		c->closing = true;	/* half closed: it still gets what it asked for */
+	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		c->dead = true;
+}
+
+static int on_client(sd_event_source *source, int fd, uint32_t revents, void *user)
+{
+	struct client *c = user;
+
+	if (revents & (EPOLLERR | EPOLLHUP) && !(revents & EPOLLIN))
+		c->dead = true;
+	if (!c->dead && revents & EPOLLOUT)
+		client_flush(c);
+	if (!c->dead && revents & EPOLLIN)
+		client_read(c);
+	if (!c->dead)
+		client_lines(c);
+	if (c->closing && !c->out_len && !c->waiting)
+		c->dead = true;
+	if (c->dead)
+		client_free(c);
+	else
+		client_events(c);
+	return 0;
+}
+
+/* ---- who may ---- */
+
+static bool in_group(int fd, gid_t wanted, gid_t primary)
+{
+	gid_t groups[1024];
+	socklen_t len = sizeof(groups);
+
+	if (wanted == (gid_t)-1)
+		return false;
+	if (primary == wanted)
+		return true;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len))
+		return false;
+	for (size_t i = 0; i < len / sizeof(groups[0]); i++)
+		if (groups[i] == wanted)
+			return true;
+	return false;
+}
+
+static bool peer_may(struct control *control, int fd, struct ucred *cred)
+{
+	socklen_t len = sizeof(*cred);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, cred, &len))
+		return false;
+	return cred->uid == 0 || cred->uid == geteuid() ||
+	       in_group(fd, control->daemon->set.control_gid, cred->gid);
+}
+
+/* Says so in one line, as far as the socket takes it at once. */
+static void turn_away(int fd, const char *text)
+{
+	json_t *message = error_message(NULL, RPC_REFUSED, text, json_pack("{s:i}", "errno", EACCES));
+	char *line = json_dumps(message, JSON_COMPACT);
+
+	if (line && send(fd, line, strlen(line), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+		send(fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	free(line);
+	json_decref(message);
+	close(fd);
+}
+
+static int on_accept(sd_event_source *source, int listener, uint32_t revents, void *user)
+{
+	struct control *control = user;
+	struct daemon *d = control->daemon;
+	struct ucred cred = { 0 };
+	struct client *c;
+	char text[256];
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return 0;
+	if (!peer_may(control, fd, &cred)) {
+		snprintf(text, sizeof(text), "refused: user %u may not control the switch: only root, "
+			 "the daemon's user%s%s", (unsigned int)cred.uid,
+			 d->set.control_group ? " and members of group " : "",
+			 d->set.control_group ? d->set.control_group : "");
+		log_warning("control socket: pid %d: %s", (int)cred.pid, text);
+		turn_away(fd, text);
+		return 0;
+	}
+	if (control->count >= CLIENTS_MAX) {
+		turn_away(fd, "refused: too many clients: try again later");
+		return 0;
+	}
+	c = calloc(1, sizeof(*c));
+	if (!c || sd_event_add_io(d->event, &c->source, fd, EPOLLIN, on_client, c) < 0) {
+		free(c);
+		close(fd);
+		return 0;
+	}
+	c->fd = fd;
+	c->control = control;
+	TAILQ_INIT(&c->requests);
+	TAILQ_INSERT_TAIL(&control->clients, c, link);
+	control->count++;
+	return 0;
+}
+
+bool control_work(struct daemon *d)
+{
+	struct client *c, *next;
+	struct request *req, *rnext;
+	uint64_t now = now_us();
+	bool more = false;
+
+	if (!d->control)
+		return false;
+	FOREACH_SAFE(c, &d->control->clients, link, next) {
+		FOREACH_SAFE(req, &c->requests, client_link, rnext) {
+			if (req->deadline && now >= req->deadline)
+				method_timeout(req);
+			else if (req->deadline)
+				more = true;
+		}
+		if (c->closing && !c->out_len && !c->waiting)
+			c->dead = true;
+		if (!c->dead)
+			client_lines(c);
+		if (c->dead)
+			client_free(c);
+		else
+			client_events(c);
+	}
+	return more;
+}
+
+/* ---- the socket ---- */
+
+/* 1: somebody listens there; 0: stale or not there. */
+static int socket_used(const struct sockaddr_un *addr)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int used = fd >= 0 && (!connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) ||
+			       errno == EAGAIN);
+
+	if (fd >= 0)
+		close(fd);
+	return used;
+}
+
+static int socket_listen(struct daemon *d, const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	bool grouped = d->set.control_gid != (gid_t)-1;
+	int fd, ret;
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	if (socket_used(&addr))
+		return -EADDRINUSE;
+	unlink(path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	/* Nobody may connect before owner and mode are right: not yet listening. */
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) ||
+	    chmod(path, grouped ? 0660 : 0600) ||
+	    (grouped && chown(path, (uid_t)-1, d->set.control_gid)) || listen(fd, 16)) {
+		ret = -errno;
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+int control_open(struct daemon *d)
+{
+	struct control *control = calloc(1, sizeof(*control));
+	int ret;
+
+	if (!control)
+		return -ENOMEM;
+	control->daemon = d;
+	TAILQ_INIT(&control->clients);
+	control->fd = socket_listen(d, d->set.control_socket);
+	if (control->fd < 0) {
+		ret = control->fd;
+		log_error("control socket %s: %s", d->set.control_socket, ret == -EADDRINUSE ?
+			  "another daemon listens there: stop it, or set control.socket" :
+			  strerror(-ret));
+		free(control);
+		return ret;
+	}
+	ret = sd_event_add_io(d->event, &control->source, control->fd, EPOLLIN, on_accept, control);
+	if (ret < 0) {
+		close(control->fd);
+		free(control);
+		return ret;
+	}
+	d->control = control;
+	return 0;
+}
+
+void control_close(struct daemon *d)
+{
+	struct control *control = d->control;
+	struct client *c, *next;
+
+	if (!control)
+		return;
+	d->control = NULL;
+	FOREACH_SAFE(c, &control->clients, link, next)
+		client_free(c);
+	sd_event_source_disable_unref(control->source);
+	close(control->fd);
+	unlink(d->set.control_socket);
+	free(control);
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The daemon's rooms, all on one thread (sd-event loop); nothing here blocks for longer than the
+ * bounds named.
+ *
+ *	switch.c	arena, ports, grace periods
+ *	guest.c		what VMs and local clients have in common: callers, ports, names
+ *	vm.c		VMs through libelisa-host: attach, arm, drain, detach
+ *	local.c		local clients (no isolation)
+ *	state.c		what outlives the daemon
+ *	control.c	control socket, JSON-RPC framing; methods.c, stats.c, doctor.c: its methods
+ */
+#ifndef VSWITCHD_DAEMON_H
+#define VSWITCHD_DAEMON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+#include <elisa/host.h>
+#include <elisa/local.h>
+#include <vswitch/vswitch.h>
+#include "config.h"
+#include "log.h"
+
+/* A list walk whose body may remove the element. */
+#define FOREACH_SAFE(var, head, link, next)                                                        \
+	for ((var) = TAILQ_FIRST(head); (var) && ((next) = TAILQ_NEXT(var, link), 1); (var) = (next))
+
+#define MSEC	1000ull			/* in microseconds, sd-event's unit */
+#define SEC	1000000ull
+
+/*
+ * Fixed addresses, in the range that local.h recommends, equal in the daemon, in trusted contexts
+ * and in local clients. The arena starts a 1 GiB chunk of its own.
+ */
+#define ARENA_VA	0x300000000000ull
+#define LOCAL_RAM_VA	0x310000000000ull	/* clients' RAM from here... */
+#define LOCAL_RAM_END	0x320000000000ull	/* ...to here */
+#define HUGE_PAGE	0x200000ull
+
+struct request;
+struct control;
+struct local;
+struct guest;
+struct daemon;
+
+struct port {
+	TAILQ_ENTRY(port) link;
+	struct port_setting set;
+	int id;			/* of libvswitch */
+	bool runtime;		/* added through the control socket; kept in the state file */
+	bool lent;		/* `set.vm` is only for this attachment */
+	bool deleting;
+	struct guest *guest;	/* bound to */
+};
+TAILQ_HEAD(port_list, port);
+
+enum guest_state {
+	GUEST_WAITING,		/* to be attached as soon as possible; `note` says why not yet */
+	GUEST_ATTACHING,	/* local clients map its RAM */
+	GUEST_ATTACHED,
+	GUEST_DRAIN_OUT,	/* its vCPUs are leaving */
+	GUEST_DRAIN_GRACE,	/* others are leaving its RAM */
+	GUEST_DRAIN_REGIONS,	/* local clients unmap its RAM */
+	GUEST_DETACHED,		/* by the administrator, or killed */
+};
+
+struct caller {
+	struct vs_caller *vs;	/* NULL: free */
+	bool armed, failed;	/* of a VM */
+};
+
+/* A VM or a local client. */
+struct guest {
+	TAILQ_ENTRY(guest) link;
+	struct daemon *daemon;
+	char name[VS_NAME_LEN];
+	bool local;
+	enum guest_state state;
+	char note[WHY_LEN];	/* one sentence on the state, or "" */
+	pid_t pid;		/* 0: not known */
+	uint64_t pid_start;	/* ticks since boot, see proc_start() */
+	int id;			/* of libvswitch; -1 */
+	struct caller *callers;	/* index: vCPU id or the client's thread */
+	unsigned int caller_count;
+	uint64_t ticket;	/* of the grace period, in GUEST_DRAIN_GRACE */
+	uint64_t drain_since;	/* CLOCK_MONOTONIC, microseconds */
+
+	/* VMs */
+	const struct vm_setting *setting;	/* from the configuration, or NULL */
+	bool wanted;		/* attach (again) whenever possible */
+	bool held;		/* configured, but detached by the administrator */
+	bool force_cpu, force_drain;
+	uint32_t refusal;	/* of the last try; 0: none */
+	uint64_t refusal_detail;
+	char **lend;		/* names of ports given at attach */
+	size_t lend_count;
+	struct elisa_vm *vm;
+	sd_event_source *source;
+	struct elisa_local_region *regions[ELISA_MAX_REGIONS];
+	unsigned int region_count, regions_ready, regions_left;
+	bool entering;		/* not yet attached since the last try */
+	bool no_local;		/* local clients can't map its RAM */
+	unsigned int tries, again;
+	uint64_t next_try, again_since;
+	struct elisa_vm_status killed;	/* of the last kill; .kill 0: never */
+	struct request *attach_request;
+	TAILQ_HEAD(, request) detach_requests;
+
+	/* local clients */
+	struct elisa_local_peer *peer;
+	void *ram;
+	size_t ram_len;
+	bool exported;
+};
+TAILQ_HEAD(guest_list, guest);
+
+/* Something to be done once everybody who is inside now has left. */
+struct wait {
+	TAILQ_ENTRY(wait) link;
+	uint64_t ticket;
+	void (*done)(struct daemon *d, void *arg);
+	void *arg;
+};
+
+struct daemon {
+	struct settings set;
+	char *run_dir;
+	sd_event *event;
+	sd_event_source *tick, *work;
+
+	int arena_fd;
+	void *arena;
+	size_t arena_len;
+	uint32_t generation;
+	struct vswitch *vs;
+	struct port_list ports;
+	TAILQ_HEAD(, wait) waits;
+
+	struct elisa_host *host;
+	struct elisa_ctx *ctx;
+	char ctx_note[WHY_LEN];	/* why there is no context */
+	struct guest_list guests;
+	uint64_t kills;
+
+	struct local *local;
+	char local_note[WHY_LEN];
+	struct control *control;
+	uint64_t started;	/* CLOCK_MONOTONIC, microseconds */
+	bool state_dirty;
+	bool stopping;
+};
+
+uint64_t now_us(void);
+/* Makes the work timer fire within `us`. Its work: draining, waits, attach tries, deadlines. */
+void work_soon(struct daemon *d, uint64_t us);
+
+/* ---- switch.c ---- */
+
+int switch_open(struct daemon *d);
+void switch_close(struct daemon *d);
+int switch_configure(struct daemon *d);
+struct port *port_find(struct daemon *d, const char *name);
+/* `why`: a sentence, when negative. */
+int port_create(struct daemon *d, const struct port_setting *set, bool runtime, struct port **port,
+		char why[WHY_LEN]);
+int port_change(struct daemon *d, struct port *port, const struct port_setting *set,
+		char why[WHY_LEN]);
+void port_forget(struct daemon *d, struct port *port);
+/* Calls done() from the event loop when everybody who is inside now has left. */
+int wait_grace(struct daemon *d, void (*done)(struct daemon *d, void *arg), void *arg);
+/* Returns true while something is left to wait for. */
+bool waits_poll(struct daemon *d);
+
+/* ---- guest.c ---- */
+
+struct guest *guest_new(struct daemon *d, const char *name, bool local);
+void guest_free(struct guest *g);
+struct guest *guest_find(struct daemon *d, const char *name);
+struct guest *guest_by_id(struct daemon *d, int id);
+const char *guest_state_name(const struct guest *g);
+const char *guest_transport(const struct guest *g);
+bool guest_active(const struct guest *g);	/* known to libvswitch */
+int guest_callers_add(struct guest *g, unsigned int count);
+void guest_callers_del(struct guest *g);
+int guest_port_bind(struct guest *g, struct port *port, char why[WHY_LEN]);
+unsigned int guest_ports_bind(struct guest *g);	/* all that are meant for it */
+void guest_ports_unbind(struct guest *g);
+__attribute__((format(printf, 2, 3))) void guest_note(struct guest *g, const char *fmt, ...);
+/* Names of those whose calls hold the grace period of `g` up, as "a, b". */
+void guest_holders(struct guest *g, char *text, size_t len);
+
+/* ---- vm.c ---- */
+
+/* Opens the module and makes the context, if not done yet. -errno with d->ctx_note. */
+int ctx_open(struct daemon *d);
+void ctx_close(struct daemon *d);
+/* Begins; the outcome is in g->state and g->note, or comes later (GUEST_ATTACHING). */
+int vm_attach(struct guest *g);
+void vm_detach(struct guest *g);
+/* Each second: new vCPUs, configured VMs that came up, processes that are gone. */
+void vm_tick(struct daemon *d);
+/* Work on what drains or waits; returns microseconds until it wants to be called again, 0: never. */
+uint64_t vm_work(struct daemon *d);
+void vm_region_ready(struct guest *g);
+void vm_region_gone(struct guest *g);
+void vms_configure(struct daemon *d);
+/* Ends the requests that wait for `g`. */
+void vm_answer_attach(struct guest *g);
+void vm_answer_detach(struct guest *g);
+
+/* ---- local.c ---- */
+
+int local_open(struct daemon *d);
+void local_close(struct daemon *d);
+unsigned int local_clients(struct daemon *d);
+/* Lets clients map the RAM of `g`. 0: asked for, vm_region_ready() follows for each region. */
+int local_share(struct guest *g);
+void local_unshare(struct guest *g);
+/* To be done when a context has been made: VMs must reach the clients that are there already. */
+int local_export_all(struct daemon *d);
+bool local_work(struct daemon *d);
+
+/* ---- state.c ---- */
+
+void state_load(struct daemon *d);
+void state_save(struct daemon *d);
+
+/* ---- proc.c ---- */
+
+/* Start time of `pid` in clock ticks since boot (proc(5), stat field 22); 0: no such process. */
+uint64_t proc_start(pid_t pid);
+pid_t proc_pid_file(const char *path);
+/* Command line, arguments separated by '\n'. Free it. NULL: none. */
+char *proc_cmdline(pid_t pid);
+/* Value of `-name`, without "guest=" and what follows a comma. -ENOENT. */
+int proc_qemu_name(pid_t pid, char *name, size_t len);
+/* Processes that hold a KVM VM descriptor (anon_inode:kvm-vm); *vms: how many each. */
+struct kvm_process {
+	pid_t pid;
+	unsigned int vms;
+};
+int proc_kvm_list(struct kvm_process *list, unsigned int max);
+/* Running QEMU of that name; -ENOENT, -ENOTUNIQ. */
+pid_t proc_find_qemu(const char *name);
+/* First line of a small file, without its end; "" when unreadable. */
+const char *proc_read_line(const char *path, char *buf, size_t len);
+
+/* ---- control.c ---- */
+
+int control_open(struct daemon *d);
+void control_close(struct daemon *d);
+/* Deadlines of waiting requests; true while there are any. */
+bool control_work(struct daemon *d);
+
+enum rpc_error {	/* JSON-RPC 2.0, section 5.1, and the daemon's own */
+	RPC_PARSE = -32700,
+	RPC_INVALID = -32600,
+	RPC_METHOD = -32601,
+	RPC_PARAMS = -32602,
+	RPC_REFUSED = -32000,
+};
+
+struct request {
+	TAILQ_ENTRY(request) link;	/* of whoever makes it wait */
+	TAILQ_ENTRY(request) client_link;
+	struct daemon *daemon;
+	struct client *client;	/* NULL: gone meanwhile */
+	json_t *id;		/* NULL: a notification, not answered */
+	uint64_t deadline;	/* 0: none */
+	struct guest *guest;	/* waits for it */
+};
+/* Both end the request. `result` and `data` are taken. */
+void request_reply(struct request *req, json_t *result);
+__attribute__((format(printf, 4, 5)))
+void request_error(struct request *req, int code, json_t *data, const char *fmt, ...);
+
+/* methods.c: runs a method; it answers now or later. */
+void method_call(struct request *req, const char *name, json_t *params);
+/* Called when a waiting request's deadline passes. */
+void method_timeout(struct request *req);
+json_t *status_json(struct daemon *d);
+json_t *vm_json(struct guest *g);
+json_t *vm_error_data(int err, const struct guest *g);
+json_t *module_json(struct daemon *d);
+json_t *strings_json(uint64_t bits, const char *const names[], unsigned int count);
+
+/* stats.c, doctor.c */
+json_t *stats_json(struct daemon *d, const char *port);
+json_t *doctor_json(struct daemon *d);
+
+#endif

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What outlives the daemon: which VMs are attached (by pid and start time, so that a recycled pid is
+ * not taken for one), and ports added at run time. Written after each change, by rename.
+ */
+#include "daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define STATE_REVISION	1
+
+static char *state_path(struct daemon *d, const char *suffix)
+{
+	char *path;
+
+	return asprintf(&path, "%s/state.json%s", d->run_dir, suffix) < 0 ? NULL : path;
+}
+
+/* ---- save ---- */
+
+static json_t *save_vm(const struct guest *g)
+{
+	json_t *vm = json_pack("{s:s, s:i, s:I, s:b, s:b, s:b}", "name", g->name, "pid",
+			       (int)g->pid, "pid_start", (json_int_t)g->pid_start, "wanted",
+			       (int)g->wanted, "held", (int)g->held, "force_vulnerable_cpu",
+			       (int)g->force_cpu);
+	json_t *lend = json_array();
+
+	for (size_t i = 0; i < g->lend_count; i++)
+		json_array_append_new(lend, json_string(g->lend[i]));
+	json_object_set_new(vm, "ports", lend);
+	return vm;
+}
+
+static json_t *save_port(const struct port *port)
+{
+	char mac[18], groups[20];
+
+	format_mac(port->set.vs.mac, mac);
+	snprintf(groups, sizeof(groups), "%#llx", (unsigned long long)port->set.vs.groups);
+	return json_pack("{s:s, s:s, s:s, s:i, s:i, s:b, s:b, s:s, s:b}", "name", port->set.vs.name,
+			 "vm", port->lent ? "" : port->set.vm, "mac", mac, "mtu",
+			 (int)port->set.vs.mtu, "queues", (int)port->set.vs.queues, "up",
+			 (int)port->set.vs.up, "anti_spoof", (int)port->set.vs.anti_spoof, "groups",
+			 groups, "local", (int)port->set.local);
+}
+
+static json_t *save_all(struct daemon *d)
+{
+	json_t *vms = json_array(), *ports = json_array();
+	struct port *port;
+	struct guest *g;
+
+	TAILQ_FOREACH(g, &d->guests, link)
+		if (!g->local && ((g->wanted && g->pid) || g->held))
+			json_array_append_new(vms, save_vm(g));
+	TAILQ_FOREACH(port, &d->ports, link)
+		if (port->runtime && !port->deleting)
+			json_array_append_new(ports, save_port(port));
+	return json_pack("{s:i, s:o, s:o}", "revision", STATE_REVISION, "vms", vms, "ports", ports);
+}
+
+void state_save(struct daemon *d)
+{
+	char *path = state_path(d, ""), *temp = state_path(d, ".new");
+	json_t *state = save_all(d);
+	int fd = -1, ret = -ENOMEM;
+
+	d->state_dirty = false;
+	if (!path || !temp || !state)
+		goto out;
+	fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
+		ret = -errno;
+		goto out;
+	}
+	ret = json_dumpfd(state, fd, JSON_INDENT(1)) ? -EIO : 0;
+	close(fd);
+	if (!ret && rename(temp, path))
+		ret = -errno;
+out:
+	if (ret)
+		log_error("%s was not written: %s: a restarted daemon would not find its VMs",
+			  path ? path : "state.json", strerror(-ret));
+	json_decref(state);
+	free(path);
+	free(temp);
+}
+
+/* ---- load ---- */
+
+static void load_port(struct daemon *d, json_t *entry)
+{
+	const char *name, *vm, *mac, *groups;
+	struct port_setting set;
+	int mtu, queues, up, spoof, local;
+	char why[WHY_LEN];
+
+	if (json_unpack(entry, "{s:s, s:s, s:s, s:i, s:i, s:b, s:b, s:s, s:b}", "name", &name, "vm",
+			&vm, "mac", &mac, "mtu", &mtu, "queues", &queues, "up", &up, "anti_spoof",
+			&spoof, "groups", &groups, "local", &local) ||
+	    check_name("port", name, why))
+		return;
+	port_setting_default(&set, name);
+	if (parse_mac(mac, set.vs.mac, why) || port_setting_mtu(&set, mtu, why) ||
+	    port_setting_queues(&set, queues, why) || port_setting_vm(&set, vm, why))
+		goto bad;
+	set.vs.up = up;
+	set.vs.anti_spoof = spoof;
+	set.vs.groups = strtoull(groups, NULL, 16);
+	set.local = local;
+	if (!port_create(d, &set, true, NULL, why))
+		return;
+bad:
+	log_warning("port %s of the former daemon is not kept: %s", name, why);
+}
+
+static void load_lend(struct guest *g, json_t *ports)
+{
+	struct port *port;
+	json_t *name;
+	size_t i;
+
+	g->lend = calloc(json_array_size(ports) + 1, sizeof(*g->lend));
+	json_array_foreach(ports, i, name) {
+		port = g->lend && json_is_string(name) ?
+		       port_find(g->daemon, json_string_value(name)) : NULL;
+		if (!port || port->set.local || port->set.vm[0])
+			continue;
+		snprintf(port->set.vm, sizeof(port->set.vm), "%s", g->name);
+		port->lent = true;
+		g->lend[g->lend_count] = strdup(json_string_value(name));
+		if (g->lend[g->lend_count])
+			g->lend_count++;
+	}
+}
+
+static void load_vm(struct daemon *d, json_t *entry)
+{
+	int pid, wanted, held, force;
+	char why[WHY_LEN];
+	const char *name;
+	json_int_t start;
+	struct guest *g;
+	json_t *ports;
+	bool alive;
+
+	if (json_unpack(entry, "{s:s, s:i, s:I, s:b, s:b, s:b, s:o}", "name", &name, "pid", &pid,
+			"pid_start", &start, "wanted", &wanted, "held", &held,
+			"force_vulnerable_cpu", &force, "ports", &ports) ||
+	    check_name("VM", name, why))
+		return;
+	alive = start && proc_start(pid) == (uint64_t)start;
+	g = guest_find(d, name);
+	if (!g && (!alive || !wanted))
+		return;
+	if (!g)
+		g = guest_new(d, name, false);
+	if (!g)
+		return;
+	g->held = held && g->setting;
+	g->wanted = wanted || (g->wanted && !g->held);
+	g->force_cpu |= force;
+	g->state = g->wanted ? GUEST_WAITING : GUEST_DETACHED;
+	if (g->held)
+		guest_note(g, "detached by the administrator");
+	if (alive) {
+		g->pid = pid;
+		g->pid_start = (uint64_t)start;
+		log_info("VM %s (pid %d) was attached to the former daemon", name, pid);
+	}
+	load_lend(g, ports);
+}
+
+void state_load(struct daemon *d)
+{
+	char *path = state_path(d, "");
+	json_t *state, *entry;
+	json_error_t error;
+	int revision = 0;
+	size_t i;
+
+	if (!path || access(path, F_OK)) {
+		free(path);
+		return;
+	}
+	state = json_load_file(path, 0, &error);
+	if (!state)
+		log_warning("%s:%d: %s: the state of the former daemon is not used", path, error.line,
+			    error.text);
+	else if (json_unpack(state, "{s:i}", "revision", &revision) || revision != STATE_REVISION)
+		log_warning("%s: revision %d is not %d: the state of the former daemon is not used",
+			    path, revision, STATE_REVISION);
+	if (revision == STATE_REVISION) {
+		json_array_foreach(json_object_get(state, "ports"), i, entry)
+			load_port(d, entry);
+		json_array_foreach(json_object_get(state, "vms"), i, entry)
+			load_vm(d, entry);
+	}
+	json_decref(state);
+	free(path);
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The arena, the ports, and waiting until everybody has left. */
+#include "daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+static int arena_map(struct daemon *d)
+{
+	size_t len = vs_arena_size(&d->set.vs);
+	int ret;
+
+	if (!len) {
+		log_error("the switch cannot have these sizes: ports %u, VMs %u, callers %u, addresses "
+			  "%u", d->set.vs.ports, d->set.vs.guests, d->set.vs.callers,
+			  d->set.vs.fdb_capacity);
+		return -EINVAL;
+	}
+	len = (len + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+	d->arena_fd = memfd_create("elisa-vswitch", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (d->arena_fd < 0)
+		return -errno;
+	if (ftruncate(d->arena_fd, (off_t)len) ||
+	    fcntl(d->arena_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+		ret = -errno;
+		log_error("no memory file of %zu bytes for the switch: %s", len, strerror(-ret));
+		return ret;
+	}
+	d->arena = mmap((void *)ARENA_VA, len, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_FIXED_NOREPLACE, d->arena_fd, 0);
+	if (d->arena == MAP_FAILED) {
+		ret = -errno;
+		d->arena = NULL;
+		log_error("cannot map %zu bytes at %#llx for the switch: %s", len, ARENA_VA,
+			  strerror(-ret));
+		return ret;
+	}
+	d->arena_len = len;
+	/* Fewer pages to pin and larger leaves in the trusted EPT, where the host allows it. */
+	madvise(d->arena, len, MADV_HUGEPAGE);
+	madvise(d->arena, len, MADV_DONTFORK);
+	return 0;
+}
+
+int switch_open(struct daemon *d)
+{
+	int ret;
+
+	d->arena_fd = -1;
+	TAILQ_INIT(&d->ports);
+	TAILQ_INIT(&d->waits);
+	while (!d->generation)
+		if (getrandom(&d->generation, sizeof(d->generation), 0) < 0 && errno != EINTR)
+			return -errno;
+	d->set.vs.generation = d->generation;
+	ret = arena_map(d);
+	if (ret)
+		return ret;
+	ret = vs_create(d->arena, d->arena_len, &d->set.vs, &d->vs);
+	if (ret)
+		log_error("the switch was not created: %s", strerror(-ret));
+	return ret;
+}
+
+void switch_close(struct daemon *d)
+{
+	struct port *port, *next;
+	struct wait *wait, *wnext;
+
+	FOREACH_SAFE(wait, &d->waits, link, wnext)
+		free(wait);
+	FOREACH_SAFE(port, &d->ports, link, next)
+		free(port);
+	if (d->arena)
+		munmap(d->arena, d->arena_len);
+	if (d->arena_fd >= 0)
+		close(d->arena_fd);
+}
+
+/* Ports and static addresses of the configuration file. */
+int switch_configure(struct daemon *d)
+{
+	char why[WHY_LEN];
+	int ret;
+
+	for (size_t i = 0; i < d->set.port_count; i++) {
+		ret = port_create(d, &d->set.ports[i], false, NULL, why);
+		if (ret) {
+			log_error("port %s: %s", d->set.ports[i].vs.name, why);
+			return ret;
+		}
+	}
+	for (size_t i = 0; i < d->set.fdb_count; i++) {
+		ret = vs_fdb_add(d->vs, d->set.fdb[i].mac,
+				 port_find(d, d->set.fdb[i].port)->id);
+		if (ret) {
+			log_error("static address for port %s: %s", d->set.fdb[i].port,
+				  strerror(-ret));
+			return ret;
+		}
+	}
+	return 0;
+}
+
+/* ---- ports ---- */
+
+struct port *port_find(struct daemon *d, const char *name)
+{
+	struct port *port;
+
+	TAILQ_FOREACH(port, &d->ports, link)
+		if (!strcmp(port->set.vs.name, name))
+			return port;
+	return NULL;
+}
+
+static int mac_unique(struct daemon *d, const uint8_t mac[6], const struct port *but,
+		      char why[WHY_LEN])
+{
+	struct port *port;
+	char text[18];
+
+	TAILQ_FOREACH(port, &d->ports, link) {
+		if (port == but || memcmp(port->set.vs.mac, mac, 6))
+			continue;
+		format_mac(mac, text);
+		snprintf(why, WHY_LEN, "the MAC address %s is that of port \"%s\": give another", text,
+			 port->set.vs.name);
+		return -EEXIST;
+	}
+	return 0;
+}
+
+int port_create(struct daemon *d, const struct port_setting *set, bool runtime, struct port **out,
+		char why[WHY_LEN])
+{
+	struct port *port;
+	int ret;
+
+	if (port_find(d, set->vs.name)) {
+		snprintf(why, WHY_LEN, "there is a port \"%s\" already", set->vs.name);
+		return -EEXIST;
+	}
+	if (set->local && !d->set.local_enable) {
+		snprintf(why, WHY_LEN, "port \"%s\" is for local clients, but local.enable is false in "
+			 "the configuration", set->vs.name);
+		return -EINVAL;
+	}
+	ret = mac_unique(d, set->vs.mac, NULL, why);
+	if (ret)
+		return ret;
+	port = calloc(1, sizeof(*port));
+	if (!port) {
+		snprintf(why, WHY_LEN, "out of memory");
+		return -ENOMEM;
+	}
+	port->set = *set;
+	port->runtime = runtime;
+	port->id = vs_port_add(d->vs, &set->vs);
+	if (port->id < 0) {
+		ret = port->id;
+		snprintf(why, WHY_LEN, "%s%s", strerror(-ret),
+			 ret == -ENOSPC ? ": raise switch.max_ports" : "");
+		free(port);
+		return ret;
+	}
+	TAILQ_INSERT_TAIL(&d->ports, port, link);
+	if (out)
+		*out = port;
+	return 0;
+}
+
+int port_change(struct daemon *d, struct port *port, const struct port_setting *set,
+		char why[WHY_LEN])
+{
+	int ret = mac_unique(d, set->vs.mac, port, why);
+
+	if (ret)
+		return ret;
+	ret = vs_port_set(d->vs, port->id, &set->vs);
+	if (ret) {
+		snprintf(why, WHY_LEN, "%s", ret == -EBUSY ? "the number of queues cannot change while "
+			 "the port exists: delete it and add it again" : strerror(-ret));
+		return ret;
+	}
+	port->set = *set;
+	return 0;
+}
+
+/* It is unbound and a grace period is over. */
+void port_forget(struct daemon *d, struct port *port)
+{
+	int ret = vs_port_del(d->vs, port->id);
+
+	if (ret)
+		log_error("port %s: not deleted from the switch: %s", port->set.vs.name,
+			  strerror(-ret));
+	TAILQ_REMOVE(&d->ports, port, link);
+	free(port);
+}
+
+/* ---- grace periods ---- */
+
+int wait_grace(struct daemon *d, void (*done)(struct daemon *d, void *arg), void *arg)
+{
+	struct wait *wait = calloc(1, sizeof(*wait));
+
+	if (!wait)
+		return -ENOMEM;
+	wait->done = done;
+	wait->arg = arg;
+	wait->ticket = vs_grace_begin(d->vs);
+	TAILQ_INSERT_TAIL(&d->waits, wait, link);
+	work_soon(d, MSEC);
+	return 0;
+}
+
+bool waits_poll(struct daemon *d)
+{
+	struct wait *wait, *next;
+
+	FOREACH_SAFE(wait, &d->waits, link, next) {
+		if (!vs_grace_done(d->vs, wait->ticket))
+			continue;
+		TAILQ_REMOVE(&d->waits, wait, link);
+		wait->done(d, wait->arg);
+		free(wait);
+	}
+	return !TAILQ_EMPTY(&d->waits);
+}

@@ -1,0 +1,600 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * VMs. In: elisa_vm_attach -> its RAM into local clients -> guest, ports, vCPUs. Out, always in this
+ * order, each step from the event loop so that a stopped VM holds up nobody but itself:
+ *
+ *	ports unbound		nobody begins to use its rings
+ *	DRAIN_OUT		its vCPUs leave; then none can enter (elisa_vm_disarm_all)
+ *	callers deleted		what they had reserved in others' rings is given back
+ *	DRAIN_GRACE		others leave its RAM
+ *	DRAIN_REGIONS		local clients unmap its RAM
+ *	guest deleted, elisa_vm_detach
+ */
+#include "daemon.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+/* A call takes microseconds; its vCPU thread may wait for a CPU of a busy host, though. */
+#define DISARM_MS	250
+/* Re-attach after the VMM's own doing (a reset while inside): so often in so long. */
+#define AGAIN_MAX	3
+#define AGAIN_SPAN	(60 * SEC)
+
+/* ---- the trusted context ---- */
+
+static int ctx_fail(struct daemon *d, const char *step, int err)
+{
+	ctx_close(d);
+	snprintf(d->ctx_note, sizeof(d->ctx_note), "the trusted context was not made: %s: %s", step,
+		 strerror(-err));
+	return err;
+}
+
+static int host_open(struct daemon *d)
+{
+	int ret = elisa_host_open(&d->host);
+
+	if (!ret)
+		return 0;
+	d->host = NULL;
+	if (ret == -ENOENT)
+		snprintf(d->ctx_note, sizeof(d->ctx_note), "the kernel module is not loaded (no "
+			 "/dev/elisa): run \"modprobe elisa\"; only local clients are possible");
+	else if (ret == -EACCES || ret == -EPERM)
+		snprintf(d->ctx_note, sizeof(d->ctx_note), "no permission to open /dev/elisa: run the "
+			 "daemon as root");
+	else if (ret == -EPROTO)
+		snprintf(d->ctx_note, sizeof(d->ctx_note), "the loaded kernel module is of another "
+			 "revision: build and load the one of this version (%s)", ELISA_VERSION);
+	else
+		snprintf(d->ctx_note, sizeof(d->ctx_note), "/dev/elisa: %s", strerror(-ret));
+	return ret;
+}
+
+int ctx_open(struct daemon *d)
+{
+	int ret;
+
+	if (d->ctx)
+		return 0;
+	ret = host_open(d);
+	if (ret)
+		return ret;
+	ret = elisa_ctx_create(d->host, vs_entry, &d->ctx);
+	if (ret) {
+		d->ctx = NULL;
+		return ctx_fail(d, "create", ret);
+	}
+	ret = elisa_export(d->ctx, d->arena, d->arena_len, ELISA_R | ELISA_W);
+	if (ret)
+		return ctx_fail(d, "export of the switch's memory", ret);
+	ret = elisa_export_object(d->ctx, (const void *)vs_entry);
+	if (ret)
+		return ctx_fail(d, "export of the switch's code", ret);
+	ret = elisa_ctx_realize(d->ctx);
+	if (ret)
+		return ctx_fail(d, "realize", ret);
+	ret = local_export_all(d);
+	if (ret)
+		return ctx_fail(d, "export of local clients' memory", ret);
+	d->ctx_note[0] = '\0';
+	log_notice("trusted context ready, generation %08x", d->generation);
+	return 0;
+}
+
+/* For guests this is "away": their VMs are not detached. */
+void ctx_close(struct daemon *d)
+{
+	struct guest *g;
+
+	TAILQ_FOREACH(g, &d->guests, link) {
+		g->exported = false;
+		if (g->local)
+			continue;
+		g->source = sd_event_source_disable_unref(g->source);
+		g->vm = NULL;	/* ended with its context */
+	}
+	if (d->ctx)
+		elisa_ctx_destroy(d->ctx);
+	d->ctx = NULL;
+	if (d->host)
+		elisa_host_close(d->host);
+	d->host = NULL;
+}
+
+/* ---- outcomes ---- */
+
+json_t *vm_error_data(int err, const struct guest *g)
+{
+	json_t *data = json_pack("{s:i}", "errno", -err);
+
+	if (g && g->refusal) {
+		json_object_set_new(data, "refusal", json_string(elisa_refusal_name(g->refusal)));
+		json_object_set_new(data, "detail", json_integer((json_int_t)g->refusal_detail));
+	}
+	return data;
+}
+
+void vm_answer_attach(struct guest *g)
+{
+	struct request *req = g->attach_request;
+
+	g->attach_request = NULL;
+	if (!req)
+		return;
+	req->guest = NULL;
+	if (g->state == GUEST_ATTACHED)
+		request_reply(req, vm_json(g));
+	else
+		request_error(req, RPC_REFUSED, vm_error_data(-EPERM, g), "%s", g->note);
+}
+
+void vm_answer_detach(struct guest *g)
+{
+	struct request *req;
+
+	while ((req = TAILQ_FIRST(&g->detach_requests))) {
+		TAILQ_REMOVE(&g->detach_requests, req, link);
+		req->guest = NULL;
+		request_reply(req, json_pack("{s:s, s:s}", "name", g->name, "state", "detached"));
+	}
+}
+
+/* Ports that were given for one attachment only. */
+static void vm_return_ports(struct guest *g)
+{
+	struct port *port;
+
+	TAILQ_FOREACH(port, &g->daemon->ports, link) {
+		if (port->lent && !strcmp(port->set.vm, g->name)) {
+			port->lent = false;
+			port->set.vm[0] = '\0';
+		}
+	}
+}
+
+/* Nothing of it is attached any more. Frees it when nobody wants to know about it. */
+static void vm_settle(struct guest *g)
+{
+	g->daemon->state_dirty = true;
+	vm_answer_attach(g);
+	vm_answer_detach(g);
+	if (g->pid && proc_start(g->pid) != g->pid_start)
+		g->pid = 0;
+	if (g->wanted && (g->pid || g->setting)) {
+		g->state = GUEST_WAITING;
+		work_soon(g->daemon, MSEC);
+		return;
+	}
+	if (g->setting && !g->pid && !g->held) {
+		/* The next process of that name is another VM. */
+		g->wanted = g->setting->auto_attach;
+		g->state = g->wanted ? GUEST_WAITING : GUEST_DETACHED;
+		memset(&g->killed, 0, sizeof(g->killed));
+		return;
+	}
+	g->state = GUEST_DETACHED;
+	if (!g->setting && (!g->killed.kill || !g->pid)) {
+		vm_return_ports(g);
+		guest_free(g);
+	}
+}
+
+/* A failed try. */
+static void vm_failed(struct guest *g, const char *was)
+{
+	uint64_t wait = g->tries < 50 ? 100 * MSEC : 2 * SEC;
+
+	g->entering = false;
+	if (g->tries++ == 0 || strcmp(was, g->note))
+		log_warning("VM %s (pid %d): not attached: %s%s", g->name, (int)g->pid, g->note,
+			    g->wanted ? "; will be tried again" : "");
+	g->next_try = now_us() + wait;
+	vm_settle(g);
+}
+
+/* ---- out ---- */
+
+static void vm_drain(struct guest *g)
+{
+	g->source = sd_event_source_disable_unref(g->source);
+	guest_ports_unbind(g);
+	g->state = GUEST_DRAIN_OUT;
+	g->drain_since = now_us();
+	if (g->vm)
+		elisa_vm_kick(g->vm);
+	work_soon(g->daemon, 0);
+}
+
+static void vm_drained(struct guest *g)
+{
+	struct daemon *d = g->daemon;
+	int ret = vs_guest_del(d->vs, g->id);
+	char was[WHY_LEN];
+
+	if (ret)
+		log_error("VM %s: not deleted from the switch: %s", g->name, strerror(-ret));
+	g->id = -1;
+	if (g->vm)
+		elisa_vm_detach(g->vm, DISARM_MS);
+	g->vm = NULL;
+	g->no_local = false;
+	log_notice("VM %s (pid %d): detached", g->name, (int)g->pid);
+	if (g->entering) {
+		/* `note` says why it did not get in. */
+		snprintf(was, sizeof(was), "%s", g->note);
+		vm_failed(g, was);
+		return;
+	}
+	g->next_try = now_us();
+	vm_settle(g);
+}
+
+static void drain_regions(struct guest *g)
+{
+	if (g->state == GUEST_DRAIN_GRACE) {
+		g->state = GUEST_DRAIN_REGIONS;
+		local_unshare(g);
+	}
+	if (!g->regions_left)
+		vm_drained(g);
+}
+
+/* Its vCPUs: a stopped one may stay inside as long as its VMM likes; killing it is for --force. */
+static void drain_out(struct guest *g)
+{
+	struct elisa_vm_status st;
+	bool out = true;
+	int ret;
+
+	if (g->vm && !g->force_drain && !elisa_vm_status(g->vm, &st) &&
+	    !(st.state & (ELISA_VM_GONE | ELISA_VM_KILLED)))
+		out = !st.inside;
+	if (!out) {
+		guest_note(g, "%u of its vCPUs stopped inside the switch: resume the VM, or detach "
+			   "with --force, which kills it", st.inside);
+		elisa_vm_kick(g->vm);
+		return;
+	}
+	if (g->vm) {
+		ret = elisa_vm_disarm_all(g->vm, g->force_drain ? 0 : DISARM_MS);
+		if (ret)
+			log_warning("VM %s: vCPUs did not leave by themselves: %s", g->name,
+				    strerror(-ret));
+	}
+	guest_callers_del(g);
+	g->ticket = vs_grace_begin(g->daemon->vs);
+	g->state = GUEST_DRAIN_GRACE;
+}
+
+static void drain_step(struct guest *g)
+{
+	char holders[WHY_LEN - 64];
+
+	if (g->state == GUEST_DRAIN_OUT)
+		drain_out(g);
+	if (g->state == GUEST_DRAIN_GRACE) {
+		if (!vs_grace_done(g->daemon->vs, g->ticket)) {
+			guest_holders(g, holders, sizeof(holders));
+			guest_note(g, "waits until a call of %s ends", holders);
+			return;
+		}
+		drain_regions(g);
+	} else if (g->state == GUEST_DRAIN_REGIONS) {
+		drain_regions(g);
+	}
+}
+
+void vm_region_gone(struct guest *g)
+{
+	if (g->regions_left)
+		g->regions_left--;
+	work_soon(g->daemon, 0);
+}
+
+void vm_detach(struct guest *g)
+{
+	g->wanted = false;
+	g->held = g->setting;
+	memset(&g->killed, 0, sizeof(g->killed));
+	guest_note(g, "detached by the administrator");
+	g->daemon->state_dirty = true;
+	if (g->state == GUEST_WAITING || g->state == GUEST_DETACHED)
+		vm_settle(g);
+	else if (g->state == GUEST_ATTACHING || g->state == GUEST_ATTACHED)
+		vm_drain(g);
+}
+
+/* ---- while attached ---- */
+
+static void log_kill(struct guest *g, const struct elisa_vm_status *st)
+{
+	char code[64];
+
+	if (st->kill == ELISA_KILL_EXIT)
+		snprintf(code, sizeof(code), "%s", elisa_exit_reason_name((uint32_t)st->kill_code));
+	else
+		snprintf(code, sizeof(code), "code %#llx", (unsigned long long)st->kill_code);
+	guest_note(g, "killed: %s (%s) on vCPU %u in the %s context, qualification %#llx, GPA %#llx",
+		   elisa_kill_name(st->kill), code, st->kill_vcpu,
+		   st->kill_context == 1 ? "gate" : "trusted",
+		   (unsigned long long)st->kill_qualification, (unsigned long long)st->kill_gpa);
+	log_error("VM %s (pid %d): %s", g->name, (int)g->pid, g->note);
+}
+
+/*
+ * TOUCHED is the VMM's doing, never the guest's: it set registers of a vCPU that was stopped inside,
+ * as a reset does. Such a VM gets in again by itself; all others stay out until told otherwise.
+ */
+static void vm_killed(struct guest *g, const struct elisa_vm_status *st)
+{
+	uint64_t now = now_us();
+
+	g->daemon->kills++;
+	g->killed = *st;
+	log_kill(g, st);
+	if (now - g->again_since > AGAIN_SPAN) {
+		g->again_since = now;
+		g->again = 0;
+	}
+	g->wanted = st->kill == ELISA_KILL_TOUCHED && g->again++ < AGAIN_MAX;
+	vm_drain(g);
+}
+
+static int on_vm_event(sd_event_source *source, int fd, uint32_t revents, void *user)
+{
+	struct guest *g = user;
+	struct elisa_vm_status st = { 0 };
+	int ret = elisa_vm_status(g->vm, &st);
+
+	if (ret || (st.state & ELISA_VM_GONE)) {
+		log_notice("VM %s (pid %d): gone", g->name, (int)g->pid);
+		guest_note(g, "its process has ended");
+		g->wanted = g->setting && g->setting->auto_attach && !g->held;
+		vm_drain(g);
+	} else if (st.state & ELISA_VM_KILLED) {
+		vm_killed(g, &st);
+	} else if (st.state & ELISA_VM_RESET) {
+		log_notice("VM %s (pid %d): reset", g->name, (int)g->pid);
+		vs_guest_reset(g->daemon->vs, g->id);
+	}
+	return 0;
+}
+
+/* Arms vCPUs that are not armed yet. A failure is fatal for the attach only when none is. */
+static int vm_arm(struct guest *g)
+{
+	struct elisa_vm_status st;
+	unsigned int armed = 0;
+	int ret = elisa_vm_status(g->vm, &st), last = -ENODEV;
+
+	if (!ret)
+		ret = guest_callers_add(g, st.vcpus);
+	if (ret)
+		return ret;
+	for (unsigned int i = 0; i < g->caller_count; i++) {
+		struct caller *c = &g->callers[i];
+
+		if (!c->armed && !c->failed) {
+			last = elisa_vm_arm(g->vm, i, c->vs);
+			c->armed = !last;
+			c->failed = last;
+			if (last)
+				log_warning("VM %s: vCPU %u was not armed: %s", g->name, i,
+					    strerror(-last));
+		}
+		armed += c->armed;
+	}
+	return armed ? (int)armed : last;
+}
+
+/* ---- in ---- */
+
+/* Everybody can reach its RAM: let it in. */
+static void vm_enter(struct guest *g)
+{
+	struct daemon *d = g->daemon;
+	unsigned int ports = guest_ports_bind(g);
+	int armed = vm_arm(g), ret;
+
+	if (armed < 0) {
+		guest_note(g, "no vCPU could be armed: %s%s", strerror(-armed),
+			   armed == -ENOSPC ? ": raise switch.max_callers" : "");
+		vm_drain(g);
+		return;
+	}
+	ret = sd_event_add_io(d->event, &g->source, elisa_vm_fd(g->vm),
+			      EPOLLIN | EPOLLERR | EPOLLHUP, on_vm_event, g);
+	if (ret < 0) {
+		guest_note(g, "cannot be watched: %s", strerror(-ret));
+		vm_drain(g);
+		return;
+	}
+	g->state = GUEST_ATTACHED;
+	g->entering = false;
+	g->wanted = true;
+	g->held = false;
+	g->tries = 0;
+	memset(&g->killed, 0, sizeof(g->killed));
+	guest_note(g, "%s", ports ? "" : "it has no port: see \"elisactl port add\"");
+	d->state_dirty = true;
+	log_notice("VM %s (pid %d): attached, %d vCPUs, %u ports", g->name, (int)g->pid, armed, ports);
+	vm_answer_attach(g);
+}
+
+void vm_region_ready(struct guest *g)
+{
+	if (++g->regions_ready == g->region_count && g->state == GUEST_ATTACHING)
+		vm_enter(g);
+}
+
+static int vm_switch_add(struct guest *g)
+{
+	const struct elisa_region *regions;
+	struct vs_region vs[VS_REGIONS_MAX];
+	int n = elisa_vm_regions(g->vm, &regions);
+
+	if (n < 0)
+		return n;
+	if (n > VS_REGIONS_MAX)
+		return -E2BIG;
+	for (int i = 0; i < n; i++)
+		vs[i] = (struct vs_region){ regions[i].gpa, regions[i].len, regions[i].addr };
+	g->id = vs_guest_add(g->daemon->vs, g->name, vs, (unsigned int)n);
+	return g->id < 0 ? g->id : 0;
+}
+
+/* The library's and the module's part. */
+static int vm_open(struct guest *g)
+{
+	uint32_t flags = g->force_cpu || g->daemon->set.force_cpu ? ELISA_VM_FORCE_CPU : 0;
+	struct elisa_why why = { 0 };
+	char text[WHY_LEN];
+	int ret;
+
+	g->refusal = 0;
+	ret = ctx_open(g->daemon);
+	if (ret) {
+		g->refusal = ret == -ENOENT ? ELISA_REFUSE_NO_MODULE :
+			     ret == -EPROTO ? ELISA_REFUSE_MODULE_REVISION : 0;
+		guest_note(g, "%s%s%s%s", g->refusal ? "refused: " : "",
+			   g->refusal ? elisa_refusal_name(g->refusal) : "", g->refusal ? ": " : "",
+			   g->daemon->ctx_note);
+		return ret;
+	}
+	ret = elisa_vm_attach(g->daemon->ctx, g->pid, flags, &why, &g->vm);
+	if (!ret)
+		return 0;
+	g->vm = NULL;
+	g->refusal = why.refusal;
+	g->refusal_detail = why.detail;
+	if (why.refusal)
+		guest_note(g, "refused: %s: %s", elisa_refusal_name(why.refusal),
+			   elisa_why_text(&why, text, sizeof(text)));
+	else
+		guest_note(g, "attach failed: %s", strerror(-ret));
+	return ret;
+}
+
+int vm_attach(struct guest *g)
+{
+	char was[WHY_LEN];
+	int ret;
+
+	snprintf(was, sizeof(was), "%s", g->note);
+	ret = vm_open(g);
+	if (ret)
+		goto fail;
+	if (proc_start(g->pid) != g->pid_start) {
+		guest_note(g, "its process ended meanwhile");
+		ret = -ESRCH;
+		goto close;
+	}
+	ret = vm_switch_add(g);
+	if (ret) {
+		guest_note(g, "the switch has no room for it: %s%s", strerror(-ret),
+			   ret == -ENOSPC ? ": raise switch.max_vms" : "");
+		goto close;
+	}
+	g->state = GUEST_ATTACHING;
+	g->entering = true;
+	ret = local_share(g);
+	if (ret)
+		vm_drain(g);
+	else if (!g->region_count)
+		vm_enter(g);
+	return ret;
+close:
+	elisa_vm_detach(g->vm, DISARM_MS);
+	g->vm = NULL;
+fail:
+	vm_failed(g, was);
+	return ret;
+}
+
+/* ---- time ---- */
+
+static void vm_look(struct guest *g)
+{
+	pid_t pid = g->setting->pid_file ? proc_pid_file(g->setting->pid_file) :
+					   proc_find_qemu(g->name);
+	uint64_t start = pid > 0 ? proc_start(pid) : 0;
+
+	if (!start) {
+		guest_note(g, pid == -ENOTUNIQ ? "several QEMU processes have that name: attach one "
+						 "with --pid" : "its QEMU does not run");
+		return;
+	}
+	g->pid = pid;
+	g->pid_start = start;
+	g->tries = 0;
+	g->next_try = now_us();
+}
+
+static void tick_one(struct guest *g)
+{
+	bool alive = g->pid && proc_start(g->pid) == g->pid_start;
+
+	if (g->state == GUEST_ATTACHED)
+		vm_arm(g);
+	else if (g->state != GUEST_WAITING && g->state != GUEST_DETACHED)
+		return;
+	else if (g->pid && !alive)
+		vm_settle(g);
+	else if (g->state == GUEST_WAITING && g->setting && !g->pid)
+		vm_look(g);
+}
+
+void vm_tick(struct daemon *d)
+{
+	struct guest *g, *next;
+
+	FOREACH_SAFE(g, &d->guests, link, next)
+		if (!g->local)
+			tick_one(g);
+	work_soon(d, 0);
+}
+
+uint64_t vm_work(struct daemon *d)
+{
+	uint64_t now = now_us(), soon = 0, us;
+	struct guest *g, *next;
+
+	FOREACH_SAFE(g, &d->guests, link, next) {
+		if (g->local)
+			continue;
+		us = 0;
+		if (g->state == GUEST_WAITING && g->wanted && g->pid) {
+			us = 100 * MSEC;
+			if (now >= g->next_try && !d->stopping)
+				vm_attach(g);
+		} else if (g->state >= GUEST_DRAIN_OUT && g->state <= GUEST_DRAIN_REGIONS) {
+			us = now - g->drain_since < SEC ? 2 * MSEC : 20 * MSEC;
+			drain_step(g);
+		}
+		if (us && (!soon || us < soon))
+			soon = us;
+	}
+	return soon;
+}
+
+void vms_configure(struct daemon *d)
+{
+	for (size_t i = 0; i < d->set.vm_count; i++) {
+		const struct vm_setting *set = &d->set.vms[i];
+		struct guest *g = guest_new(d, set->name, false);
+
+		if (!g) {
+			log_error("VM %s: out of memory", set->name);
+			continue;
+		}
+		g->setting = set;
+		g->wanted = set->auto_attach;
+		g->force_cpu = set->force_cpu;
+		g->state = g->wanted ? GUEST_WAITING : GUEST_DETACHED;
+	}
+}
