@@ -3,6 +3,7 @@
 
 import os
 import pty
+import queue
 import re
 import shlex
 import shutil
@@ -168,22 +169,24 @@ class NativeJob:
     """A command on this machine; the same events as link.Job."""
 
     def __init__(self, command: str, env: dict):
-        import queue
         self.events = queue.Queue()
         self.status = None
         self.process = subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, env=env,
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         start_new_session=True)
-        threading.Thread(target=self._reader, daemon=True).start()
+        self.reader = threading.Thread(target=self._reader, daemon=True)
+        self.reader.start()
         threading.Thread(target=self._waiter, daemon=True).start()
 
     def _reader(self) -> None:
         while data := os.read(self.process.stdout.fileno(), 65536):
             self.events.put(("out", data))
+        self.process.stdout.close()
 
     def _waiter(self) -> None:
         status = self.process.wait()
-        time.sleep(0.05)  # what it printed last
+        self.reader.join(0.2)  # what it printed last; a daemon left behind may hold the pipe
+        self.stdin(b"")
         self.events.put(("exit", status if status >= 0 else 128 - status))
 
     def signal(self, number: int) -> None:
