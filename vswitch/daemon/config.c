@@ -547,7 +547,6 @@ static int settings_default(struct settings *s, const char *run_dir)
 		.vs = { .ports = 256, .guests = 64, .callers = 512, .fdb_capacity = 65536,
 			.fdb_age_s = 300 },
 		.control_gid = (gid_t)-1,
-		.local_enable = true,
 	};
 	if (asprintf(&s->control_socket, "%s/control.sock", run_dir) < 0)
 		s->control_socket = NULL;
@@ -572,7 +571,8 @@ static void check_whole(struct reader *r, config_t *cfg)
 			 r->s->local_socket);
 	for (size_t i = 0; i < r->s->port_count; i++)
 		if (r->s->ports[i].local && !r->s->local_enable)
-			complain(r, ports, "ports: \"%s\" is for local clients, but local.enable is false",
+			complain(r, ports, "ports: \"%s\" is for local clients, but local.enable is not "
+				 "true",
 				 r->s->ports[i].vs.name);
 }
 

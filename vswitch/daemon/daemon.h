@@ -202,6 +202,8 @@ void ctx_close(struct daemon *d);
 /* Begins; the outcome is in g->state and g->note, or comes later (GUEST_ATTACHING). */
 int vm_attach(struct guest *g);
 void vm_detach(struct guest *g);
+/* elisa_vm_status(), which forgets a reset once told: so it is acted upon here, whoever asks. */
+int vm_status(struct guest *g, struct elisa_vm_status *st);
 /* Each second: new vCPUs, configured VMs that came up, processes that are gone. */
 void vm_tick(struct daemon *d);
 /* Work on what drains or waits; returns microseconds until it wants to be called again, 0: never. */

@@ -131,13 +131,10 @@ json_t *vm_json(struct guest *g)
 			json_array_append_new(ports, json_string(port->set.vs.name));
 	json_object_set_new(vm, "ports", ports);
 	json_object_set_new(vm, "callers", json_integer(g->caller_count));
-	if (g->vm && !elisa_vm_status(g->vm, &st)) {
+	if (g->vm && !vm_status(g, &st)) {
 		json_object_set_new(vm, "vcpus", json_integer(st.vcpus));
 		json_object_set_new(vm, "armed", json_integer(st.armed));
 		json_object_set_new(vm, "inside", json_integer(st.inside));
-		/* Reading it cleared the mark; the event source will not see it any more. */
-		if (st.state & ELISA_VM_RESET && g->state == GUEST_ATTACHED)
-			vs_guest_reset(g->daemon->vs, g->id);
 	}
 	if (g->refusal && g->state != GUEST_ATTACHED)
 		json_object_set_new(vm, "refusal", json_string(elisa_refusal_name(g->refusal)));

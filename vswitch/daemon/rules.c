@@ -61,7 +61,10 @@ void derive_mac(const char *name, uint8_t mac[6])
 
 	for (const char *p = name; *p; p++)
 		h = (h ^ (uint8_t)*p) * 0x100000001b3;
-	h ^= h >> 32;
+	/* FNV leaves the high bits of short names alike: the finalizer of MurmurHash3 spreads them. */
+	h = (h ^ h >> 33) * 0xff51afd7ed558ccd;
+	h = (h ^ h >> 33) * 0xc4ceb9fe1a85ec53;
+	h ^= h >> 33;
 	for (int i = 0; i < 6; i++)
 		mac[i] = (uint8_t)(h >> (8 * i));
 	/* unicast, locally administered (IEEE 802, U/L bit) */

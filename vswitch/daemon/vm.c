@@ -106,6 +106,17 @@ void ctx_close(struct daemon *d)
 	d->host = NULL;
 }
 
+int vm_status(struct guest *g, struct elisa_vm_status *st)
+{
+	int ret = elisa_vm_status(g->vm, st);
+
+	if (!ret && st->state & ELISA_VM_RESET && g->state == GUEST_ATTACHED) {
+		log_notice("VM %s (pid %d): reset", g->name, (int)g->pid);
+		vs_guest_reset(g->daemon->vs, g->id);
+	}
+	return ret;
+}
+
 /* ---- outcomes ---- */
 
 json_t *vm_error_data(int err, const struct guest *g)
@@ -251,7 +262,7 @@ static void drain_out(struct guest *g)
 	bool out = true;
 	int ret;
 
-	if (g->vm && !g->force_drain && !elisa_vm_status(g->vm, &st) &&
+	if (g->vm && !g->force_drain && !vm_status(g, &st) &&
 	    !(st.state & (ELISA_VM_GONE | ELISA_VM_KILLED)))
 		out = !st.inside;
 	if (!out) {
@@ -349,7 +360,7 @@ static int on_vm_event(sd_event_source *source, int fd, uint32_t revents, void *
 {
 	struct guest *g = user;
 	struct elisa_vm_status st = { 0 };
-	int ret = elisa_vm_status(g->vm, &st);
+	int ret = vm_status(g, &st);
 
 	if (ret || (st.state & ELISA_VM_GONE)) {
 		log_notice("VM %s (pid %d): gone", g->name, (int)g->pid);
@@ -358,9 +369,6 @@ static int on_vm_event(sd_event_source *source, int fd, uint32_t revents, void *
 		vm_drain(g);
 	} else if (st.state & ELISA_VM_KILLED) {
 		vm_killed(g, &st);
-	} else if (st.state & ELISA_VM_RESET) {
-		log_notice("VM %s (pid %d): reset", g->name, (int)g->pid);
-		vs_guest_reset(g->daemon->vs, g->id);
 	}
 	return 0;
 }
@@ -370,7 +378,7 @@ static int vm_arm(struct guest *g)
 {
 	struct elisa_vm_status st;
 	unsigned int armed = 0;
-	int ret = elisa_vm_status(g->vm, &st), last = -ENODEV;
+	int ret = vm_status(g, &st), last = -ENODEV;
 
 	if (!ret)
 		ret = guest_callers_add(g, st.vcpus);
