@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Real threads under the thread sanitizer: senders to one ring, learning and looking up, set-up and
+ * reset against traffic, the control side meanwhile.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include "harness.h"
+#include <cmocka.h>
+
+#define SENDERS 3
+
+static struct t_switch t;
+static struct t_guest *receiver, *sender[SENDERS];
+static bool stop;
+static uint32_t rounds = 3000;
+
+static bool stopped(void)
+{
+	return __atomic_load_n(&stop, __ATOMIC_RELAXED);
+}
+
+static void world(bool anti_spoof)
+{
+	t_create(&t, 1024);
+	stop = false;
+	receiver = t_guest(&t, true);
+	assert_true(t_setup(receiver, 0, T_SIZE, T_SIZE, 512) > 0);
+	t_post(&receiver->q[0], T_SIZE);
+	for (int i = 0; i < SENDERS; i++)
+		sender[i] = t_guest_up(&t, anti_spoof);
+	assert_int_equal(t_send_one(receiver, 60, t_broadcast, receiver->mac, 0), 1);
+}
+
+/* Bursts of frames of one and of several buffers, numbered. */
+static void *send_numbered(void *arg)
+{
+	struct t_guest *g = arg;
+	uint32_t id = 0;
+
+	for (uint32_t r = 0; r < rounds; r++) {
+		uint32_t count = 1 + r % 7;
+
+		for (uint32_t i = 0; i < count; i++, id++)
+			t_frame_put(g, 0, id % 5 ? 64 : 1200, receiver->mac, g->mac,
+				    (uint32_t)g->mac[5] << 24 | id);
+		for (uint32_t left = count; left;) {
+			int64_t n = t_send(g, 0, left);
+
+			if (n < 0)
+				abort();
+			left -= (uint32_t)n;
+		}
+		if (r % 4 == 0)
+			sched_yield();
+	}
+	return NULL;
+}
+
+struct seen {
+	uint32_t frames, next[256];
+	bool wrong;
+};
+
+static void *receive_numbered(void *arg)
+{
+	static struct t_frame frame;
+	struct seen *seen = arg;
+
+	for (;;) {
+		bool last = stopped();
+		uint32_t id;
+
+		if (!t_receive(receiver, 0, &frame)) {
+			if (last)
+				return NULL;
+			sched_yield();
+			continue;
+		}
+		memcpy(&id, frame.data + 14, 4);
+		if (frame.aborted || frame.data[11] != id >> 24 ||
+		    (id & 0xffffff) < seen->next[id >> 24] ||
+		    !t_frame_is(&frame, (id & 0xffffff) % 5 ? 64 : 1200, receiver->mac,
+				frame.data + 6, id))
+			seen->wrong = true;
+		seen->next[id >> 24] = (id & 0xffffff) + 1;
+		seen->frames++;
+	}
+}
+
+static void senders_to_one_ring(void **state)
+{
+	struct elisa_port_counters c;
+	struct seen seen = {.frames = 0};
+	pthread_t from[SENDERS], to;
+	uint64_t sent = 0;
+
+	(void)state;
+	world(true);
+	pthread_create(&to, NULL, receive_numbered, &seen);
+	for (int i = 0; i < SENDERS; i++)
+		pthread_create(&from[i], NULL, send_numbered, sender[i]);
+	for (int i = 0; i < SENDERS; i++)
+		pthread_join(from[i], NULL);
+	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+	pthread_join(to, NULL);
+	for (int i = 0; i < SENDERS; i++) {
+		vs_port_counters(t.vs, sender[i]->port, &c);
+		sent += c.tx_frames;
+		assert_int_equal(c.tx_frames, c.tx_unicast);
+		assert_int_equal(t_all_drops(&t, sender[i]), 0);
+	}
+	vs_port_counters(t.vs, receiver->port, &c);
+	assert_false(seen.wrong);
+	assert_int_equal(seen.frames, sent);
+	assert_int_equal(c.rx_frames, sent);
+	/* What is not there was dropped at the receiver, for a reason that can be. */
+	assert_int_equal(sent + c.drops[ELISA_DROP_RX_NO_BUFFER] +
+				 c.drops[ELISA_DROP_RX_CONTENDED],
+			 SENDERS * (uint64_t)(rounds / 7 * 28 + (rounds % 7) * (rounds % 7 + 1) / 2));
+	assert_true(sent > 1000);
+	t_destroy(&t);
+}
+
+/* Each sender speaks as the same few addresses, and to them: inserts, moves, look-ups. */
+static void *speak_as_many(void *arg)
+{
+	struct t_guest *g = arg;
+	uint32_t x = g->mac[5];
+
+	for (uint32_t r = 0; r < rounds; r++) {
+		for (int i = 0; i < 4; i++) {
+			uint8_t src[6] = {2, 1}, dst[6] = {2, 1};
+
+			x = x * 1103515245 + 12345;
+			src[5] = (uint8_t)(x >> 16) % 61;
+			dst[5] = (uint8_t)(x >> 24) % 61;
+			t_frame_put(g, 0, 60, dst, src, x);
+		}
+		for (uint32_t left = 4; left;)
+			left -= (uint32_t)t_send(g, 0, left);
+	}
+	return NULL;
+}
+
+static void learn_move_age(void **state)
+{
+	pthread_t from[SENDERS];
+	struct vs_fdb_entry e, other;
+	struct vs_fdb_stats s;
+	uint64_t cursor = 0;
+	const uint8_t fixed[6] = {2, 1, 0, 0, 0, 7};
+
+	(void)state;
+	world(false);
+	for (int i = 0; i < SENDERS; i++)
+		pthread_create(&from[i], NULL, speak_as_many, sender[i]);
+	for (uint64_t now = 1; now < 400; now++) {
+		vs_tick(t.vs, now * (now % 3 ? 1 : 200));
+		if (now % 16 == 0)
+			vs_fdb_flush(t.vs, sender[now % SENDERS]->port);
+		if (now == 20)
+			assert_int_equal(vs_fdb_add(t.vs, fixed, receiver->port), 0);
+		cursor = 0;
+		while (vs_fdb_next(t.vs, &cursor, &e))
+			if (e.mac[0] != 2 || e.vid || e.port < 0 || e.port > SENDERS)
+				fail_msg("an entry that nobody made");
+		sched_yield();
+	}
+	for (int i = 0; i < SENDERS; i++)
+		pthread_join(from[i], NULL);
+	vs_fdb_stats(t.vs, &s);
+	assert_true(s.moved > 0 && s.learned > 0 && s.statics == 1);
+	/* Everybody speaks once more: then each address is there once, the fixed one as it was. */
+	rounds /= 10;
+	speak_as_many(sender[0]);
+	rounds *= 10;
+	cursor = 0;
+	while (vs_fdb_next(t.vs, &cursor, &e)) {
+		uint64_t again = cursor;
+
+		while (vs_fdb_next(t.vs, &again, &other))
+			assert_memory_not_equal(e.mac, other.mac, 6);
+		assert_int_equal(e.is_static, !memcmp(e.mac, fixed, 6));
+		if (e.is_static)
+			assert_int_equal(e.port, receiver->port);
+	}
+	t_destroy(&t);
+}
+
+static void *set_up_and_reset(void *arg)
+{
+	struct t_guest *g = arg;
+
+	for (uint32_t r = 0; r < rounds / 4; r++) {
+		struct t_queue *q = &g->q[0];
+
+		while (vs_entry(g->caller[1], ELISA_NET_QUEUE_RESET, 0, 0, 0, 0) == -ELISA_EAGAIN)
+			sched_yield();
+		/* The ring is its own now: nobody may write there. The sanitizer sees who does. */
+		memset(q->comp, 0, q->rx_size * sizeof(struct elisa_rxc));
+		memset(q->rx, 0, sizeof(struct elisa_rx) + q->rx_size * 8);
+		t_post(q, q->rx_size);
+		while (vs_entry(g->caller[1], ELISA_NET_QUEUE_SETUP, q->setup, 0, 0, 0) ==
+		       -ELISA_EAGAIN)
+			sched_yield();
+	}
+	return NULL;
+}
+
+static void *send_blindly(void *arg)
+{
+	struct t_guest *g = arg;
+
+	while (!stopped()) {
+		for (uint32_t i = 0; i < 4; i++)
+			t_frame_put(g, 0, 64, receiver->mac, g->mac, i);
+		t_send(g, 0, 4);
+	}
+	return NULL;
+}
+
+/* A receiver that sets its queue up again and again, the host that takes it down as well. */
+static void set_up_under_traffic(void **state)
+{
+	pthread_t from[2], setter;
+
+	(void)state;
+	world(true);
+	for (int i = 0; i < 2; i++)
+		pthread_create(&from[i], NULL, send_blindly, sender[i]);
+	pthread_create(&setter, NULL, set_up_and_reset, receiver);
+	for (int i = 0; i < 200; i++) {
+		struct vs_port_config cfg = t_port_config(&t, sender[2]);
+
+		if (i % 8 == 0)
+			vs_guest_reset(t.vs, receiver->id);
+		cfg.mtu = (uint16_t)(1000 + i);
+		t_port_set(&t, sender[2], &cfg);
+		vs_grace_done(t.vs, vs_grace_begin(t.vs));
+		sched_yield();
+	}
+	pthread_join(setter, NULL);
+	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+	for (int i = 0; i < 2; i++)
+		pthread_join(from[i], NULL);
+	t_destroy(&t);
+}
+
+/* Siblings in one queue, and one that sets it up meanwhile. */
+static void *share_queue(void *arg)
+{
+	struct vs_caller *caller = arg;
+	struct t_queue *q = &sender[0]->q[0];
+	uint32_t done = 0;
+
+	for (uint32_t r = 0; r < rounds; r++) {
+		int64_t n = vs_entry(caller, ELISA_NET_TX, (uint64_t)q->handle, 0, 2, 0);
+
+		if (n == 2)
+			done++;
+		else if (n != -ELISA_EBUSY)
+			abort();
+	}
+	return (void *)(uintptr_t)done;
+}
+
+static void siblings(void **state)
+{
+	struct elisa_port_counters c;
+	pthread_t thread[3];
+	uint64_t done = 0;
+
+	(void)state;
+	world(true);
+	for (uint32_t i = 0; i < T_SIZE; i++)
+		t_frame_put(sender[0], 0, 64, receiver->mac, sender[0]->mac, i);
+	for (int i = 0; i < 3; i++)
+		pthread_create(&thread[i], NULL, share_queue, sender[0]->caller[i]);
+	for (int i = 0; i < 3; i++) {
+		void *result;
+
+		pthread_join(thread[i], &result);
+		done += (uintptr_t)result;
+	}
+	vs_port_counters(t.vs, sender[0]->port, &c);
+	assert_int_equal(c.tx_calls, done);
+	vs_port_counters(t.vs, receiver->port, &c);
+	assert_int_equal(c.rx_frames + c.drops[ELISA_DROP_RX_NO_BUFFER], 2 * done);
+	t_destroy(&t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(senders_to_one_ring),
+		cmocka_unit_test(learn_move_age),
+		cmocka_unit_test(set_up_under_traffic),
+		cmocka_unit_test(siblings),
+	};
+
+	if (getenv("VS_ROUNDS"))
+		rounds = (uint32_t)atoi(getenv("VS_ROUNDS"));
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
