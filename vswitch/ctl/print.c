@@ -85,8 +85,8 @@ void print_status(json_t *r)
 {
 	json_t *local = json_object_get(r, "local"), *fdb = json_object_get(r, "fdb");
 	json_t *vms = json_object_get(r, "vms"), *vm;
+	const char *key;
 	struct table *t;
-	size_t i;
 
 	printf("daemon       %s, pid %lld, up %lld s, generation %08llx\n", str(r, "version"),
 	       num(r, "pid"), num(r, "uptime_s"), num(r, "generation"));
@@ -99,13 +99,13 @@ void print_status(json_t *r)
 	printf("ports        %lld of %lld\n", num(r, "ports"), num(r, "max_ports"));
 	printf("addresses    %lld of %lld\n", num(fdb, "used"), num(fdb, "capacity"));
 	printf("kills        %lld\n", num(r, "kills"));
-	if (!json_array_size(vms)) {
+	if (!json_object_size(vms)) {
 		printf("\nno VM: attach one with \"elisactl attach --pid PID\"\n");
 		return;
 	}
 	putchar('\n');
 	t = table_new("VM|STATE|TRANSPORT|>PID|>VCPUS|>ARMED|>INSIDE|PORTS|NOTE");
-	json_array_foreach(vms, i, vm)
+	json_object_foreach(vms, key, vm)
 		table_row(t, str(vm, "name"), str(vm, "state"), str(vm, "transport"),
 			  num(vm, "pid") ? cell("%lld", num(vm, "pid")) : "-",
 			  json_object_get(vm, "vcpus") ? cell("%lld", num(vm, "vcpus")) : "-",
@@ -135,10 +135,10 @@ void print_ports(json_t *r)
 {
 	struct table *t = table_new("PORT|VM|LINK|UP|MAC|>MTU|>QUEUES|ANTI-SPOOF|GROUPS|TRANSPORT|"
 				    "ORIGIN");
+	const char *key;
 	json_t *p;
-	size_t i;
 
-	json_array_foreach(json_object_get(r, "ports"), i, p)
+	json_object_foreach(json_object_get(r, "ports"), key, p)
 		table_row(t, str(p, "name"),
 			  *str(p, "bound_to") ? str(p, "bound_to") :
 			  *str(p, "vm") ? cell("(%s)", str(p, "vm")) : "-",
@@ -201,10 +201,11 @@ static void print_queues(json_t *ports)
 {
 	struct table *t = table_new("PORT|>QUEUE|SET UP|>TX RING|>RX RING|>RX FREE|>TX FRAMES|"
 				    ">RX FRAMES|DROPS");
+	const char *key;
 	json_t *p, *q;
-	size_t i, j;
+	size_t j;
 
-	json_array_foreach(ports, i, p)
+	json_object_foreach(ports, key, p)
 		json_array_foreach(json_object_get(p, "queues"), j, q)
 			table_row(t, str(p, "name"), cell("%lld", num(q, "queue")),
 				  is(q, "set_up") ? "yes" : "no", cell("%lld", num(q, "tx_size")),
@@ -220,14 +221,14 @@ static void print_queues(json_t *ports)
 static void print_vms(json_t *vms)
 {
 	struct table *t;
+	const char *key;
 	json_t *vm, *sum;
-	size_t i;
 
-	if (!json_array_size(vms))
+	if (!json_object_size(vms))
 		return;
 	t = table_new("VM|TRANSPORT|>CALLS|>EXITS|>EXITS IN GATE|>IN SWITCH|>PARKED|>DELIVERED|"
 		      "INSIDE BY REASON");
-	json_array_foreach(vms, i, vm) {
+	json_object_foreach(vms, key, vm) {
 		sum = json_object_get(vm, "totals");
 		table_row(t, str(vm, "name"), str(vm, "transport"), cell("%lld", num(sum, "calls")),
 			  cell("%lld", num(sum, "exits")), cell("%lld", num(sum, "exits_gate")),
@@ -244,9 +245,9 @@ void print_stats(json_t *r)
 	struct table *t = table_new("PORT|TRANSPORT|>TX FRAMES|>TX BYTES|>RX FRAMES|>RX BYTES|>CALLS|"
 				    ">FLOODED|DROPS");
 	json_t *ports = json_object_get(r, "ports"), *fdb = json_object_get(r, "fdb"), *p;
-	size_t i;
+	const char *key;
 
-	json_array_foreach(ports, i, p)
+	json_object_foreach(ports, key, p)
 		table_row(t, str(p, "name"), str(p, "transport"), cell("%lld", num(p, "tx_frames")),
 			  cell("%lld", num(p, "tx_bytes")), cell("%lld", num(p, "rx_frames")),
 			  cell("%lld", num(p, "rx_bytes")), cell("%lld", num(p, "tx_calls")),

@@ -289,6 +289,8 @@ json_t *status_json(struct daemon *d);
 json_t *vm_json(struct guest *g);
 json_t *vm_error_data(int err, const struct guest *g);
 json_t *module_json(struct daemon *d);
+/* object[name] = value; a name that is taken (a client that is leaving) gets "#2" and so on. */
+void object_add(json_t *object, const char *name, json_t *value);
 json_t *strings_json(uint64_t bits, const char *const names[], unsigned int count);
 
 /* stats.c, doctor.c */

@@ -143,6 +143,16 @@ json_t *vm_json(struct guest *g)
 	return vm;
 }
 
+void object_add(json_t *object, const char *name, json_t *value)
+{
+	char key[VS_NAME_LEN + 16];
+
+	snprintf(key, sizeof(key), "%s", name);
+	for (unsigned int n = 2; json_object_get(object, key); n++)
+		snprintf(key, sizeof(key), "%s#%u", name, n);
+	json_object_set_new(object, key, value);
+}
+
 json_t *strings_json(uint64_t bits, const char *const names[], unsigned int count)
 {
 	json_t *list = json_array();
@@ -186,14 +196,14 @@ json_t *module_json(struct daemon *d)
 
 json_t *status_json(struct daemon *d)
 {
-	json_t *vms = json_array(), *status;
+	json_t *vms = json_object(), *status;
 	unsigned int ports = 0;
 	struct vs_fdb_stats fdb;
 	struct port *port;
 	struct guest *g;
 
 	TAILQ_FOREACH(g, &d->guests, link)
-		json_array_append_new(vms, vm_json(g));
+		object_add(vms, g->name, vm_json(g));
 	TAILQ_FOREACH(port, &d->ports, link)
 		ports++;
 	vs_fdb_stats(d->vs, &fdb);
@@ -453,12 +463,12 @@ static json_t *port_json(struct daemon *d, struct port *port)
 
 static void do_port_list(struct request *req, json_t *params)
 {
-	json_t *list = json_array();
+	json_t *ports = json_object();
 	struct port *port;
 
 	TAILQ_FOREACH(port, &req->daemon->ports, link)
-		json_array_append_new(list, port_json(req->daemon, port));
-	request_reply(req, json_pack("{s:o}", "ports", list));
+		object_add(ports, port->set.vs.name, port_json(req->daemon, port));
+	request_reply(req, json_pack("{s:o}", "ports", ports));
 }
 
 static void do_port_show(struct request *req, json_t *params)

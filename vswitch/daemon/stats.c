@@ -153,20 +153,20 @@ static json_t *vm_stats(struct guest *g)
 
 json_t *stats_json(struct daemon *d, const char *only)
 {
-	json_t *ports = json_array(), *vms = json_array(), *json;
+	json_t *ports = json_object(), *vms = json_object(), *json;
 	struct vs_fdb_stats fdb;
 	struct port *port;
 	struct guest *g;
 
 	TAILQ_FOREACH(port, &d->ports, link)
 		if (!only || !strcmp(port->set.vs.name, only))
-			json_array_append_new(ports, port_stats(d, port));
+			object_add(ports, port->set.vs.name, port_stats(d, port));
 	if (only) {
 		json_decref(vms);
 		return json_pack("{s:o}", "ports", ports);
 	}
 	TAILQ_FOREACH(g, &d->guests, link)
-		json_array_append_new(vms, vm_stats(g));
+		object_add(vms, g->name, vm_stats(g));
 	vs_fdb_stats(d->vs, &fdb);
 	json = json_pack("{s:I, s:o, s:o}", "generation", (json_int_t)d->generation, "ports", ports,
 			 "vms", vms);
