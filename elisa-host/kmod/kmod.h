@@ -170,7 +170,28 @@ struct elisa_vm {
 extern struct mutex elisa_lock;
 void elisa_vm_exit(void);
 u64 elisa_vm_count(void);
-int elisa_vm_attach(struct elisa_context *ctx, struct elisa_ctx_attach *arg);
+void elisa_vm_put(struct elisa_vm *vm);
+/* Finds or makes the VM for kvm, with a reference for the caller; consumes the one on kvm. */
+struct elisa_vm *elisa_vm_get(struct kvm *kvm);
+/* Binds a VM to a context. vm->lock held. Returns an enum elisa_refusal. */
+u32 elisa_vm_bind(struct elisa_vm *vm, struct elisa_context *ctx);
+/* Takes the VM out of its context, if it is in one. vm->lock held. */
+void elisa_vm_unbind(struct elisa_vm *vm, enum elisa_mode mode, unsigned long deadline);
+bool elisa_vm_finish(struct elisa_vm *vm, bool gone);
+
+/* The steps of unbinding, for one vCPU or (only: NULL) all. vm->lock held. */
+void elisa_vm_set_mode(struct elisa_vm *vm, struct elisa_vcpu *only, enum elisa_mode mode);
+void elisa_vm_drain(struct elisa_vm *vm, struct elisa_vcpu *only, unsigned long deadline);
+void elisa_vm_drop_clones(struct elisa_vm *vm, struct elisa_vcpu *only);
+
+struct elisa_vcpu *elisa_next_vcpu(struct elisa_vm *vm, int *i);
+#define for_each_elisa_vcpu(v, i, vm) for (i = 0; (v = elisa_next_vcpu(vm, &i)); )
+
+static inline unsigned long elisa_after_ms(u32 ms)
+{
+	return jiffies + msecs_to_jiffies(min_t(u32, ms, 60000));
+}
+
 /* RCU or preemption off. */
 struct elisa_vm *elisa_vm_find(struct kvm *kvm);
 /* Every vCPU leaves guest mode once; vm->kvm must be held by a lock that elisa_vm_finish() takes. */
@@ -182,6 +203,14 @@ void elisa_vm_was_reset(struct elisa_vm *vm);
 void elisa_vms_away(struct elisa_context *ctx);
 /* For an unmap: every vCPU of a context leaves guest mode once. */
 void elisa_vms_kick(struct elisa_context *ctx);
+
+/* ---- attach (attach.c), the VM descriptor (vmfd.c) ---- */
+
+/* A VM descriptor, or -errno; -EPERM with arg->refusal. */
+int elisa_vm_attach(struct elisa_context *ctx, struct elisa_ctx_attach *arg);
+/* Is this vCPU's CPUID as it must be? An enum elisa_refusal. */
+u32 elisa_check_vcpu(struct kvm_vcpu *vcpu, u64 *detail);
+int elisa_vm_open(struct elisa_vm *vm, struct elisa_context *ctx, u32 *refusal);
 
 /* ---- the host (main.c) ---- */
 

@@ -207,7 +207,9 @@ static void kill(struct elisa_vcpu *v, u32 reason, u64 code, bool was_reset)
 		force_reg(vcpu, VCPU_REGS_RIP, GUEST_RIP, SUPPRESS_RIP);
 		vmx_write(GUEST_FS_BASE, 0);
 		vcpu->arch.cr2 = 0;
-		kvm_make_request(KVM_REQ_TRIPLE_FAULT, vcpu);
+		/* KVM reports a triple fault by itself: a request would make a second one of it. */
+		if (reason != ELISA_KILL_EXIT || code != EXIT_REASON_TRIPLE_FAULT)
+			kvm_make_request(KVM_REQ_TRIPLE_FAULT, vcpu);
 	}
 	v->inside = ELISA_IN_DEFAULT;
 	drop_parked(v);
