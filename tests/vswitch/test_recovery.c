@@ -15,7 +15,6 @@
 
 #define STACK	(256 * 1024)
 #define SENDERS	4
-#define BUF	512			/* frames of more bytes take several slots */
 #define RING	32
 
 uint64_t vs_model_copied;
@@ -40,6 +39,8 @@ static struct t_guest *receiver, *sender[SENDERS];
 static struct routine routines[SENDERS];
 static uint32_t next_id[SENDERS];
 static struct t_frame frame;
+/* 512: frames take several buffers. 2048: they do not, which is a path of its own. */
+static uint32_t buf_len = 512;
 
 void vs_model_step(const char *where, unsigned int line)
 {
@@ -112,11 +113,11 @@ static void world(uint32_t posted)
 {
 	t_create(&t, 1024);
 	receiver = t_guest(&t, true);
-	assert_true(t_setup(receiver, 0, RING, RING, BUF) > 0);
+	assert_true(t_setup(receiver, 0, RING, RING, buf_len) > 0);
 	t_post(&receiver->q[0], posted);
 	for (int i = 0; i < SENDERS; i++) {
 		sender[i] = t_guest(&t, true);
-		assert_true(t_setup(sender[i], 0, RING, RING, BUF) > 0);
+		assert_true(t_setup(sender[i], 0, RING, RING, buf_len) > 0);
 		t_post(&sender[i]->q[0], RING);
 		next_id[i] = 0;
 		got[i] = 0;
@@ -297,9 +298,11 @@ static void one_case(unsigned int n, unsigned int m, enum fate fate, uint32_t po
 
 static void every_pair_of_steps(void **state)
 {
-	unsigned int steps0 = steps_of(0), steps1 = steps_of(1), cases = 0;
+	unsigned int steps0, steps1, cases = 0;
 
-	(void)state;
+	buf_len = *(uint32_t *)*state;
+	steps0 = steps_of(0);
+	steps1 = steps_of(1);
 	for (unsigned int fate = 0; fate < FATES; fate++)
 		for (unsigned int n = 1; n <= steps0 + 1; n++)
 			for (unsigned int m = 1; m <= steps1 + 1; m++, cases++)
@@ -310,9 +313,11 @@ static void every_pair_of_steps(void **state)
 /* The same with hardly enough buffers, so that reservations also fail. */
 static void every_pair_of_steps_short(void **state)
 {
-	unsigned int steps0 = steps_of(0), steps1 = steps_of(1);
+	unsigned int steps0, steps1;
 
-	(void)state;
+	buf_len = *(uint32_t *)*state;
+	steps0 = steps_of(0);
+	steps1 = steps_of(1);
 	for (unsigned int n = 1; n <= steps0 + 1; n++)
 		for (unsigned int m = 1; m <= steps1 + 1; m++)
 			one_case(n, m, n & 1 ? FIRST_DIES : BOTH_DIE, 6);
@@ -339,6 +344,7 @@ static void random_turns(void **state)
 		unsigned int dead = 0, busy = 0;
 
 		rng = seed * 0x9e3779b97f4a7c15ull;
+		buf_len = seed & 1 ? 512 : 2048;
 		world(rnd(2) ? RING : 4 + rnd(12));
 		for (unsigned int turn = 0; turn < 200; turn++) {
 			unsigned int i = rnd(SENDERS);
@@ -463,14 +469,17 @@ static void header_changes_meanwhile(void **state)
 	static const uint32_t lengths[] = {14, 15, 40, 64, 100, 700, 1400};
 
 	(void)state;
-	for (unsigned int l = 0; l < 7; l++) {
+	for (unsigned int l = 0; l < 14; l++) {
+		uint32_t len = lengths[l / 2];
+
 		for (unsigned int n = 1;; n++) {
 			struct t_queue *q;
 			bool over;
 
+			buf_len = l & 1 ? 512 : 2048;
 			world(RING);
 			q = &sender[0]->q[0];
-			put(0, receiver->mac, lengths[l]);
+			put(0, receiver->mac, len);
 			prepare_send(0, 1);
 			over = run(0, n);
 			memset(t_at(sender[0], q->tx_buffers), 0xaa, 14);
@@ -478,7 +487,7 @@ static void header_changes_meanwhile(void **state)
 			q->txd[0].addr = 0;
 			assert_true(over || run(0, TO_THE_END));
 			if (t_receive(receiver, 0, &frame)) {
-				assert_int_equal(frame.len, lengths[l]);
+				assert_int_equal(frame.len, len);
 				assert_memory_equal(frame.data, receiver->mac, 6);
 				assert_memory_equal(frame.data + 6, sender[0]->mac, 6);
 				assert_int_equal(frame.data[12], 8);
@@ -525,6 +534,7 @@ static void one_copy(void **state)
 {
 	(void)state;
 	for (uint32_t len = 14; len < 1514; len += 13) {
+		buf_len = len & 1 ? 512 : 2048;
 		world(RING);
 		put(1, receiver->mac, len < 18 ? 18 : len);
 		vs_model_copied = 0;
@@ -536,9 +546,12 @@ static void one_copy(void **state)
 
 int main(void)
 {
+	static uint32_t several = 512, single = 2048;
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_pair_of_steps),
-		cmocka_unit_test(every_pair_of_steps_short),
+		cmocka_unit_test_prestate(every_pair_of_steps, &several),
+		cmocka_unit_test_prestate(every_pair_of_steps, &single),
+		cmocka_unit_test_prestate(every_pair_of_steps_short, &several),
+		cmocka_unit_test_prestate(every_pair_of_steps_short, &single),
 		cmocka_unit_test(random_turns),
 		cmocka_unit_test(stopped_in_setup),
 		cmocka_unit_test(reset_waits_for_senders),

@@ -20,12 +20,12 @@ static bool stopped(void)
 	return __atomic_load_n(&stop, __ATOMIC_RELAXED);
 }
 
-static void world(bool anti_spoof)
+static void world(bool anti_spoof, uint32_t buf_len)
 {
 	t_create(&t, 1024);
 	stop = false;
 	receiver = t_guest(&t, true);
-	assert_true(t_setup(receiver, 0, T_SIZE, T_SIZE, 512) > 0);
+	assert_true(t_setup(receiver, 0, T_SIZE, T_SIZE, buf_len) > 0);
 	t_post(&receiver->q[0], T_SIZE);
 	for (int i = 0; i < SENDERS; i++)
 		sender[i] = t_guest_up(&t, anti_spoof);
@@ -95,8 +95,7 @@ static void senders_to_one_ring(void **state)
 	pthread_t from[SENDERS], to;
 	uint64_t sent = 0;
 
-	(void)state;
-	world(true);
+	world(true, *(uint32_t *)*state);
 	pthread_create(&to, NULL, receive_numbered, &seen);
 	for (int i = 0; i < SENDERS; i++)
 		pthread_create(&from[i], NULL, send_numbered, sender[i]);
@@ -152,7 +151,7 @@ static void learn_move_age(void **state)
 	const uint8_t fixed[6] = {2, 1, 0, 0, 0, 7};
 
 	(void)state;
-	world(false);
+	world(false, T_BUF);
 	for (int i = 0; i < SENDERS; i++)
 		pthread_create(&from[i], NULL, speak_as_many, sender[i]);
 	for (uint64_t now = 1; now < 400; now++) {
@@ -226,7 +225,7 @@ static void set_up_under_traffic(void **state)
 	pthread_t from[2], setter;
 
 	(void)state;
-	world(true);
+	world(true, T_BUF);
 	for (int i = 0; i < 2; i++)
 		pthread_create(&from[i], NULL, send_blindly, sender[i]);
 	pthread_create(&setter, NULL, set_up_and_reset, receiver);
@@ -272,7 +271,7 @@ static void siblings(void **state)
 	uint64_t done = 0;
 
 	(void)state;
-	world(true);
+	world(true, T_BUF);
 	for (uint32_t i = 0; i < T_SIZE; i++)
 		t_frame_put(sender[0], 0, 64, receiver->mac, sender[0]->mac, i);
 	for (int i = 0; i < 3; i++)
@@ -292,8 +291,11 @@ static void siblings(void **state)
 
 int main(void)
 {
+	/* With frames of several buffers and without. */
+	static uint32_t several = 512, single = T_BUF;
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(senders_to_one_ring),
+		cmocka_unit_test_prestate(senders_to_one_ring, &several),
+		cmocka_unit_test_prestate(senders_to_one_ring, &single),
 		cmocka_unit_test(learn_move_age),
 		cmocka_unit_test(set_up_under_traffic),
 		cmocka_unit_test(siblings),
