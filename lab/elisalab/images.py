@@ -56,7 +56,7 @@ prompt 0
 timeout 1
 label l
  kernel /vmlinuz
- append initrd=/initrd {options} elisa.root=/dev/sda elisa.files=/dev/sdc elisa.init=host-init
+ append initrd=/initrd {options} elisa.root=elisa-host elisa.init=host-init
 """
 
 
@@ -225,10 +225,11 @@ def bootstrap(packages: list, target: Path) -> None:
     (target / "etc/hostname").unlink(missing_ok=True)
 
 
-def remove_others(kind: str, keep: Path) -> None:
-    for old in work_dir().glob(f"{kind}-*"):
-        if old != keep:
-            old.unlink()
+def remove_old(kind: str, keep: int = 3) -> None:
+    """Removes images of outdated recipes but the last few: two versions of the project may share them."""
+    paths = sorted(work_dir().glob(f"{kind}-*"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in paths[keep:]:
+        old.unlink()
 
 
 def build_root(kind: str, packages: list, modules: list, with_boot: bool, version: str) -> Path:
@@ -252,7 +253,7 @@ def build_root(kind: str, packages: list, modules: list, with_boot: bool, versio
             (root / "boot/vmlinux").write_bytes(plain_kernel(bzimage))
             make_initramfs(kernel, version, modules, root / "boot/initrd")
         make_ext4(root, image, f"elisa-{kind}")
-    remove_others(kind, image)
+    remove_old(kind)
     return image
 
 
@@ -278,7 +279,7 @@ def build_boot(version: str) -> Path:
         run(["xorriso", "-as", "mkisofs", "-quiet", "-o", new, "-b", "isolinux.bin", "-c", "boot.cat",
              "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", iso])
         os.rename(new, image)
-    remove_others("boot", image)
+    remove_old("boot")
     return image
 
 
@@ -292,7 +293,7 @@ def build_agent() -> Path:
             new = agent.with_suffix(".new")
             run(["gcc", *flags, "-o", new, *[s for s in sources if s.suffix == ".c"]])
             os.rename(new, agent)
-            remove_others("agent", agent)
+            remove_old("agent")
     return agent
 
 

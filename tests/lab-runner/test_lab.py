@@ -525,7 +525,9 @@ class Images(unittest.TestCase):
             three = images.build_root("host", ["p", "q"], [], False, "1")
             self.assertNotEqual(one, three)
             self.assertEqual(m["bootstrap"].call_count, 2)
-            self.assertFalse(one.exists(), "the outdated image is removed")
+            for n in range(4):
+                os.utime(images.build_root("host", [str(n)], [], False, "1"), (n, 2e9 + n))
+            self.assertFalse(one.exists(), "outdated images are removed")
 
     def test_signature_is_cut(self):
         module = self.dir / "m.ko"
