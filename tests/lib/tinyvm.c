@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -153,7 +152,7 @@ static void put64(struct tinyvm *vm, uint64_t gpa, uint64_t value)
 	memcpy(vm->ram + gpa, &value, sizeof(value));
 }
 
-static void set_gate(struct tinyvm *vm, unsigned int vector, uint64_t handler)
+void tvm_set_handler(struct tinyvm *vm, unsigned int vector, uint64_t handler)
 {
 	/* 64-bit interrupt gate, present, DPL 3 so that INT n of ring 3 is reported as such. */
 	put64(vm, GPA_IDT + vector * 16, (handler & 0xffff) | (uint64_t)SEL_CODE0 << 16 |
@@ -179,7 +178,7 @@ static void build_descriptors(struct tinyvm *vm)
 	}
 	memcpy(vm->ram + GPA_HANDLERS, tvm_guest_start, (size_t)(tvm_guest_end - tvm_guest_start));
 	for (unsigned int i = 0; i < 256; i++)
-		set_gate(vm, i, GPA_HANDLERS + (i < 32 ? i * TVM_STUB_SIZE : TVM_IRQ_STUB));
+		tvm_set_handler(vm, i, GPA_HANDLERS + (i < 32 ? i * TVM_STUB_SIZE : TVM_IRQ_STUB));
 }
 
 static int map_ram(const struct tvm_config *config, int fd, uint64_t len, uint8_t **addr)

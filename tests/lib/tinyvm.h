@@ -82,6 +82,8 @@ uint64_t *tvm_pte(const struct tinyvm *vm, uint64_t va);
 #define TVM_PTE_W	2ul
 #define TVM_PTE_U	4ul
 #define TVM_PTE_G	256ul
+/* Interrupt or INT `vector` runs the ring 0 code at `gpa` from now on instead of tinyvm's handler. */
+void tvm_set_handler(struct tinyvm *vm, unsigned int vector, uint64_t gpa);
 /* GPA of the page-table root. */
 uint64_t tvm_cr3(const struct tinyvm *vm);
 

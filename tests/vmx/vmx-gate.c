@@ -1,0 +1,803 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The gate with real VMFUNC: calls, what they leave behind, and every way in that is not the door.
+ * Service, library and VM live in this one process, so that nothing is out of sight.
+ *
+ *	vmx-gate [--sets N] [--stride N]	register sets and step of the sweep over all offsets
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "programs.h"
+#include "tap.h"
+
+#define DETACH_MS	2000
+
+/* VM exit reasons: SDM vol. 3, appendix C. */
+#define EXIT_TRIPLE_FAULT	2
+#define EXIT_CPUID		10
+#define EXIT_VMCALL		18
+#define EXIT_EPT_VIOLATION	48
+#define EXIT_VMFUNC		59
+
+static struct host host;
+static struct tinyvm *vm;
+static struct elisa_vm *attached;
+static uint64_t fingerprint;
+
+static int attach(void)
+{
+	return host_attach(&host, getpid(), 1, 0, &attached);
+}
+
+static int reattach(void)
+{
+	if (attached)
+		elisa_vm_detach(attached, DETACH_MS);
+	attached = NULL;
+	return attach();
+}
+
+static bool untouched(void)
+{
+	return host_fingerprint(&host) == fingerprint;
+}
+
+static bool call_works(void)
+{
+	struct guest_call c;
+
+	return guest_call(vm, SVC_ECHO, 11, 22, 33, &c) &&
+	       c.result == (int64_t)svc_echo(11, 22, 33);
+}
+
+/* Runs from `regs`, ring 3, with pages and code as they are. */
+static struct tvm_stop run_from(const struct kvm_regs *regs, unsigned int ring)
+{
+	struct tvm_stop stop = { .why = TVM_FAIL };
+
+	if (tvm_reset(vm, 0, ring, regs) || tvm_run(vm, 0, &stop))
+		stop.why = TVM_FAIL;
+	return stop;
+}
+
+static struct elisa_vm_status status_now(void)
+{
+	struct elisa_vm_status s;
+
+	memset(&s, 0, sizeof(s));
+	elisa_vm_status(attached, &s);
+	return s;
+}
+
+static const char *kill_text(const struct elisa_vm_status *s)
+{
+	static char text[128];
+
+	snprintf(text, sizeof(text), "%s %llu%s%s in %s", elisa_kill_name(s->kill),
+		 (unsigned long long)s->kill_code, s->kill == ELISA_KILL_EXIT ? " " : "",
+		 s->kill == ELISA_KILL_EXIT ? elisa_exit_reason_name((uint32_t)s->kill_code) : "",
+		 s->kill_context == 1 ? "gate" : s->kill_context == 2 ? "trusted" : "nowhere");
+	return text;
+}
+
+/* ---- calls ---- */
+
+static void hostile_regs(struct kvm_regs *r, uint64_t with)
+{
+	*r = (struct kvm_regs){
+		.rax = with, .rbx = with + 1, .rcx = with + 2, .rbp = with + 3, .rdi = with + 4,
+		.r10 = with + 5, .r11 = with + 6, .r12 = with + 7, .r13 = with + 8,
+		.r14 = with + 9, .r15 = with + 10, .r9 = with, .r8 = with, .rdx = with,
+	};
+}
+
+/* A call whose every register is seen as VMFUNC left it. */
+static bool raw_call(struct kvm_regs *regs, uint64_t op, uint64_t a1, uint64_t a2)
+{
+	struct tvm_stop stop;
+
+	guest_pages(vm, RETURN_RAW);
+	regs->rip = ELISA_CALL_VA;
+	regs->rsi = op;
+	regs->rdx = a1;
+	regs->r8 = a2;
+	stop = run_from(regs, 3);
+	return stop.why == TVM_OUT && stop.port == PORT_DONE && !tvm_regs(vm, 0, regs);
+}
+
+static void check_call(uint64_t op, const uint64_t a[3], bool (*good)(int64_t), const char *what)
+{
+	struct guest_call c;
+	bool came_back = guest_call(vm, op, a[0], a[1], a[2], &c);
+
+	ok(came_back && good(c.result), "%s (0x%lx, %s)", what, c.result, tvm_why_name(c.stop.why));
+}
+
+static bool is_zero(int64_t r)
+{
+	return !r;
+}
+
+static bool is_echo(int64_t r)
+{
+	return r == (int64_t)svc_echo(1, 2, 3);
+}
+
+static bool is_hello(int64_t r)
+{
+	return r >> 48 == ELISA_HELLO_MAGIC;
+}
+
+static bool is_enosys(int64_t r)
+{
+	return r == -ELISA_ENOSYS;
+}
+
+static bool is_ours(int64_t r)
+{
+	/* An address of this process, which the guest has nothing at. */
+	return (uint64_t)r >> 47 == 0 && (uint64_t)r > TVM_USER_BASE + TVM_RAM_MAX;
+}
+
+static void test_call(void)
+{
+	const uint64_t calls = host.arena->vm[0].calls, none[3] = { 0 }, some[3] = { 1, 2, 3 };
+	const uint64_t hello[3] = { ELISA_ABI_REVISION };
+
+	check_call(ELISA_OP_NOP, none, is_zero, "NOP");
+	check_call(SVC_ECHO, some, is_echo, "arguments go in, the result comes back");
+	check_call(ELISA_OP_HELLO, hello, is_hello, "HELLO");
+	check_call(999, some, is_enosys, "an unknown operation is -ENOSYS");
+	ok(host.arena->vm[0].calls == calls + 3, "the service counted them under this VM's cookie");
+	check_call(SVC_FS, none, is_ours, "FS base inside is a thread's of this process");
+	check_call(SVC_STACK, none, is_ours, "stack pointer inside is not the guest's");
+}
+
+static void test_flags(void)
+{
+	/* DF, NT, ID and the arithmetic ones; TF would stop it, AC is relaxed wrongly in the lab */
+	struct kvm_regs r = { .rflags = 0x400 | 0x4000 | 0x200000 | 0x8d5 };
+	bool good = raw_call(&r, SVC_FLAGS, 0, 0);
+
+	/* IF and IOPL are the guest's to have */
+	ok(good && !(r.rdx & (0x400 | 0x4000 | 0x200000 | 0x40000 | 0x100)),
+	   "hostile flags do not get in (0x%llx)", r.rdx);
+}
+
+/* Registers that must come back as they went in, and those that must not tell anything. */
+static void test_registers(void)
+{
+	struct kvm_regs a, b, in;
+	bool good;
+
+	hostile_regs(&a, 0x1111111111111111);
+	in = a;
+	in.rsp = a.rsp = 0xdead0000dead0000;	/* never used inside, only given back */
+	good = raw_call(&a, SVC_DIRTY, SVC_SECRET, 77);
+	ok(good && a.rdx == 77, "a service that fills every register (result %llu)", a.rdx);
+	ok(good && a.rbx == in.rbx && a.rbp == in.rbp && a.r12 == in.r12 && a.r13 == in.r13 &&
+	   a.r14 == in.r14 && a.r15 == in.r15 && a.rsp == in.rsp,
+	   "rbx rbp rsp r12-r15 are kept, whatever they hold");
+	ok(good && !(a.rax | a.rcx | a.rsi | a.rdi | a.r8 | a.r9 | a.r10),
+	   "rax rcx rsi rdi r8-r10 come back as zero");
+	ok(good && !(a.r11 & ~(uint64_t)ELISA_FLAG_EVENT), "r11 holds flags only (0x%llx)", a.r11);
+	hostile_regs(&b, 0x2222222222222222);
+	good = raw_call(&b, SVC_DIRTY, 0x1234567812345678, 77);
+	ok(good && (a.rflags & 0x8d5) == (b.rflags & 0x8d5) && a.r11 >> 1 == b.r11 >> 1,
+	   "flags are the same after other secrets (0x%llx, 0x%llx)", a.rflags, b.rflags);
+}
+
+static void test_vectors(void)
+{
+	static const struct tvm_vectors zero;
+	struct tvm_vectors v;
+	struct kvm_regs r = { 0 };
+	bool good;
+
+	memset(&v, 0xa5, sizeof(v));
+	tvm_set_vectors(vm, 0, &v);
+	good = raw_call(&r, SVC_DIRTY, SVC_SECRET, 1) && !tvm_vectors(vm, 0, &v);
+	ok(good && !memcmp(&v, &zero, sizeof(v)), "all 16 YMM registers come back as zero");
+}
+
+static void test_fs_base(void)
+{
+	struct kvm_regs r = { .rip = ELISA_CALL_VA, .rsi = SVC_ECHO };
+	struct kvm_sregs s;
+	struct tvm_stop stop = { .why = TVM_FAIL };
+	const uint64_t fs = 0x00007123456789a0;
+
+	guest_pages(vm, RETURN_RAW);
+	tvm_reset(vm, 0, 3, &r);
+	tvm_sregs(vm, 0, &s);
+	s.fs.base = fs;
+	tvm_set_sregs(vm, 0, &s);
+	tvm_run(vm, 0, &stop);
+	tvm_sregs(vm, 0, &s);
+	ok(stop.why == TVM_OUT && s.fs.base == fs, "the guest's FS base is back (0x%llx)", s.fs.base);
+}
+
+/* ---- deaths ---- */
+
+/* The VM is to have died of `kill` with `code` in `context`; brings it back to life. */
+static bool expect_death(const struct tvm_stop *stop, const char *what, uint32_t kill, int64_t code,
+			 uint32_t context)
+{
+	struct elisa_vm_status s = status_now();
+	struct kvm_regs r;
+	bool died = s.state & ELISA_VM_KILLED && s.kill == kill &&
+		    (code < 0 || s.kill_code == (uint64_t)code) && s.kill_context == context;
+	bool clean;
+
+	ok(died && stop->why == TVM_SHUTDOWN, "%s: killed (%s; the VMM sees %s)", what,
+	   kill_text(&s), tvm_why_name(stop->why));
+	tvm_regs(vm, 0, &r);
+	clean = !(r.rsi | r.rdi | r.rbp | r.rsp | r.r8 | r.r9 | r.r10 | r.r11 | r.r12 | r.r13 |
+		  r.r14 | r.r15);
+	/* KVM goes on to emulate these two with the scrubbed registers. */
+	if (code != EXIT_CPUID && code != EXIT_VMCALL)
+		clean = clean && !(r.rax | r.rbx | r.rcx | r.rdx);
+	if (!clean)
+		ok(false, "%s: registers are scrubbed (rip 0x%llx rsp 0x%llx rax 0x%llx)", what,
+		   r.rip, r.rsp, r.rax);
+	if (!untouched())
+		ok(false, "%s: trusted memory is unchanged", what);
+	if (reattach() || !call_works())
+		return ok(false, "%s: attached anew, calls work", what);
+	return died;
+}
+
+static void deadly_service(const char *what, uint64_t op, uint64_t a1, uint32_t reason)
+{
+	struct guest_call c;
+
+	guest_call(vm, op, a1, 0x4141414141414141, 0, &c);
+	expect_death(&c.stop, what, ELISA_KILL_EXIT, reason, 2);
+}
+
+static void test_service_faults(void)
+{
+	uint64_t code = (uint64_t)(uintptr_t)svc_entry;
+
+	deadly_service("service reads what is not exported", SVC_READ,
+		       (uintptr_t)host.hidden, EXIT_EPT_VIOLATION);
+	deadly_service("service writes what is not exported", SVC_WRITE,
+		       (uintptr_t)host.hidden, EXIT_EPT_VIOLATION);
+	deadly_service("service writes its own code", SVC_WRITE, code, EXIT_EPT_VIOLATION);
+	deadly_service("service reads its own code", SVC_READ, code, EXIT_EPT_VIOLATION);
+	deadly_service("service jumps into its data", SVC_JUMP, (uintptr_t)host.arena, EXIT_EPT_VIOLATION);
+	deadly_service("service writes its descriptor", SVC_WRITE, ELISA_DESC_VA, EXIT_EPT_VIOLATION);
+	deadly_service("service executes CPUID", SVC_CPUID, 0, EXIT_CPUID);
+	deadly_service("service executes VMCALL", SVC_VMCALL, 0, EXIT_VMCALL);
+	deadly_service("service asks for VMFUNC index 511", SVC_VMFUNC, 511, EXIT_VMFUNC);
+	deadly_service("service reads a guest's address", SVC_READ,
+		       TVM_USER(TVM_GPA_DATA), EXIT_TRIPLE_FAULT);
+	deadly_service("service executes INT3", SVC_INT3, 0, EXIT_TRIPLE_FAULT);
+	deadly_service("service divides by zero", SVC_DIVIDE, 0, EXIT_TRIPLE_FAULT);
+	deadly_service("service executes SYSCALL", SVC_SYSCALL, 0, EXIT_TRIPLE_FAULT);
+	deadly_service("service executes HLT", SVC_HLT, 0, EXIT_TRIPLE_FAULT);
+}
+
+/* ---- VMFUNC from anywhere ---- */
+
+static void test_indices(unsigned int ring)
+{
+	struct kvm_regs r = { .rip = ring ? TVM_USER(TVM_GPA_CODE) : TVM_GPA_CODE };
+	unsigned int ud = 0, out = 0, other = 0;
+	uint64_t calls = host.arena->vm[0].calls;
+	struct tvm_stop stop;
+
+	tvm_load(vm, TVM_GPA_CODE, prog_vmfunc, (size_t)(prog_vmfunc_end - prog_vmfunc));
+	for (unsigned int i = 0; i < 520; i++) {
+		if (i == ELISA_SLOT_DEFAULT || i == ELISA_SLOT_GATE)
+			continue;
+		r.rcx = i < 512 ? i : 1ull << (i - 512 + 9);
+		stop = run_from(&r, ring);
+		if (stop.why == TVM_EXCEPTION && stop.vector == 6)
+			ud++;
+		else if (stop.why == TVM_OUT)
+			out++;
+		else
+			other++;
+	}
+	ok(ud == 518, "ring %u: VMFUNC with each other index: %u #UD, %u went through, %u else", ring,
+	   ud, out, other);
+	r.rcx = ELISA_SLOT_DEFAULT;
+	stop = run_from(&r, ring);
+	ok(stop.why == TVM_OUT, "ring %u: VMFUNC to the default context changes nothing (%s)", ring,
+	   tvm_why_name(stop.why));
+	r.rcx = ELISA_SLOT_GATE;
+	stop = run_from(&r, ring);
+	expect_death(&stop, ring ? "ring 3: gate index from an address that is no gate" :
+		     "ring 0: gate index from an address that is no gate", ELISA_KILL_EXIT, EXIT_TRIPLE_FAULT, 1);
+	ok(host.arena->vm[0].calls == calls + 1, "ring %u: the service was never entered", ring);
+}
+
+static void test_leaves(void)
+{
+	static const uint64_t leaves[] = { 1, 2, 31, 32, 63, 64, 65, 0x80000000, 0xffffffff };
+	struct kvm_regs r = { .rip = TVM_USER(TVM_GPA_CODE), .rcx = ELISA_SLOT_GATE };
+	unsigned int ud = 0;
+
+	tvm_load(vm, TVM_GPA_CODE, prog_vmfunc, (size_t)(prog_vmfunc_end - prog_vmfunc));
+	for (size_t i = 0; i < sizeof(leaves) / sizeof(*leaves); i++) {
+		struct tvm_stop stop;
+
+		r.rax = leaves[i];
+		stop = run_from(&r, 3);
+		ud += stop.why == TVM_EXCEPTION && stop.vector == 6;
+	}
+	ok(ud == sizeof(leaves) / sizeof(*leaves), "VMFUNC leaf > 0 is #UD (%u of %zu)", ud,
+	   sizeof(leaves) / sizeof(*leaves));
+	ok(call_works(), "calls work afterwards");
+}
+
+/* SMEP: user pages are not for ring 0, and inside every page is a user's. */
+static void test_ring0_call(void)
+{
+	struct kvm_regs r = { .rip = ELISA_CALL_VA, .rsi = SVC_ECHO };
+	uint64_t calls = host.arena->vm[0].calls;
+	struct tvm_stop stop;
+
+	guest_pages(vm, RETURN_RAW);
+	*tvm_pte(vm, ELISA_GATE_VA) &= ~TVM_PTE_U;
+	*tvm_pte(vm, ELISA_RETURN_VA) &= ~TVM_PTE_U;
+	stop = run_from(&r, 0);
+	*tvm_pte(vm, ELISA_GATE_VA) |= TVM_PTE_U;
+	*tvm_pte(vm, ELISA_RETURN_VA) |= TVM_PTE_U;
+	ok(host.arena->vm[0].calls == calls, "ring 0 through the gate: the service is not entered");
+	expect_death(&stop, "ring 0 through the gate", ELISA_KILL_EXIT, EXIT_TRIPLE_FAULT, 1);
+}
+
+/* ---- CR3 ---- */
+
+#define GPA_HANDLER	(TVM_GPA_CODE + 0x1000)
+#define IDT_SYSCALL	0x80
+
+/*
+ * Loads CR3 with `cr3` and goes through the door with it. In the default context nothing is mapped
+ * there, so the few pages on the way are global and in the TLB before.
+ */
+static struct tvm_stop call_with_cr3(uint64_t cr3)
+{
+	struct kvm_regs r = {
+		.rip = TVM_USER(TVM_GPA_CODE), .rbx = ELISA_GATE_VA, .rbp = ELISA_GATE_VA,
+		.r12 = ELISA_GUEST_VMFUNC_VA, .r13 = cr3, .rsi = SVC_ECHO,
+	};
+	struct tvm_stop stop;
+	uint8_t *x = tvm_mem(vm, TVM_GPA_X);
+
+	guest_pages(vm, RETURN_RAW);
+	x[0] = 0xc3;		/* RET: brings the page into the instruction TLB */
+	tvm_load(vm, TVM_GPA_CODE, prog_cr3, (size_t)(prog_cr3_end - prog_cr3));
+	tvm_load(vm, GPA_HANDLER, prog_set_cr3, (size_t)(prog_set_cr3_end - prog_set_cr3));
+	tvm_set_handler(vm, IDT_SYSCALL, GPA_HANDLER);
+	stop = run_from(&r, 3);
+	return stop;
+}
+
+static void make_global(bool global)
+{
+	static const uint64_t bases[] = { 0, TVM_USER_BASE, ELISA_GATE_VA - 4096 };
+	static const uint64_t lens[] = { TVM_GPA_FREE, TVM_GPA_FREE, TVM_GATE_PAGES * 4096 };
+
+	for (int i = 0; i < 3; i++) {
+		for (uint64_t off = 0; off < lens[i]; off += 4096) {
+			uint64_t *pte = tvm_pte(vm, bases[i] + off);
+
+			*pte = global ? *pte | TVM_PTE_G : *pte & ~TVM_PTE_G;
+		}
+	}
+}
+
+static uint64_t gate_eptp(void);
+
+static void test_cr3(void)
+{
+	uint64_t calls = host.arena->vm[0].calls, window = host.info.window_gpa, root, e = 0;
+	struct tvm_stop stop;
+	char what[80];
+
+	make_global(true);
+	stop = call_with_cr3(tvm_cr3(vm));
+	ok(stop.why == TVM_OUT && host.arena->vm[0].calls == calls + 1,
+	   "global pages, own CR3: a call works (%s %u)", tvm_why_name(stop.why), stop.vector);
+	stop = call_with_cr3(0x7000);
+	ok((stop.why == TVM_OUT || stop.why == TVM_EXCEPTION || stop.why == TVM_SHUTDOWN) &&
+	   host.arena->vm[0].calls <= calls + 2,
+	   "a CR3 with nothing in it: trusted page tables all the same (%s, %lu calls)",
+	   tvm_why_name(stop.why), host.arena->vm[0].calls - calls);
+	if (status_now().state & ELISA_VM_KILLED)
+		reattach();
+	/* The second-level table, as the root names it; the gate maps it. */
+	root = ept_translate(gate_eptp(), 0);
+	phys_read(root + 8 * (ELISA_GATE_VA >> 39 & 511), &e, sizeof(e));
+	const uint64_t targets[] = { window, e & 0xffffffffff000, (e & 0xffffffffff000) + 4096,
+				     2 * window - 4096 };
+
+	for (size_t i = 0; i < sizeof(targets) / sizeof(*targets); i++) {
+		uint64_t before = host.arena->vm[0].calls;
+
+		stop = call_with_cr3(targets[i]);
+		snprintf(what, sizeof(what), "CR3 = 0x%lx, in the window", targets[i]);
+		ok(host.arena->vm[0].calls == before, "%s: the service is not entered", what);
+		expect_death(&stop, what, ELISA_KILL_EXIT, -1, 1);
+	}
+	make_global(false);
+}
+
+/* ---- a VMM that meddles ---- */
+
+static void on_alarm(int sig)
+{
+	(void)sig;
+	tvm_interrupt_run(vm, 0);
+}
+
+/* Stops the vCPU inside a long call. */
+static bool stop_inside(void)
+{
+	struct kvm_regs r = {
+		.rip = TVM_USER(TVM_GPA_CODE), .rbx = ELISA_CALL_VA, .rsi = SVC_SPIN, .rdx = 4000000,
+	};
+	struct itimerval t = { .it_value = { .tv_usec = 40000 } };
+	struct tvm_stop stop;
+
+	guest_pages(vm, RETURN_CALL);
+	tvm_load(vm, TVM_GPA_CODE, prog_call, (size_t)(prog_call_end - prog_call));
+	setitimer(ITIMER_REAL, &t, NULL);
+	stop = run_from(&r, 3);
+	return stop.why == TVM_INTERRUPTED && status_now().inside == 1;
+}
+
+static void meddle(const char *what, void (*change)(struct kvm_regs *, struct kvm_sregs *))
+{
+	struct kvm_regs r;
+	struct kvm_sregs s;
+	struct tvm_stop stop = { .why = TVM_FAIL };
+
+	if (!ok(stop_inside(), "stopped inside a call"))
+		return;
+	tvm_regs(vm, 0, &r);
+	tvm_sregs(vm, 0, &s);
+	if (!change) {
+		tvm_run(vm, 0, &stop);
+		tvm_regs(vm, 0, &r);
+		ok(stop.why == TVM_OUT && r.rax == 4000000, "%s: the call goes on and ends (%s, %llu)",
+		   what, tvm_why_name(stop.why), r.rax);
+		return;
+	}
+	change(&r, &s);
+	tvm_set_sregs(vm, 0, &s);
+	tvm_set_regs(vm, 0, &r);
+	tvm_run(vm, 0, &stop);
+	expect_death(&stop, what, ELISA_KILL_TOUCHED, -1, 2);
+}
+
+static void change_rbx(struct kvm_regs *r, struct kvm_sregs *s)
+{
+	(void)s;
+	r->rbx ^= 8;
+}
+
+static void change_rip(struct kvm_regs *r, struct kvm_sregs *s)
+{
+	(void)s;
+	r->rip = ELISA_GATE_VA + 16;
+}
+
+static void change_rsp(struct kvm_regs *r, struct kvm_sregs *s)
+{
+	(void)s;
+	r->rsp -= 64;
+}
+
+static void change_flags(struct kvm_regs *r, struct kvm_sregs *s)
+{
+	(void)s;
+	r->rflags ^= 0x400;
+}
+
+static void change_cr3(struct kvm_regs *r, struct kvm_sregs *s)
+{
+	(void)r;
+	s->cr3 += 4096;
+}
+
+static void change_fs(struct kvm_regs *r, struct kvm_sregs *s)
+{
+	(void)r;
+	s->fs.base += 4096;
+}
+
+static void test_meddling(void)
+{
+	struct sigaction sa = { .sa_handler = on_alarm };
+
+	sigaction(SIGALRM, &sa, NULL);
+	meddle("the VMM only looks", NULL);
+	meddle("the VMM changes RBX inside", change_rbx);
+	meddle("the VMM changes RIP inside", change_rip);
+	meddle("the VMM changes RSP inside", change_rsp);
+	meddle("the VMM changes RFLAGS inside", change_flags);
+	meddle("the VMM changes CR3 inside", change_cr3);
+	meddle("the VMM changes FS inside", change_fs);
+}
+
+/* ---- every offset ---- */
+
+/* The physical pages that decide where the gate leads, and a fingerprint of them. */
+struct gate_pages {
+	uint64_t eptp, list, root, second, code;
+	uint64_t hash;
+};
+
+static uint64_t hash_page(uint64_t hash, uint64_t hpa)
+{
+	uint64_t page[512];
+
+	if (phys_read(hpa, page, sizeof(page)))
+		return 0;
+	for (int i = 0; i < 512; i++)
+		hash = (hash ^ page[i]) * 0x100000001b3;
+	return hash;
+}
+
+/* Slot 2 of the list as the service reads it inside. */
+static uint64_t gate_eptp(void)
+{
+	struct guest_call c;
+
+	if (!guest_call(vm, SVC_READ, ELISA_LIST_VA + 8 * ELISA_SLOT_GATE, 0, 0, &c))
+		return 0;
+	return (uint64_t)c.result;
+}
+
+static uint64_t gate_hash(const struct gate_pages *g)
+{
+	uint64_t hash = hash_page(1, g->eptp & 0xffffffffff000);
+
+	hash = hash_page(hash, g->root);
+	hash = hash_page(hash, g->second);
+	return hash_page(hash, g->code);
+}
+
+static bool find_gate_pages(struct gate_pages *g)
+{
+	uint64_t e;
+
+	g->eptp = gate_eptp();
+	g->list = inside_translate(g->eptp, ELISA_LIST_VA);
+	g->code = inside_translate(g->eptp, ELISA_GATE_VA);
+	g->root = ept_translate(g->eptp, 0);
+	if (!g->eptp || g->list == ~0ull || g->code == ~0ull || g->root == ~0ull ||
+	    phys_read(g->root + 8 * (ELISA_GATE_VA >> 39 & 511), &e, sizeof(e)))
+		return false;
+	g->second = ept_translate(g->eptp, e & 0xffffffffff000);
+	g->hash = gate_hash(g);
+	return g->second != ~0ull && g->hash;
+}
+
+/* No entry of the list leads anywhere but where the module put it, and the trusted slot is shut. */
+static bool list_sound(const struct gate_pages *g)
+{
+	uint64_t list[512];
+
+	if (phys_read(g->list, list, sizeof(list)))
+		return false;
+	for (unsigned int i = 0; i < 512; i++) {
+		switch (i) {
+		case ELISA_SLOT_DEFAULT:
+			break;
+		case ELISA_SLOT_GATE:
+			if (list[i] && list[i] != g->eptp)
+				return false;
+			break;
+		case ELISA_SLOT_TRUSTED:
+			if (list[i] & 0xff)
+				return false;
+			break;
+		default:
+			if (list[i])
+				return false;
+		}
+	}
+	return true;
+}
+
+struct set {
+	const char *name;
+	uint64_t with;		/* in every register */
+	uint64_t spread;	/* added for each next one */
+	uint64_t rflags;
+};
+
+static const struct set sets[] = {
+	{ "all at the list's trusted slot", ELISA_LIST_VA + 8 * ELISA_SLOT_TRUSTED, 0, 0 },
+	{ "spread over the list, flags set", ELISA_LIST_VA, 8, 0xcd5 },
+	{ "all at the gate's code", ELISA_GATE_VA + ELISA_GATE_OFFSET, 1, 0 },
+	{ "all ones", ~0ull, 0, 0xcd5 },
+	{ "all zero", 0, 0, 0 },
+	{ "list minus a displacement of int3s", ELISA_LIST_VA + 0x33333334, 0, 0 },
+};
+
+static void set_regs(const struct set *s, struct kvm_regs *r)
+{
+	uint64_t v = s->with, d = s->spread;
+
+	*r = (struct kvm_regs){
+		.rbx = v, .rdx = v + d, .rsi = v + 2 * d, .rdi = v + 3 * d, .rbp = v + 4 * d,
+		.rsp = v + 5 * d, .r8 = v + 6 * d, .r9 = v + 7 * d, .r10 = v + 8 * d,
+		.r11 = v + 9 * d, .r12 = v + 10 * d, .r13 = v + 11 * d, .r14 = v + 12 * d,
+		.r15 = v + 13 * d, .rflags = s->rflags,
+		/* What VMFUNC reads is EAX and ECX: the upper halves are free. */
+		.rax = v & ~0xffffffffull, .rcx = (v & ~0xffffffffull) | ELISA_SLOT_GATE,
+	};
+	if (!r->rsp)
+		r->rsp = 8;	/* 0 would mean a sensible stack */
+}
+
+/* VMFUNC such that the gate context's first instruction is at `offset` of the gate page. */
+static struct tvm_stop enter_at(const struct set *s, unsigned int offset)
+{
+	static const uint8_t vmfunc[] = { 0x0f, 0x01, 0xd4 };
+	uint8_t *x = tvm_mem(vm, TVM_GPA_X);
+	struct kvm_regs r;
+
+	guest_pages(vm, RETURN_RAW);
+	memset(x, 0xcc, 4096);
+	memcpy(x + offset - sizeof(vmfunc), vmfunc, sizeof(vmfunc));
+	set_regs(s, &r);
+	r.rip = ELISA_GATE_VA + offset - sizeof(vmfunc);
+	return run_from(&r, 3);
+}
+
+struct tally {
+	unsigned int through, killed, left, bad;
+	unsigned int by_reason[ELISA_EXIT_REASONS];
+	unsigned int first_through, last_through;
+};
+
+/* The gate's first instruction, a XOR of two bytes, does what VMFUNC needs to have been true
+ * anyway: entering behind it is entering. */
+static bool is_door(unsigned int offset)
+{
+	return offset == ELISA_GATE_OFFSET || offset == ELISA_GATE_OFFSET + 2;
+}
+
+static void judge(unsigned int offset, const struct tvm_stop *stop, const struct gate_pages *g,
+		  uint64_t calls, struct tally *t)
+{
+	struct elisa_vm_status s = status_now();
+	uint64_t entered = host.arena->vm[0].calls - calls;
+	bool sound = list_sound(g) && gate_hash(g) == g->hash && untouched();
+	bool killed = s.state & ELISA_VM_KILLED;
+	bool good = sound && entered == is_door(offset) && killed != is_door(offset);
+
+	if (killed) {
+		t->killed++;
+		if (s.kill == ELISA_KILL_EXIT && s.kill_code < ELISA_EXIT_REASONS)
+			t->by_reason[s.kill_code]++;
+		good = good && stop->why == TVM_SHUTDOWN && s.kill == ELISA_KILL_EXIT &&
+		       s.kill_context == 1;
+	} else if (entered) {
+		if (!t->through++)
+			t->first_through = offset;
+		t->last_through = offset;
+		good = good && stop->why == TVM_OUT;
+	} else {
+		t->left++;
+	}
+	if (good)
+		return;
+	if (t->bad++ < 10)
+		note("offset 0x%x: %s, entered %lu times, %s, list and tables %s, memory %s", offset,
+		     tvm_why_name(stop->why), entered, killed ? kill_text(&s) : "alive",
+		     sound ? "sound" : "CHANGED", untouched() ? "unchanged" : "CHANGED");
+}
+
+static void sweep(const struct set *s, unsigned int stride)
+{
+	struct tally t = { 0 };
+	struct gate_pages g;
+	unsigned int done = 0, broken = 0;
+	double start = seconds();
+
+	for (unsigned int offset = 0; offset < 4096 && broken < 5; offset += stride) {
+		uint64_t calls;
+		struct tvm_stop stop;
+
+		if ((!attached || status_now().state & ELISA_VM_KILLED) && reattach()) {
+			broken++;
+			continue;
+		}
+		if (!find_gate_pages(&g)) {
+			note("offset 0x%x: no legitimate call before it", offset);
+			broken++;
+			continue;
+		}
+		calls = host.arena->vm[0].calls;
+		stop = enter_at(s, offset);
+		judge(offset, &stop, &g, calls, &t);
+		done++;
+		if (done % 512 == 0)
+			note("%u offsets after %.1f s of the machine's time", done,
+			     seconds() - start);
+	}
+	ok(!broken && !t.bad && done == (4096 + stride - 1) / stride,
+	   "registers %s: %u offsets: %u killed (%u EPT violation, %u triple fault, %u VMFUNC), "
+	   "%u through the door, %u left otherwise, %u bad", s->name, done, t.killed,
+	   t.by_reason[EXIT_EPT_VIOLATION], t.by_reason[EXIT_TRIPLE_FAULT],
+	   t.by_reason[EXIT_VMFUNC], t.through, t.left, t.bad);
+	if (stride == 1)
+		ok(t.through == 2 && t.first_through == ELISA_GATE_OFFSET &&
+		   t.last_through == ELISA_GATE_OFFSET + 2,
+		   "registers %s: only the gate's first two instructions lead in", s->name);
+}
+
+static void parse(int argc, char **argv, unsigned int *count, unsigned int *stride)
+{
+	static const struct option options[] = {
+		{ "sets", required_argument, NULL, 's' },
+		{ "stride", required_argument, NULL, 't' },
+		{ 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == 's')
+			*count = (unsigned int)strtoul(optarg, NULL, 0);
+		else if (c == 't')
+			*stride = (unsigned int)strtoul(optarg, NULL, 0);
+		else
+			exit(2);
+	}
+	if (!*stride || *count > sizeof(sets) / sizeof(*sets)) {
+		fprintf(stderr, "vmx-gate: --stride is at least 1, --sets at most %zu\n",
+			sizeof(sets) / sizeof(*sets));
+		exit(2);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct tvm_config config = { .vcpus = 1, .ram = TVM_GPA_FREE };
+	unsigned int count = 3, stride = 1;
+	struct elisa_info info;
+
+	parse(argc, argv, &count, &stride);
+	if (!ok(!kmsg_mark(), "kernel log opened") || !ok(!host_open(&host), "service realized"))
+		return tap_done();
+	fingerprint = host_fingerprint(&host);
+	if (!ok(!tvm_create(&config, &vm), "VM created") || !ok(!attach(), "attached and armed"))
+		return tap_done();
+	test_call();
+	test_flags();
+	test_registers();
+	test_vectors();
+	test_fs_base();
+	test_indices(3);
+	test_indices(0);
+	test_leaves();
+	test_ring0_call();
+	test_service_faults();
+	test_meddling();
+	test_cr3();
+	for (unsigned int i = 0; i < count; i++)
+		sweep(&sets[i], stride);
+	elisa_vm_detach(attached, DETACH_MS);
+	tvm_destroy(vm);
+	info = host_info(&host);
+	ok(!info.vms, "no VM is left attached (%llu)", info.vms);
+	ok(untouched(), "trusted memory is as it was at the start");
+	host_close(&host);
+	ok(!kmsg_bad(), "the host's kernel log is clean");
+	return tap_done();
+}
