@@ -152,6 +152,7 @@ vs_inline bool take_run(struct vs_send *s)
 		const uint8_t *data;
 		__m128i header;
 
+		VS_STEP();
 		/* Any flag makes it too long. */
 		if (vs_unlikely(len - VS_HEADER_MIN > max) ||
 		    vs_unlikely(!vs_below(offset, bound, &mask)))
@@ -200,8 +201,10 @@ static bool gather(struct vs_send *s, struct vs_chain *c)
 
 		if (c->descs == s->left)
 			return false;
+		VS_STEP();
 		c->descs++;
 		meta = d[1];
+		VS_STEP();
 		len = meta & 0xffff;
 		if (c->drop != ELISA_DROP_COUNT)
 			continue;
@@ -425,7 +428,9 @@ static vs_noinline enum vs_took take_frame(struct vs_send *s)
 	if (c.drop == ELISA_DROP_COUNT && c.len < ELISA_FRAME_MIN)
 		c.drop = ELISA_DROP_TX_RUNT;
 	if (c.drop == ELISA_DROP_COUNT) {
+		VS_STEP();
 		header = gather_header(&c);
+		VS_STEP();
 		a = addresses_of(header);
 		c.drop = check(s, &a, c.len);
 	}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * libFuzzer target: two hostile guests and a well-behaved one. The input is a program of operations
+ * on the hostile ones' memory and of calls; some of the writes happen while a call is under way, at
+ * its n-th step (the switch is built with VS_MODEL). RAM lies between inaccessible pages, so an
+ * access outside is a crash. The third guest checks what arrives: sound completions, whole frames,
+ * sources that are who they say.
+ */
+#include "harness.h"
+
+#define RING	16
+#define BUF	512
+
+uint64_t vs_model_copied;
+void vs_model_step(const char *where, unsigned int line);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+struct input {
+	const uint8_t *at, *end;
+};
+
+struct poke {
+	struct t_guest *guest;
+	uint32_t offset, step;
+	uint64_t value;
+	uint8_t bytes;
+};
+
+static struct t_switch t;
+static struct t_guest *evil[2], *good;
+static struct poke pokes[8];
+static unsigned int poke_count, step_count;
+
+#define CHECK(x)                                                                                   \
+	do {                                                                                       \
+		if (!(x)) {                                                                        \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                    \
+			abort();                                                                   \
+		}                                                                                  \
+	} while (0)
+
+static void do_poke(const struct poke *p)
+{
+	memcpy(p->guest->ram + p->offset, &p->value, p->bytes);
+}
+
+void vs_model_step(const char *where, unsigned int line)
+{
+	(void)where;
+	(void)line;
+	step_count++;
+	for (unsigned int i = 0; i < poke_count; i++)
+		if (pokes[i].step == step_count)
+			do_poke(&pokes[i]);
+}
+
+static uint64_t take(struct input *in, unsigned int bytes)
+{
+	uint64_t v = 0;
+
+	for (; bytes && in->at < in->end; bytes--)
+		v = v << 8 | *in->at++;
+	return v;
+}
+
+/* An address: near an edge, in the RAM, or anything. */
+static uint64_t take_gpa(struct input *in, struct t_guest *g)
+{
+	const uint64_t edges[] = {T_GPA, T_GPA + T_RAM, 0, T_GPA + g->used,
+				  g->q[0].buffers, g->q[0].tx_buffers, UINT64_MAX, 1ull << 63};
+	uint64_t kind = take(in, 1);
+
+	if (kind < 0xe0)
+		return edges[kind % 8] + (uint64_t)(int64_t)(int16_t)take(in, 2);
+	return take(in, 8);
+}
+
+/* Where to write: ring, completions, posted count, descriptors, set-up, buffers. */
+static struct poke take_poke(struct input *in)
+{
+	struct t_guest *g = evil[take(in, 1) & 1];
+	struct t_queue *q = &g->q[0];
+	uint8_t *base[] = {(uint8_t *)q->txd, (uint8_t *)q->rx, (uint8_t *)q->comp,
+			   t_at(g, q->setup), t_at(g, q->tx_buffers), (uint8_t *)q->rx->addr};
+	const uint8_t sizes[] = {1, 2, 4, 8};
+	uint64_t what = take(in, 1);
+	struct poke p = {.guest = g, .bytes = sizes[what >> 4 & 3]};
+
+	p.offset = (uint32_t)(base[what % 6] - g->ram) + (uint32_t)take(in, 1);
+	p.value = what & 0x80 ? take_gpa(in, g) : take(in, p.bytes);
+	return p;
+}
+
+static int64_t call(struct t_guest *g, uint64_t op, uint64_t a1, uint64_t a2)
+{
+	step_count = 0;
+	return vs_entry(g->caller[0], op, a1, 0, a2, 0);
+}
+
+static void check_good(void)
+{
+	static struct t_frame frame;
+
+	while (t_receive(good, 0, &frame)) {
+		CHECK(!frame.aborted);
+		CHECK(frame.len >= 14 && frame.len <= 1518);
+		CHECK(!memcmp(frame.data + 6, evil[0]->mac, 6) ||
+		      !memcmp(frame.data + 6, evil[1]->mac, 6));
+	}
+}
+
+static void control(struct input *in)
+{
+	struct t_guest *g = evil[take(in, 1) & 1];
+	struct vs_port_config cfg = t_port_config(&t, g);
+	static uint64_t now;
+	uint64_t what = take(in, 1);
+
+	switch (what % 6) {
+	case 0:
+		cfg.mtu = (uint16_t)(68 + take(in, 2) % (ELISA_MTU_MAX - 68));
+		cfg.up = what & 0x40;
+		cfg.groups = take(in, 1) | 1;
+		t_port_set(&t, g, &cfg);
+		break;
+	case 1:
+		vs_tick(t.vs, ++now);
+		break;
+	case 2:
+		vs_fdb_flush(t.vs, -1);
+		break;
+	case 3:
+		vs_guest_reset(t.vs, g->id);
+		break;
+	case 4:
+		CHECK(vs_port_unbind(t.vs, g->port) == 0);
+		CHECK(vs_port_bind(t.vs, g->port, g->id) == 0);
+		break;
+	default:
+		(void)!vs_fdb_add(t.vs, good->mac, good->port);
+	}
+}
+
+static void put_frame(struct input *in)
+{
+	struct t_guest *g = evil[take(in, 1) & 1];
+	struct t_queue *q = &g->q[0];
+	const uint8_t *dst[] = {good->mac, evil[0]->mac, evil[1]->mac, t_broadcast};
+	uint32_t len = (uint32_t)take(in, 2) % 1600;
+
+	t_fill(t_at(g, q->tx_buffers), len, dst[take(in, 1) & 3], g->mac, len);
+	t_desc(q, q->tx_buffers, (uint16_t)len, (uint16_t)(take(in, 1) & 1));
+}
+
+static void setup_queue(struct input *in)
+{
+	struct t_guest *g = evil[take(in, 1) & 1];
+	int64_t handle = call(g, ELISA_NET_QUEUE_SETUP, g->q[0].setup, 0);
+
+	if (handle > 0) {
+		g->q[0].handle = handle;
+		g->q[0].tx_next = 0;
+	}
+}
+
+static void any_call(struct input *in)
+{
+	struct t_guest *g = evil[take(in, 1) & 1];
+	uint64_t op = take(in, 1) % 24, a1 = take_gpa(in, g), a2 = take_gpa(in, g);
+
+	if (op == ELISA_NET_TX)
+		a1 = (uint64_t)g->q[0].handle ^ 1ull << (a1 & 63);
+	else if (op != ELISA_NET_QUEUE_SETUP)
+		a1 &= 0x7001f;
+	call(g, op, a1, a2);
+}
+
+static void start_over(void)
+{
+	struct t_guest *g[] = {evil[0], evil[1], good};
+	const uint8_t spare[6] = {2, 0, 0, 0, 0, 3};
+
+	poke_count = 0;
+	vs_fdb_flush(t.vs, -1);
+	(void)!vs_fdb_del(t.vs, spare);
+	for (int i = 0; i < 3; i++) {
+		struct vs_port_config cfg = t_port_config(&t, g[i]);
+
+		cfg.mtu = 1500;
+		cfg.up = true;
+		cfg.groups = 1;
+		t_port_set(&t, g[i], &cfg);
+		vs_guest_reset(t.vs, g[i]->id);
+		g[i]->used = 0;
+		memset(g[i]->ram, 0, 64 * 1024);
+		CHECK(t_setup(g[i], 0, RING, RING, BUF) > 0);
+		t_post(&g[i]->q[0], RING);
+	}
+	/* Some buffers at the very ends of RAM. */
+	evil[0]->q[0].rx->addr[0] = T_GPA + T_RAM - BUF;
+	evil[1]->q[0].rx->addr[1] = T_GPA;
+}
+
+static void first_start(void)
+{
+	t_create(&t, 1024);
+	evil[0] = t_guest(&t, true);
+	evil[1] = t_guest(&t, true);
+	good = t_guest(&t, true);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	struct input in = {data, data + len};
+
+	if (!t.vs)
+		first_start();
+	start_over();
+	while (in.at < in.end) {
+		uint64_t op = take(&in, 1);
+		struct t_guest *g = evil[op >> 7];
+		struct poke p;
+
+		switch (op % 10) {
+		case 0:
+		case 1:
+			put_frame(&in);
+			break;
+		case 2:
+		case 3:
+			call(g, ELISA_NET_TX, (uint64_t)g->q[0].handle, op >> 4 & 7);
+			poke_count = 0;
+			break;
+		case 4:
+			p = take_poke(&in);
+			do_poke(&p);
+			break;
+		case 5:
+		case 6:
+			p = take_poke(&in);
+			p.step = (uint32_t)take(&in, 1) % 64;
+			if (poke_count < 8)
+				pokes[poke_count++] = p;
+			break;
+		case 7:
+			setup_queue(&in);
+			break;
+		case 8:
+			any_call(&in);
+			break;
+		default:
+			control(&in);
+		}
+		check_good();
+	}
+	return 0;
+}

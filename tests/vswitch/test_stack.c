@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* How much stack vs_entry needs: it runs on a painted one, and what lost its paint is counted. */
+#include <ucontext.h>
+#include "harness.h"
+
+#define STACK	(64 * 1024)
+#define LIMIT	(16 * 1024)
+
+static struct t_switch t;
+static ucontext_t back, inside;
+static struct vs_caller *caller;
+static uint64_t op, a1, a2;
+static uint8_t stack[STACK] __attribute__((aligned(64)));
+
+static void enter(void)
+{
+	vs_entry(caller, op, a1, 0, a2, 0);
+}
+
+static size_t used_by(struct t_guest *g, uint64_t o, uint64_t x, uint64_t y)
+{
+	size_t i = 0;
+
+	memset(stack, 0xa5, sizeof(stack));
+	caller = g->caller[0];
+	op = o;
+	a1 = x;
+	a2 = y;
+	getcontext(&inside);
+	inside.uc_stack.ss_sp = stack;
+	inside.uc_stack.ss_size = sizeof(stack);
+	inside.uc_link = &back;
+	makecontext(&inside, enter, 0);
+	swapcontext(&back, &inside);
+	while (i < STACK && stack[i] == 0xa5)
+		i++;
+	return STACK - i;
+}
+
+int main(void)
+{
+	struct t_guest *g[3];
+	size_t most = 0, used;
+
+	t_create(&t, 1024);
+	for (int i = 0; i < 3; i++) {
+		struct vs_port_config cfg;
+
+		g[i] = t_guest(&t, false);
+		cfg = t_port_config(&t, g[i]);
+		cfg.mtu = 9000;
+		t_port_set(&t, g[i], &cfg);
+		t_setup(g[i], 0, T_SIZE, T_SIZE, i ? 256 : T_BUF);
+		t_post(&g[i]->q[0], T_SIZE);
+		t_send_one(g[i], 60, t_broadcast, g[i]->mac, 0);
+	}
+	/* Several destinations, several segments, several buffers, learning, flooding. */
+	for (uint32_t round = 0; round < 2; round++) {
+		for (uint32_t i = 0; i < 20; i++) {
+			uint8_t src[6] = {2, 2, 0, 0, 0, (uint8_t)i};
+
+			t_frame_put(g[0], 0, 60 + 90 * (i % 11), g[1 + i % 2]->mac,
+				    i % 3 ? g[0]->mac : src, i);
+			g[0]->q[0].txd[(g[0]->q[0].tx_next - 1) % T_SIZE].flags =
+				i % 5 == 1 ? ELISA_TXD_MORE : 0;
+		}
+		t_frame_put(g[0], 0, 900, t_broadcast, g[0]->mac, 0);
+		used = used_by(g[0], ELISA_NET_TX, (uint64_t)g[0]->q[0].handle, 21);
+		most = used > most ? used : most;
+	}
+	used = used_by(g[1], ELISA_NET_QUEUE_SETUP, g[1]->q[0].setup, 0);
+	most = used > most ? used : most;
+	used = used_by(g[1], ELISA_NET_COUNTERS, 0, T_GPA);
+	most = used > most ? used : most;
+	printf("%zu bytes of stack, at most %d allowed\n", most, LIMIT);
+	if (most < 1000 || vs_caller_calls(g[0]->caller[0]) < 4)
+		return 2; /* it did not run there */
+	return most > LIMIT;
+}
