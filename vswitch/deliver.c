@@ -82,9 +82,16 @@ vs_inline unsigned int reserve_once(struct vs_caller *caller, struct vs_rx *rx,
 
 	if (vs_unlikely(!(now->a & VS_UP)))
 		return ELISA_DROP_RX_LINK_DOWN;
+	VS_STEP();
 	available = vs_load_acquire(&rx->ring->posted) - (uint32_t)now->a;
-	if (vs_unlikely(available > rx->size))
-		return ELISA_DROP_RX_BAD_RING;
+	if (vs_unlikely(available > rx->size)) {
+		struct vs_pair seen = *now;
+
+		/* Senseless, unless the tail that it was compared with is an old one. */
+		VS_STEP();
+		*now = vs_load_pair(&rx->resv);
+		return now->a == seen.a ? ELISA_DROP_RX_BAD_RING : VS_AGAIN;
+	}
 	fit(load, rx->buf_len, available, taken);
 	if (vs_unlikely(!taken->frames))
 		return ELISA_DROP_RX_NO_BUFFER;

@@ -205,6 +205,8 @@ static void check_world(unsigned int dead)
 	drain();
 	/* No hole: every slot that was taken was seen. */
 	assert_int_equal(receiver->q[0].rx_next, reserved());
+	/* Nor was the receiver blamed for what others did meanwhile. */
+	assert_int_equal(t_drops(&t, receiver, ELISA_DROP_RX_BAD_RING), 0);
 	assert_int_equal(aborted_slots, t_drops(&t, receiver, ELISA_DROP_RX_ABORTED));
 	for (unsigned int i = 0; i < SENDERS; i++)
 		if (!(dead >> i & 1))
