@@ -227,11 +227,13 @@ static int send_all(struct elisa_port *port, const struct options *o)
 
 /* ---- empty calls ---- */
 
+/* On VT-x: elsewhere VMCALL is a fault. */
 static bool in_a_vm(void)
 {
 	uint32_t a, b, c, d;
 
-	return __get_cpuid(1, &a, &b, &c, &d) && c & 1u << 31;
+	return __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx &&
+	       __get_cpuid(1, &a, &b, &c, &d) && c & 1u << 31;
 }
 
 /* A hypercall that KVM refuses from user mode: an exit and its way back, nothing else. */
@@ -415,7 +417,7 @@ static void check_options(const struct options *o, struct argp_state *state)
 	if (o->mode == MODE_NONE)
 		argp_error(state, "say --tx, --rx, --nop or --mac-info");
 	if (o->vmcall && !in_a_vm())
-		argp_error(state, "--vmcall: this machine is no VM");
+		argp_error(state, "--vmcall: this machine is no VM on VT-x");
 	for (uint32_t i = 0; i < o->burst_count; i++)
 		if (o->bursts[i] * o->segs > ELISA_TX_MAX)
 			argp_error(state, "a burst of %u times %lu segments is more than the %d "

@@ -31,7 +31,7 @@
 const char *argp_program_version = PROGRAM " " ELISA_VERSION;
 
 struct options {
-	const char *transport, *port, *mac, *stats_file, *pid_file;
+	const char *transport, *port, *mac, *stats_file, *pid_file, *log_file;
 	const char *address[8];
 	uint32_t addresses;
 	char tap[IFNAMSIZ];
@@ -434,20 +434,25 @@ static int go_background(void)
 	return pipe_fds[1];
 }
 
-static void tell_parent(int fd, char status)
+/* From here on nobody's pipe is kept open; messages go to the log file, if there is one. */
+static void tell_parent(int fd, char status, const char *log_file)
 {
-	int null;
+	int null, log;
 
 	if (fd < 0)
 		return;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	log = log_file ? open(log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644) : null;
+	if (log < 0)
+		fprintf(stderr, PROGRAM ": cannot write %s: %s\n", log_file, strerror(errno));
+	if (null >= 0) {
+		dup2(null, 0);
+		dup2(log >= 0 ? log : null, 1);
+		dup2(log >= 0 ? log : null, 2);
+	}
 	if (write(fd, &status, 1) != 1)
 		fprintf(stderr, PROGRAM ": the parent is gone\n");
 	close(fd);
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null >= 0) {
-		dup2(null, 0);
-		close(null);
-	}
 }
 
 static int run(const struct options *o)
@@ -465,7 +470,7 @@ static int run(const struct options *o)
 	}
 	catch_signals();
 	rc = bridge_start(&b);
-	tell_parent(parent, rc ? 1 : 0);
+	tell_parent(parent, rc ? 1 : 0, o->log_file);
 	if (!rc)
 		bridge_run(&b);
 	bridge_end(&b);
@@ -474,7 +479,8 @@ static int run(const struct options *o)
 
 /* ---- command line ---- */
 
-enum { KEY_SPIN = 256, KEY_SLEEP, KEY_WAIT, KEY_STATS, KEY_PID, KEY_MAC, KEY_RX_SIZE, KEY_RX_BUF };
+enum { KEY_SPIN = 256, KEY_SLEEP, KEY_WAIT, KEY_STATS, KEY_PID, KEY_LOG, KEY_MAC, KEY_RX_SIZE,
+       KEY_RX_BUF };
 
 static const struct argp_option option_list[] = {
 	{ "port", 'p', "NAME|INDEX", 0, "Port of the switch (the first)", 0 },
@@ -493,6 +499,7 @@ static const struct argp_option option_list[] = {
 	  0 },
 	{ "pid-file", KEY_PID, "FILE", 0, "Write the process id there", 0 },
 	{ "daemon", 'd', NULL, 0, "Go to the background once at work", 0 },
+	{ "log-file", KEY_LOG, "FILE", 0, "With --daemon: where messages go then (nowhere)", 0 },
 	{ 0 }
 };
 
@@ -558,6 +565,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_STATS:
 		o->stats_file = arg;
+		return 0;
+	case KEY_LOG:
+		o->log_file = arg;
 		return 0;
 	case KEY_PID:
 		o->pid_file = arg;

@@ -1,0 +1,371 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The guest's programs against libvswitch over the local transport (no isolation).
+
+Usage: test-tools.py SWITCHD ELISA_TAP ELISA_GEN ELISA_INFO [TestClass...]
+"""
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+SWITCHD, TAP, GEN, INFO = sys.argv[1:5]
+
+
+def eventually(condition, seconds=5.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return condition()
+
+
+class WithSwitch(unittest.TestCase):
+    mtu = 1500
+
+    def setUp(self):
+        self.dir = tempfile.TemporaryDirectory(prefix="elisa-tools-")
+        self.socket = self.dir.name + "/s"
+        self.running = []
+        self.start_switch()
+
+    def tearDown(self):
+        for process in reversed(self.running):
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream:
+                    stream.close()
+        self.dir.cleanup()
+
+    def start_switch(self):
+        self.switch = subprocess.Popen([SWITCHD, self.socket, str(self.mtu)],
+                                       stdout=subprocess.PIPE, text=True)
+        self.running.append(self.switch)
+        self.assertEqual(self.switch.stdout.readline(), "ready\n")
+
+    def stop_switch(self, sig=signal.SIGTERM):
+        self.switch.send_signal(sig)
+        self.switch.wait(10)
+
+    def spec(self, name):
+        return f"local:{self.socket},name={name},ram=16M"
+
+    def spawn(self, *command, prefix=()):
+        process = subprocess.Popen([*prefix, *command], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        self.running.append(process)
+        return process
+
+    def run_ok(self, *command, status=0):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        return done.stdout
+
+
+
+class Info(WithSwitch):
+    def test_attached(self):
+        info = json.loads(self.run_ok(INFO, "--json", "-t", self.spec("one")))
+        self.assertTrue(info["attached"])
+        self.assertEqual(info["transport"], "local (no isolation)")
+        self.assertEqual(info["ports"][0]["name"], "one")
+        self.assertEqual(info["ports"][0]["mac"], "02:00:00:00:00:01")
+        self.assertIn("no isolation", self.run_ok(INFO, "-t", self.spec("one")))
+
+    def test_not_attached(self):
+        self.stop_switch()
+        info = json.loads(self.run_ok(INFO, "--json", "-t", self.spec("one"), status=1))
+        self.assertFalse(info["attached"])
+
+    def test_mac_info(self):
+        info = json.loads(self.run_ok(GEN, "--mac-info", "-t", self.spec("one")))
+        self.assertEqual(info["mac"], "02:00:00:00:00:01")
+        self.assertTrue(info["link"])
+
+
+class Gen(WithSwitch):
+    mtu = 9000
+
+    def receiver(self, count, *options):
+        process = self.spawn(GEN, "--rx", "-t", self.spec("rx"), "--count", str(count),
+                             "--timeout", "15", *options)
+        # It has to be there before anything is sent: ask for its port through the FDB-less way,
+        # that is, wait until a broadcast is forwarded to it.
+        def hears():
+            run = json.loads(subprocess.run(
+                [GEN, "--tx", "-t", self.spec("probe"), "-n", "1", "-b", "1", "--seq",
+                 "4000000000"], capture_output=True, text=True).stdout)["runs"][0]
+            return run["forwarded"] == 1
+        self.assertTrue(eventually(hears))
+        return process
+
+    def finish(self, process):
+        out, err = process.communicate(timeout=30)
+        return json.loads(out), process.returncode, err
+
+    def send(self, *options, status=0):
+        out = self.run_ok(GEN, "--tx", "-t", self.spec("tx"), "--pause", "500", *options,
+                          status=status)
+        return json.loads(out)["runs"]
+
+    def test_every_frame_arrives(self):
+        rx = self.receiver(20000)
+        runs = self.send("--sizes", "64,1518", "--bursts", "1,4,8,32,128", "--count", "2000",
+                         "--window", "128")
+        result, status, err = self.finish(rx)
+        self.assertEqual(len(runs), 10)
+        for run in runs:
+            self.assertEqual(run["taken"], 2000)
+            self.assertEqual(run["forwarded"], 2000)
+            self.assertGreaterEqual(run["bursts_timed"], 2000 // run["burst"] // 2)
+            self.assertGreater(run["tsc_per_packet"]["median"], 0)
+        self.assertEqual(status, 0, f"{result} {err}")
+        self.assertEqual(result["frames"], 20000 + result["unexpected"])
+        self.assertEqual(result["missing"], 0)
+        self.assertEqual(result["corrupt"], 0)
+        self.assertEqual(result["duplicates"], 0)
+
+    def test_chained_both_ways(self):
+        rx = self.receiver(1200, "--rx-buffer", "1024")
+        self.send("--sizes", "64,1519,9014", "--bursts", "1,8", "--count", "200", "--segs", "5",
+                  "--window", "16")
+        result, status, err = self.finish(rx)
+        self.assertEqual(status, 0, f"{result} {err}")
+        self.assertEqual(result["missing"], 0)
+
+    def test_missing_is_noticed(self):
+        rx = self.receiver(100, "--timeout", "2")
+        self.send("--count", "99", "--burst", "3")
+        result, status, _ = self.finish(rx)
+        self.assertEqual(status, 1)
+        self.assertEqual(result["missing"], 1)
+
+    def test_nop(self):
+        result = json.loads(self.run_ok(GEN, "--nop", "1000", "-t", self.spec("one")))
+        self.assertEqual(result["failed"], 0)
+        self.assertGreater(result["tsc_per_call"]["median"], 0)
+
+    def test_spoofed_is_dropped(self):
+        rx = self.receiver(10, "--timeout", "2")
+        runs = self.send("--count", "10", "--src", "02:00:00:00:00:77")
+        result, status, _ = self.finish(rx)
+        self.assertEqual(runs[0]["forwarded"], 0)
+        self.assertEqual(status, 1)
+        self.assertEqual(result["missing"], 10)
+
+    def test_bad_options(self):
+        for options in (["--tx", "-b", "257"], ["--tx", "-s", "3"], ["--tx", "--dst", "x"], [],
+                        ["--tx", "-b", "128", "--segs", "8"], ["--rx", "-n", "0"]):
+            done = subprocess.run([GEN, *options], capture_output=True, text=True)
+            self.assertNotEqual(done.returncode, 0, options)
+            self.assertIn("elisa-gen --help", done.stderr)
+
+
+def can_use_tap():
+    probe = subprocess.run(["unshare", "-n", "sh", "-c", "ip tuntap add dev elisaprobe mode tap"],
+                           capture_output=True, text=True)
+    return probe.returncode == 0
+
+
+@unittest.skipUnless(can_use_tap(), "no /dev/net/tun, network namespaces or iproute2 here")
+class Tap(WithSwitch):
+    mtu = 9000
+
+    def netns(self):
+        holder = self.spawn("sleep", "600", prefix=("unshare", "-n"))
+        eventually(lambda: os.readlink(f"/proc/{holder.pid}/ns/net") !=
+                   os.readlink("/proc/self/ns/net"))
+        return ("nsenter", "-t", str(holder.pid), "-n")
+
+    def tap(self, ns, name, address, *options):
+        stats = f"{self.dir.name}/{name}.json"
+        process = self.spawn(TAP, "-t", self.spec(name), "-i", "e0", "-a", address,
+                             "--stats-file", stats, "--wait", "5", *options, prefix=ns)
+        process.stats = stats
+        self.assertTrue(eventually(lambda: self.carrier(ns) == "1"), name)
+        return process
+
+    def carrier(self, ns):
+        done = subprocess.run([*ns, "ip", "-j", "link", "show", "e0"], capture_output=True,
+                              text=True)
+        if done.returncode:
+            return None
+        return "1" if "LOWER_UP" in json.loads(done.stdout)[0]["flags"] else "0"
+
+    def ping(self, ns, address, size=56, count=5):
+        """Percent of echo requests without an answer."""
+        done = subprocess.run([*ns, sys.executable, "-c", PING, address, str(size), str(count)],
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return float(done.stdout)
+
+    def stats(self, tap):
+        with open(tap.stats, encoding="utf-8") as f:
+            return json.load(f)
+
+    def two(self):
+        self.a, self.b = self.netns(), self.netns()
+        self.tap_a = self.tap(self.a, "vm-a", "10.9.0.1/24")
+        self.tap_b = self.tap(self.b, "vm-b", "10.9.0.2/24", "-a", "fd09::2/64")
+
+    def test_ping_and_end(self):
+        self.two()
+        self.assertEqual(self.ping(self.a, "10.9.0.2"), 0)
+        # 8,972 bytes fill an MTU of 9,000: chained RX buffers.
+        self.assertEqual(self.ping(self.a, "10.9.0.2", size=8972), 0)
+        link = json.loads(self.run_ok(*self.a, "ip", "-j", "link", "show", "e0"))[0]
+        self.assertEqual((link["mtu"], link["address"]), (9000, "02:00:00:00:00:01"))
+        self.tap_a.send_signal(signal.SIGUSR1)
+        self.assertTrue(eventually(lambda: os.path.exists(self.tap_a.stats)))
+        stats = self.stats(self.tap_a)
+        self.assertGreaterEqual(stats["to_switch_frames"], 10)
+        self.assertGreaterEqual(stats["switch"]["rx_frames"], 10)
+        self.assertEqual(stats["tap_refused"], 0)
+        self.tap_a.terminate()
+        self.assertEqual(self.tap_a.wait(10), 0)
+        self.assertIsNone(self.carrier(self.a))
+        self.assertEqual(self.stats(self.tap_a)["port"], "vm-a")
+
+    def test_idle_costs_little(self):
+        self.two()
+        time.sleep(0.5)
+
+        def cpu():
+            with open(f"/proc/{self.tap_a.pid}/stat", encoding="ascii") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+            return int(fields[11]) + int(fields[12])
+        before = cpu()
+        time.sleep(2)
+        self.assertLess((cpu() - before) / os.sysconf("SC_CLK_TCK") / 2, 0.25)
+
+    def test_switch_dies_and_returns(self):
+        self.two()
+        self.assertEqual(self.ping(self.a, "10.9.0.2"), 0)
+        for sig in (signal.SIGKILL, signal.SIGTERM):
+            self.stop_switch(sig)
+            self.assertTrue(eventually(lambda: self.carrier(self.a) == "0"))
+            self.assertTrue(eventually(lambda: self.carrier(self.b) == "0"))
+            self.start_switch()
+            self.assertTrue(eventually(lambda: self.carrier(self.a) == "1", 2))
+            self.assertTrue(eventually(lambda: self.carrier(self.b) == "1", 2))
+            self.assertLess(self.ping(self.a, "10.9.0.2", count=10), 50)
+            self.assertEqual(self.ping(self.a, "10.9.0.2"), 0)
+
+    def test_peer_killed_and_back(self):
+        self.two()
+        for _ in range(3):
+            self.tap_b.kill()
+            self.tap_b.wait()
+            self.tap_b = self.tap(self.b, "vm-b", "10.9.0.2/24")
+            self.assertLess(self.ping(self.a, "10.9.0.2", count=10), 50)
+        self.assertEqual(self.ping(self.a, "10.9.0.2"), 0)
+        self.assertIsNone(self.tap_a.poll())
+
+    def test_link_down_and_up(self):
+        self.two()
+        self.switch.send_signal(signal.SIGUSR1)
+        self.assertTrue(eventually(lambda: self.carrier(self.a) == "0", 2))
+        self.switch.send_signal(signal.SIGUSR1)
+        self.assertTrue(eventually(lambda: self.carrier(self.a) == "1", 2))
+        self.assertTrue(eventually(lambda: self.carrier(self.b) == "1", 2))
+        self.assertEqual(self.ping(self.a, "10.9.0.2"), 0)
+
+    def test_bulk(self):
+        self.two()
+        data = os.urandom(4 << 20)
+        source = self.dir.name + "/data"
+        with open(source, "wb") as f:
+            f.write(data)
+        server = self.spawn(sys.executable, "-c", RECEIVE, prefix=self.b)
+        time.sleep(0.3)
+        self.run_ok(*self.a, sys.executable, "-c", SEND, source)
+        out, _ = server.communicate(timeout=30)
+        self.assertEqual(out.strip(), hashlib.sha256(data).hexdigest())
+
+    def test_daemon(self):
+        ns = self.netns()
+        pid_file = self.dir.name + "/pid"
+        self.run_ok(*ns, TAP, "-d", "-t", self.spec("d"), "-i", "e0", "--pid-file", pid_file,
+                    "--stats-file", self.dir.name + "/d.json")
+        with open(pid_file, encoding="ascii") as f:
+            pid = int(f.read())
+        self.assertEqual(self.carrier(ns), "1")
+        os.kill(pid, signal.SIGTERM)
+        self.assertTrue(eventually(lambda: self.carrier(ns) is None))
+        self.assertTrue(eventually(lambda: not os.path.exists(pid_file)))
+        self.run_ok(*ns, TAP, "-d", "-t", "local:/nonexistent", status=1)
+
+    def test_no_such_port(self):
+        done = subprocess.run([TAP, "-t", self.spec("x"), "-p", "nobody"], capture_output=True,
+                              text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn('no port "nobody"', done.stderr)
+
+
+PING = """
+import os, select, socket, struct, sys, time
+address, size, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+s.setsockopt(socket.IPPROTO_IP, 10, 2)    # IP_MTU_DISCOVER, IP_PMTUDISC_DO: no fragments
+me, answers = os.getpid() & 0xffff, 0
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+for number in range(count):
+    body = bytes(i & 0xff for i in range(size))
+    packet = struct.pack("!BBHHH", 8, 0, 0, me, number) + body
+    packet = packet[:2] + struct.pack("!H", checksum(packet)) + packet[4:]
+    s.sendto(packet, (address, 0))
+    end = time.monotonic() + 1
+    while (left := end - time.monotonic()) > 0:
+        if not select.select([s], [], [], left)[0]:
+            break
+        got = s.recv(65536)[20:]
+        if got[0] == 0 and struct.unpack("!HH", got[4:8]) == (me, number):
+            answers += got[8:] == body
+            break
+    time.sleep(0.02)
+print(100 * (count - answers) / count)
+"""
+RECEIVE = """
+import hashlib, socket
+s = socket.create_server(("10.9.0.2", 5000))
+c, _ = s.accept()
+h = hashlib.sha256()
+while data := c.recv(65536):
+    h.update(data)
+print(h.hexdigest())
+"""
+SEND = """
+import socket, sys
+s = socket.create_connection(("10.9.0.2", 5000), 10)
+s.sendall(open(sys.argv[1], "rb").read())
+s.close()
+"""
+
+def main():
+    program = unittest.main(argv=[sys.argv[0], "-v", *sys.argv[5:]], exit=False)
+    result = program.result
+    if result.wasSuccessful() and result.testsRun == len(result.skipped):
+        sys.exit(77)
+    sys.exit(not result.wasSuccessful())
+
+
+if __name__ == "__main__":
+    main()
