@@ -108,7 +108,9 @@ static int map_piece(struct elisa_ctx *ctx, uintptr_t addr, size_t len, uint32_t
 	if (rc < 0)
 		return rc;
 	map.gpa = table_gpa(&ctx->table, addr);
-	rc = ctx_ioctl(ctx, ELISA_CTX_MAP, &map);
+	do
+		rc = ctx_ioctl(ctx, ELISA_CTX_MAP, &map);
+	while (rc == -EINTR);
 	if (rc < 0)
 		table_put(&ctx->table, addr);
 	return rc < 0 ? rc : 0;

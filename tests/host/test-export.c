@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Exports: the books, the chunks of the window, whole objects, and failures half way. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <cmocka.h>
+
+#include "example.h"
+#include "model.h"
+
+#define PAGE	((size_t)ELISA_PAGE_SIZE)
+/* Where nothing else is. */
+#define AREA	0x510000000000ULL
+
+static struct elisa_host *host;
+static struct elisa_ctx *ctx;
+
+static void start(uint64_t window_size)
+{
+	model_reset();
+	model.window_size = window_size;
+	assert_int_equal(elisa_host_open_with(&model_ops, &host), 0);
+	assert_int_equal(elisa_ctx_create(host, elisa_example_entry, &ctx), 0);
+}
+
+static int setup(void **state)
+{
+	start(MODEL_WINDOW);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	elisa_ctx_destroy(ctx);
+	elisa_host_close(host);
+	return 0;
+}
+
+static char *map_at(uint64_t va, size_t len, int prot)
+{
+	char *p = mmap((void *)va, len, prot,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
+
+	assert_true(p != MAP_FAILED);
+	return p;
+}
+
+static uint32_t chunks_used(void)
+{
+	uint32_t i, n = 0;
+
+	for (i = CHUNK_FIRST; i < ctx->table.chunks; i++)
+		n += !!ctx->table.users[i];
+	return n;
+}
+
+static const struct elisa_ctx_map *map_of(const void *addr)
+{
+	uint32_t i;
+
+	for (i = 0; i < model.map_count; i++)
+		if (model.maps[i].addr == (uintptr_t)addr)
+			return &model.maps[i];
+	return NULL;
+}
+
+static void test_arguments(void **state)
+{
+	char *p = map_at(AREA, 4 * PAGE, PROT_READ | PROT_WRITE);
+
+	assert_int_equal(elisa_export(ctx, p + 1, PAGE, ELISA_R), -EINVAL);
+	assert_int_equal(elisa_export(ctx, p, 100, ELISA_R), -EINVAL);
+	assert_int_equal(elisa_export(ctx, p, 0, ELISA_R), -EINVAL);
+	assert_int_equal(elisa_export(ctx, NULL, PAGE, ELISA_R), -EINVAL);
+	assert_int_equal(elisa_export(ctx, p, PAGE, 0), -EINVAL);
+	assert_int_equal(elisa_export(ctx, p, PAGE, ELISA_W), -EINVAL);
+	assert_int_equal(elisa_export(ctx, p, PAGE, ELISA_R | ELISA_W | ELISA_X), -EINVAL);
+	assert_int_equal(elisa_export(ctx, p, PAGE, ELISA_R | 64 << 4), -EINVAL);
+	assert_int_equal(elisa_export(ctx, (void *)(1ULL << 47), PAGE, ELISA_R), -EINVAL);
+	assert_int_equal(elisa_export(ctx, p, -PAGE, ELISA_R), -EINVAL);
+	assert_int_equal(elisa_export(ctx, p, (1ULL << 47) - AREA + PAGE, ELISA_R), -EINVAL);
+	assert_int_equal(ctx->book.count, 3);
+	munmap(p, 4 * PAGE);
+}
+
+static void test_overlaps(void **state)
+{
+	char *p = map_at(AREA, 16 * PAGE, PROT_READ | PROT_WRITE);
+
+	assert_int_equal(elisa_export(ctx, p + 4 * PAGE, 4 * PAGE, ELISA_R | ELISA_W), 0);
+	assert_int_equal(elisa_export(ctx, p + 4 * PAGE, 4 * PAGE, ELISA_R), -EEXIST);
+	assert_int_equal(elisa_export(ctx, p, 5 * PAGE, ELISA_R), -EEXIST);
+	assert_int_equal(elisa_export(ctx, p + 7 * PAGE, PAGE, ELISA_R), -EEXIST);
+	assert_int_equal(elisa_export(ctx, p, 16 * PAGE, ELISA_R), -EEXIST);
+	assert_int_equal(elisa_export(ctx, p, 4 * PAGE, ELISA_R), 0);
+	assert_int_equal(elisa_export(ctx, p + 8 * PAGE, 8 * PAGE, ELISA_R), 0);
+	/* Same bounds only. */
+	assert_int_equal(elisa_unexport(ctx, p + 4 * PAGE, 2 * PAGE), -ENOENT);
+	assert_int_equal(elisa_unexport(ctx, p + 5 * PAGE, 3 * PAGE), -ENOENT);
+	assert_int_equal(elisa_unexport(ctx, p + 4 * PAGE, 4 * PAGE), 0);
+	assert_int_equal(elisa_unexport(ctx, p + 4 * PAGE, 4 * PAGE), -ENOENT);
+	assert_int_equal(elisa_export(ctx, p + 5 * PAGE, 2 * PAGE, ELISA_R), 0);
+	/* The fixed addresses are nobody's to export or to take away. */
+	assert_int_equal(elisa_export(ctx, (void *)ELISA_GATE_VA, PAGE, ELISA_R), -EEXIST);
+	assert_int_equal(elisa_export(ctx, (void *)ELISA_LIST_VA, PAGE, ELISA_R), -EEXIST);
+	assert_int_equal(elisa_export(ctx, (void *)(ELISA_LIST_VA - PAGE), 4 * PAGE, ELISA_R), -EEXIST);
+	assert_int_equal(elisa_unexport(ctx, (void *)ELISA_GATE_VA, PAGE), -ENOENT);
+	munmap(p, 16 * PAGE);
+}
+
+/* Random exports against a plain map of pages. */
+static void test_books(void **state)
+{
+	static uint8_t taken[512];
+	static struct { size_t at, n; } have[256];
+	struct book b = { 0 };
+	size_t count = 0, i, round, pick;
+
+	memset(taken, 0, sizeof(taken));
+	srandom(7);
+	for (round = 0; round < 20000; round++) {
+		size_t at = random() % 500, n = 1 + random() % 12;
+		bool free_ = !memchr(taken + at, 1, n), add = random() % 3;
+
+		if (add && count < ARRAY_SIZE(have)) {
+			int rc = book_add(&b, (at + 1) * PAGE, n * PAGE, ELISA_R);
+
+			assert_int_equal(rc, free_ ? 0 : -EEXIST);
+			if (rc)
+				continue;
+			have[count].at = at;
+			have[count++].n = n;
+			memset(taken + at, 1, n);
+		} else if (count) {
+			struct export *e;
+
+			pick = random() % count;
+			assert_null(book_find(&b, (have[pick].at + 1) * PAGE, have[pick].n * PAGE + PAGE));
+			e = book_find(&b, (have[pick].at + 1) * PAGE, have[pick].n * PAGE);
+			assert_non_null(e);
+			book_remove(&b, e);
+			memset(taken + have[pick].at, 0, have[pick].n);
+			have[pick] = have[--count];
+		}
+		assert_int_equal(b.count, count);
+		for (i = 1; i < b.count; i++)
+			assert_true(b.all[i - 1].addr + b.all[i - 1].len <= b.all[i].addr);
+	}
+	free(b.all);
+}
+
+/* Pages that were never written, or are shared with a file, must become this process's own. */
+static void test_settled(void **state)
+{
+	char *p = map_at(AREA, 8 * PAGE, PROT_READ | PROT_WRITE);
+	unsigned char in[8];
+
+	assert_int_equal(elisa_export(ctx, p, 8 * PAGE, ELISA_R), 0);
+	assert_int_equal(mincore(p, 8 * PAGE, in), 0);
+	assert_true(in[0] & 1 && in[7] & 1);
+	assert_int_equal(elisa_unexport(ctx, p, 8 * PAGE), 0);
+	/* Cannot be written: not for W; for R it is as it is. */
+	assert_int_equal(mprotect(p + 4 * PAGE, PAGE, PROT_READ), 0);
+	assert_int_equal(elisa_export(ctx, p, 8 * PAGE, ELISA_R | ELISA_W), -EACCES);
+	assert_int_equal(elisa_export(ctx, p, 8 * PAGE, ELISA_R), 0);
+	assert_int_equal(elisa_unexport(ctx, p, 8 * PAGE), 0);
+	munmap(p + 4 * PAGE, PAGE);
+	assert_int_equal(elisa_export(ctx, p, 8 * PAGE, ELISA_R), -ENOMEM);
+	assert_int_equal(ctx->book.count, 3);
+	assert_int_equal(chunks_used(), 0);
+	munmap(p, 8 * PAGE);
+}
+
+/* Over chunks' edges: a mapping for each, each linear, none at another's addresses. */
+static void test_chunks(void **state)
+{
+	uint64_t at = AREA + GIB - 2 * PAGE;
+	char *p = map_at(at, 4 * PAGE, PROT_READ | PROT_WRITE);
+	char *q = map_at(AREA + 512 * GIB, PAGE, PROT_READ | PROT_WRITE);
+	const struct elisa_ctx_map *a, *b, *c;
+	uint32_t before = model.map_count;
+
+	assert_int_equal(elisa_export(ctx, p, 4 * PAGE, ELISA_R | ELISA_W), 0);
+	assert_int_equal(elisa_export(ctx, q, PAGE, ELISA_R), 0);
+	a = map_of(p);
+	b = map_of(p + 2 * PAGE);
+	c = map_of(q);
+	assert_non_null(a);
+	assert_non_null(b);
+	assert_non_null(c);
+	assert_int_equal(a->len, 2 * PAGE);
+	assert_int_equal(b->len, 2 * PAGE);
+	assert_int_equal(a->gpa % GIB, at % GIB);
+	assert_int_equal(b->gpa % GIB, 0);
+	assert_int_equal(a->flags, ELISA_MAP_R | ELISA_MAP_W | ELISA_MAP_TRUSTED);
+	assert_int_not_equal(a->gpa / GIB, b->gpa / GIB);
+	assert_int_not_equal(c->gpa / GIB, b->gpa / GIB);
+	assert_int_not_equal(c->gpa / GIB, a->gpa / GIB);
+	/* Three pieces, two tables of 512 GiB. */
+	assert_int_equal(model.map_count, before + 5);
+	assert_int_equal(chunks_used(), 3);
+	assert_int_equal(elisa_unexport(ctx, p, 4 * PAGE), 0);
+	assert_int_equal(elisa_unexport(ctx, q, PAGE), 0);
+	assert_int_equal(chunks_used(), 0);
+	assert_int_equal(table_second(&ctx->table, at)[at >> 30 & 511], 0);
+	assert_int_equal(model.map_count, before + 2);
+	munmap(p, 4 * PAGE);
+	munmap(q, PAGE);
+}
+
+/* Every failure in the middle leaves everything as it was. */
+static void test_failures(void **state)
+{
+	size_t len = 4 * GIB, i;
+	/* Five pieces in two of the tables' ranges. */
+	char *p = map_at(AREA + 510 * GIB + GIB / 2, len, PROT_READ);
+	uint32_t before = model.map_count;
+
+	for (i = 0; i < 7; i++) {
+		model.fail_after = i;
+		model.fail_rc = -ENOMEM;
+		/* X: nothing is populated but by reading, which the zero page serves. */
+		assert_int_equal(ctx->book.count, 3);
+		pthread_mutex_lock(&ctx->lock);
+		assert_int_equal(ctx_export(ctx, (uintptr_t)p, len, ELISA_R | ELISA_MAP_DEVICE),
+				 -ENOMEM);
+		pthread_mutex_unlock(&ctx->lock);
+		assert_int_equal(ctx->book.count, 3);
+		assert_int_equal(chunks_used(), 0);
+		/* At most the tables stay, which are empty. */
+		assert_in_range(model.map_count, before, before + 2);
+	}
+	model.fail_after = -1;
+	assert_int_equal(elisa_export(ctx, p, len, ELISA_R | ELISA_MAP_DEVICE), 0);
+	assert_int_equal(chunks_used(), 5);
+	assert_int_equal(elisa_unexport(ctx, p, len), 0);
+	munmap(p, len);
+}
+
+static void test_window_full(void **state)
+{
+	char *p[4];
+	size_t i;
+
+	teardown(NULL);
+	start(5 * GIB);
+	for (i = 0; i < 4; i++)
+		p[i] = map_at(AREA + 7 * i * GIB, PAGE, PROT_READ | PROT_WRITE);
+	for (i = 0; i < 3; i++)
+		assert_int_equal(elisa_export(ctx, p[i], PAGE, ELISA_R), 0);
+	assert_int_equal(elisa_export(ctx, p[3], PAGE, ELISA_R), -ENOSPC);
+	/* What is given back can be had again. */
+	assert_int_equal(elisa_unexport(ctx, p[1], PAGE), 0);
+	assert_int_equal(elisa_export(ctx, p[3], PAGE, ELISA_R), 0);
+	assert_int_equal(map_of(p[3])->gpa / GIB, MODEL_WINDOW / GIB + 3);
+	for (i = 0; i < 4; i++)
+		munmap(p[i], PAGE);
+}
+
+static void test_object(void **state)
+{
+	const struct elisa_ctx_map *code, *data;
+	uint32_t i, x = 0, w = 0, r = 0, before = model.map_count;
+
+	assert_int_equal(elisa_export_object(ctx, (void *)(uintptr_t)elisa_example_entry), 0);
+	for (i = before; i < model.map_count; i++) {
+		uint32_t prot = model.maps[i].flags & 7;
+
+		if (model.maps[i].gpa / GIB == MODEL_WINDOW / GIB + CHUNK_TABLES)
+			continue;
+		x += prot == ELISA_MAP_X;
+		w += prot == (ELISA_MAP_R | ELISA_MAP_W);
+		r += prot == ELISA_MAP_R;
+		if ((uintptr_t)elisa_example_entry - model.maps[i].addr < model.maps[i].len)
+			code = &model.maps[i], assert_int_equal(prot, ELISA_MAP_X);
+		if ((uintptr_t)&elisa_example_state - model.maps[i].addr < model.maps[i].len) {
+			data = &model.maps[i];
+			assert_int_equal(prot, ELISA_MAP_R | ELISA_MAP_W);
+			assert_true((uintptr_t)(&elisa_example_state + 1) <= data->addr + data->len);
+		}
+		assert_true(prot == ELISA_MAP_X || prot & ELISA_MAP_R);
+	}
+	(void)code;
+	assert_int_equal(x, 1);
+	assert_int_equal(w, 1);
+	assert_true(r >= 2);	/* headers, RELRO, constants */
+	/* Twice is an overlap, and undone. */
+	i = model.map_count;
+	assert_int_equal(elisa_export_object(ctx, &elisa_example_state), -EEXIST);
+	assert_int_equal(model.map_count, i);
+	assert_int_equal(elisa_export_object(ctx, (void *)16), -ENOENT);
+}
+
+/* A failure at any of an object's segments leaves none of it exported. */
+static void test_object_failures(void **state)
+{
+	int i, rc = -ENOMEM;
+
+	for (i = 0; rc; i++) {
+		model.fail_after = i;
+		model.fail_rc = -ENOMEM;
+		rc = elisa_export_object(ctx, &elisa_example_state);
+		assert_true(rc == 0 || rc == -ENOMEM);
+		if (rc) {
+			assert_int_equal(ctx->book.count, 3);
+			assert_int_equal(chunks_used(), 0);
+		}
+		assert_true(i < 16);
+	}
+	assert_true(i > 4);
+}
+
+/* libc binds lazily, at least in part. */
+static void test_lazy_object(void **state)
+{
+	int rc = elisa_export_object(ctx, (void *)(uintptr_t)qsort);
+
+	/* A libc that was linked with -z now would do. */
+	assert_true(rc == -ENOEXEC || rc == 0);
+	if (rc)
+		assert_int_equal(ctx->book.count, 3);
+}
+
+static void test_context(void **state)
+{
+	struct elisa_ctx *other;
+
+	/* The fixed addresses are taken by the first. */
+	assert_int_equal(elisa_ctx_create(host, elisa_example_entry, &other), -EEXIST);
+	assert_int_equal(elisa_ctx_create(host, NULL, &other), -EINVAL);
+	/* Either page may fail to map. */
+	model.fail_rc = -ENOMEM;
+	model.fail_after = 0;
+	assert_int_equal(elisa_ctx_realize(ctx), -ENOMEM);
+	model.fail_after = 1;
+	assert_int_equal(elisa_ctx_realize(ctx), -ENOMEM);
+	model.fail_after = -1;
+	assert_int_equal(elisa_ctx_realize(ctx), 0);
+	assert_int_equal(elisa_ctx_realize(ctx), -EALREADY);
+	/* Gone, they can be had again. */
+	teardown(NULL);
+	start(MODEL_WINDOW);
+	assert_int_equal(elisa_ctx_realize(ctx), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_arguments, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_overlaps, setup, teardown),
+		cmocka_unit_test(test_books),
+		cmocka_unit_test_setup_teardown(test_settled, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_chunks, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_failures, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_window_full, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_object, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_object_failures, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lazy_object, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_context, setup, teardown),
+	};
+
+	return cmocka_run_group_tests_name("exports", tests, NULL, NULL);
+}
