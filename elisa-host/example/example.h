@@ -31,8 +31,14 @@ struct example_state {
 	struct example_vm vms[EXAMPLE_MAX_VMS];
 };
 
-extern struct example_state elisa_example_state;
-int64_t elisa_example_entry(void *cookie, uint64_t op, uint64_t a1, uint64_t ignored, uint64_t a2,
-			    uint64_t a3);
+/*
+ * What the service's shared object has to offer. A function, since the addresses of an object's
+ * symbols need not be the same for its user: the linker may copy data, or put stubs for functions.
+ */
+struct example_service {
+	elisa_entry_fn entry;
+	struct example_state *state;
+};
+const struct example_service *elisa_example_service(void);
 
 #endif

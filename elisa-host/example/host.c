@@ -27,6 +27,7 @@ struct guest {
 	bool done;		/* killed or gone: said so */
 };
 
+static const struct example_service *service;
 static struct guest guests[EXAMPLE_MAX_VMS];
 static size_t guest_count;
 
@@ -47,7 +48,7 @@ static void usage(FILE *f)
 
 static int attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flags)
 {
-	struct example_vm *self = &elisa_example_state.vms[guest_count];
+	struct example_vm *self = &service->state->vms[guest_count];
 	struct guest *g = &guests[guest_count];
 	const struct elisa_region *regions;
 	struct elisa_vm_status status;
@@ -177,11 +178,11 @@ static int serve(struct elisa_host *host, const pid_t *pids, size_t count, uint3
 {
 	struct elisa_ctx *ctx;
 	size_t i;
-	int rc = elisa_ctx_create(host, elisa_example_entry, &ctx);
+	int rc = elisa_ctx_create(host, service->entry, &ctx);
 
 	if (rc < 0)
 		return fail("cannot create a trusted context", rc);
-	rc = elisa_export_object(ctx, (const void *)(uintptr_t)elisa_example_entry);
+	rc = elisa_export_object(ctx, service->state);
 	if (!rc)
 		rc = elisa_ctx_realize(ctx);
 	if (rc)
@@ -196,7 +197,7 @@ static int serve(struct elisa_host *host, const pid_t *pids, size_t count, uint3
 		print_stats(&guests[i]);
 		elisa_vm_detach(guests[i].vm, TIMEOUT_MS);
 	}
-	printf("counter %llu\n", (unsigned long long)__atomic_load_n(&elisa_example_state.counter,
+	printf("counter %llu\n", (unsigned long long)__atomic_load_n(&service->state->counter,
 								     __ATOMIC_RELAXED));
 	elisa_ctx_destroy(ctx);
 	return rc ? 1 : 0;
@@ -247,6 +248,7 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
+	service = elisa_example_service();
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);

@@ -8,7 +8,7 @@
 #define EXPORTED	__attribute__((visibility("default")))
 #define POSITIVE	((uint64_t)INT64_MAX)
 
-EXPORTED struct example_state elisa_example_state;
+static struct example_state state;
 
 static int64_t hello(const struct example_vm *vm, uint64_t revision)
 {
@@ -25,14 +25,14 @@ static int64_t word(uint64_t op, uint64_t index, uint64_t value)
 	if (index >= EXAMPLE_WORDS)
 		return -ELISA_EINVAL;
 	/* A mispredicted check must not let a guest choose what is read, either. */
-	w = &elisa_example_state.words[index & (EXAMPLE_WORDS - 1)];
+	w = &state.words[index & (EXAMPLE_WORDS - 1)];
 	if (op == EXAMPLE_OP_GET)
 		return (int64_t)__atomic_load_n(w, __ATOMIC_RELAXED);
 	return (int64_t)__atomic_exchange_n(w, value & POSITIVE, __ATOMIC_RELAXED);
 }
 
-EXPORTED int64_t elisa_example_entry(void *cookie, uint64_t op, uint64_t a1, uint64_t ignored,
-				     uint64_t a2, uint64_t a3)
+static int64_t entry(void *cookie, uint64_t op, uint64_t a1, uint64_t ignored, uint64_t a2,
+		     uint64_t a3)
 {
 	const struct example_vm *vm = cookie;
 
@@ -47,7 +47,7 @@ EXPORTED int64_t elisa_example_entry(void *cookie, uint64_t op, uint64_t a1, uin
 	case EXAMPLE_OP_COUNT:
 		if (a1 > EXAMPLE_MAX_STEP)
 			return -ELISA_EINVAL;
-		return (int64_t)(__atomic_add_fetch(&elisa_example_state.counter, a1,
+		return (int64_t)(__atomic_add_fetch(&state.counter, a1,
 						    __ATOMIC_RELAXED) & POSITIVE);
 	case EXAMPLE_OP_ECHO:
 		return (int64_t)(a1 & POSITIVE);
@@ -59,4 +59,11 @@ EXPORTED int64_t elisa_example_entry(void *cookie, uint64_t op, uint64_t a1, uin
 	default:
 		return -ELISA_ENOSYS;
 	}
+}
+
+EXPORTED const struct example_service *elisa_example_service(void)
+{
+	static const struct example_service service = { entry, &state };
+
+	return &service;
 }

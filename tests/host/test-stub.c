@@ -254,7 +254,7 @@ static void test_again(void **state)
 	arrive(&in, &out);
 	at = seen.rsp;
 	for (i = 0; i < 1000; i++) {
-		describe(elisa_example_entry, &vm);
+		describe(elisa_example_service()->entry, &vm);
 		desc->flags = 0;
 		arrive(&in, &out);
 		assert_int_equal(out.rdx, in.rdx & INT64_MAX);	/* op 17: echo */
@@ -303,7 +303,7 @@ static void test_count(void **state)
 	unsigned int count;
 	pid_t child;
 
-	describe(elisa_example_entry, NULL);
+	describe(elisa_example_service()->entry, NULL);
 	child = fork();
 	assert_true(child >= 0);
 	if (!child) {
