@@ -90,6 +90,7 @@ static int map_file(struct hugemem *h, size_t len)
 {
 	struct stat st;
 	void *p;
+	int rc;
 
 	if (fstat(h->fd, &st))
 		return -errno;
@@ -99,8 +100,13 @@ static int map_file(struct hugemem *h, size_t len)
 		return -errno;
 	/* hugetlbfs reserves at mmap time, so too few pages are an error here, not a SIGBUS later. */
 	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, h->fd, 0);
-	if (p == MAP_FAILED)
-		return -errno;
+	if (p == MAP_FAILED) {
+		rc = -errno;
+		/* As it was: what it had stays, what was asked for in vain is not asked again. */
+		if (ftruncate(h->fd, st.st_size) || !st.st_size)
+			unlink(h->path);
+		return rc;
+	}
 	h->mem.addr = p;
 	h->mem.len = len;
 	h->mem.page = HUGE;

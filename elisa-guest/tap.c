@@ -549,9 +549,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		o->transport = arg;
 		return 0;
 	case 'i':
-		if (strlen(arg) >= IFNAMSIZ)
-			argp_error(state, "\"%s\": an interface's name has up to 15 bytes", arg);
-		strcpy(o->tap, arg);
+		if ((size_t)snprintf(o->tap, IFNAMSIZ, "%s", arg) >= IFNAMSIZ)
+			argp_error(state, "\"%s...\": an interface's name has up to 15 bytes", o->tap);
 		return 0;
 	case 'a':
 		if (o->addresses == 8)
