@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -18,10 +19,21 @@ static int unreachable(const char *path, int err)
 		       "socket with --socket";
 	else if (err == EACCES)
 		todo = "no permission: run as root or as a member of the group that control.group names";
+	else if (err == EAGAIN)
+		todo = "the daemon does not answer: see its log (journalctl -u elisa-vswitchd)";
 	else
 		todo = strerror(err);
 	fprintf(stderr, "elisactl: %s: %s\n", path, todo);
 	return CTL_UNREACHABLE;
+}
+
+/* A daemon that hangs must not hang us: attach and detach answer within their own deadlines. */
+static void limit_waiting(int fd)
+{
+	struct timeval send = { .tv_sec = 10 }, receive = { .tv_sec = 660 };
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &send, sizeof(send));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &receive, sizeof(receive));
 }
 
 static int ctl_connect(const char *path, FILE **in)
@@ -36,6 +48,8 @@ static int ctl_connect(const char *path, FILE **in)
 	}
 	strcpy(addr.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0)
+		limit_waiting(fd);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr))) {
 		int ret = unreachable(path, errno);
 

@@ -137,6 +137,9 @@ static void request_end(struct request *req, json_t *message)
 {
 	struct client *c = req->client;
 
+	/* What has been answered is not forgotten, whatever happens to the daemon next. */
+	if (req->daemon->state_dirty)
+		state_save(req->daemon);
 	if (c) {
 		TAILQ_REMOVE(&c->requests, req, client_link);
 		c->waiting--;
@@ -338,17 +341,13 @@ static void turn_away(int fd, const char *text)
 	close(fd);
 }
 
-static int on_accept(sd_event_source *source, int listener, uint32_t revents, void *user)
+static void client_accept(struct control *control, int fd)
 {
-	struct control *control = user;
 	struct daemon *d = control->daemon;
 	struct ucred cred = { 0 };
 	struct client *c;
 	char text[256];
-	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (fd < 0)
-		return 0;
 	if (!peer_may(control, fd, &cred)) {
 		snprintf(text, sizeof(text), "refused: user %u may not control the switch: only root, "
 			 "the daemon's user%s%s", (unsigned int)cred.uid,
@@ -356,23 +355,35 @@ static int on_accept(sd_event_source *source, int listener, uint32_t revents, vo
 			 d->set.control_group ? d->set.control_group : "");
 		log_warning("control socket: pid %d: %s", (int)cred.pid, text);
 		turn_away(fd, text);
-		return 0;
+		return;
 	}
 	if (control->count >= CLIENTS_MAX) {
 		turn_away(fd, "refused: too many clients: try again later");
-		return 0;
+		return;
 	}
 	c = calloc(1, sizeof(*c));
 	if (!c || sd_event_add_io(d->event, &c->source, fd, EPOLLIN, on_client, c) < 0) {
 		free(c);
 		close(fd);
-		return 0;
+		return;
 	}
 	c->fd = fd;
 	c->control = control;
 	TAILQ_INIT(&c->requests);
 	TAILQ_INSERT_TAIL(&control->clients, c, link);
 	control->count++;
+}
+
+static int on_accept(sd_event_source *source, int listener, uint32_t revents, void *user)
+{
+	int fd;
+
+	for (int i = 0; i < 32; i++) {
+		fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd < 0)
+			break;
+		client_accept(user, fd);
+	}
 	return 0;
 }
 
@@ -434,7 +445,7 @@ static int socket_listen(struct daemon *d, const char *path)
 	/* Nobody may connect before owner and mode are right: not yet listening. */
 	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) ||
 	    chmod(path, grouped ? 0660 : 0600) ||
-	    (grouped && chown(path, (uid_t)-1, d->set.control_gid)) || listen(fd, 16)) {
+	    (grouped && chown(path, (uid_t)-1, d->set.control_gid)) || listen(fd, 128)) {
 		ret = -errno;
 		close(fd);
 		return ret;

@@ -231,6 +231,8 @@ bool local_work(struct daemon *d);
 
 void state_load(struct daemon *d);
 void state_save(struct daemon *d);
+/* Saves soon, and before the next answer to a request. */
+void state_changed(struct daemon *d);
 
 /* ---- proc.c ---- */
 

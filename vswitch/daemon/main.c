@@ -94,6 +94,12 @@ void work_soon(struct daemon *d, uint64_t us)
 	sd_event_source_set_enabled(d->work, SD_EVENT_ONESHOT);
 }
 
+void state_changed(struct daemon *d)
+{
+	d->state_dirty = true;
+	work_soon(d, 0);
+}
+
 static int on_work(sd_event_source *source, uint64_t usec, void *user)
 {
 	struct daemon *d = user;

@@ -561,8 +561,7 @@ static void do_port_add(struct request *req, json_t *params)
 			      why);
 		return;
 	}
-	req->daemon->state_dirty = true;
-	work_soon(req->daemon, 0);
+	state_changed(req->daemon);
 	bind_now(req->daemon, port);
 	log_info("port %s added", name);
 	request_reply(req, port_json(req->daemon, port));
@@ -591,8 +590,7 @@ static void do_port_set(struct request *req, json_t *params)
 			      set.vs.name, why);
 		return;
 	}
-	req->daemon->state_dirty = true;
-	work_soon(req->daemon, 0);
+	state_changed(req->daemon);
 	bind_now(req->daemon, port);
 	request_reply(req, port_json(req->daemon, port));
 }
@@ -623,7 +621,7 @@ static void do_port_del(struct request *req, json_t *params)
 			      strerror(-ret));
 		return;
 	}
-	d->state_dirty = true;
+	state_changed(d);
 	waits_poll(d);
 	log_info("port %s deleted", name);
 	request_reply(req, json_pack("{s:s, s:s}", "name", name, "state",

@@ -171,7 +171,7 @@ static void vm_return_ports(struct guest *g)
 /* Nothing of it is attached any more. Frees it when nobody wants to know about it. */
 static void vm_settle(struct guest *g)
 {
-	g->daemon->state_dirty = true;
+	state_changed(g->daemon);
 	vm_answer_attach(g);
 	vm_answer_detach(g);
 	if (g->pid && proc_start(g->pid) != g->pid_start)
@@ -313,7 +313,7 @@ void vm_detach(struct guest *g)
 	g->held = g->setting;
 	memset(&g->killed, 0, sizeof(g->killed));
 	guest_note(g, "detached by the administrator");
-	g->daemon->state_dirty = true;
+	state_changed(g->daemon);
 	if (g->state == GUEST_WAITING || g->state == GUEST_DETACHED)
 		vm_settle(g);
 	else if (g->state == GUEST_ATTACHING || g->state == GUEST_ATTACHED)
@@ -429,7 +429,7 @@ static void vm_enter(struct guest *g)
 	g->tries = 0;
 	memset(&g->killed, 0, sizeof(g->killed));
 	guest_note(g, "%s", ports ? "" : "it has no port: see \"elisactl port add\"");
-	d->state_dirty = true;
+	state_changed(d);
 	log_notice("VM %s (pid %d): attached, %d vCPUs, %u ports", g->name, (int)g->pid, armed, ports);
 	vm_answer_attach(g);
 }

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A test double of libelisa-host, so that the daemon's handling of VMs runs where there is no VT-x.
+ * Any process can be a "VM". What it does is read from $FAKE_HOST_DIR/PID, lines of "KEY NUMBER":
+ *
+ *	refuse, detail	attach is refused so
+ *	vcpus		how many there are (2)
+ *	inside		how many are stopped inside (0)
+ *	kill, code	it was killed so
+ *	reset		a change of the number is a reset
+ *
+ * $FAKE_HOST_DIR/no-module: there is no module. What was done is written to $FAKE_HOST_DIR/log.
+ */
+#include <elisa/host.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct elisa_host {
+	int unused;
+};
+
+struct elisa_ctx {
+	unsigned int vms, exports;
+	pid_t attached[256];
+};
+
+#define REGIONS 2
+#define REGION_LEN 0x200000ul
+
+struct elisa_vm {
+	struct elisa_ctx *ctx;
+	pid_t pid;
+	int epoll, pidfd, inotify, news;
+	struct elisa_region regions[REGIONS];
+	unsigned int armed;
+	bool arm[64];
+	long reset;
+};
+
+static const char *dir(void)
+{
+	const char *path = getenv("FAKE_HOST_DIR");
+
+	return path ? path : "/nonexistent";
+}
+
+__attribute__((format(printf, 1, 2))) static void note(const char *fmt, ...)
+{
+	char path[256];
+	va_list ap;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/log", dir());
+	f = fopen(path, "ae");
+	if (!f)
+		return;
+	va_start(ap, fmt);
+	vfprintf(f, fmt, ap);
+	va_end(ap);
+	fputc('\n', f);
+	fclose(f);
+}
+
+static long value(pid_t pid, const char *key, long otherwise)
+{
+	char path[256], line[128], word[64];
+	FILE *f;
+	long n;
+
+	snprintf(path, sizeof(path), "%s/%d", dir(), (int)pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "%63s %ld", word, &n) == 2 && !strcmp(word, key))
+			otherwise = n;
+	if (f)
+		fclose(f);
+	return otherwise;
+}
+
+/* ---- host, context ---- */
+
+int elisa_host_open(struct elisa_host **host)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/no-module", dir());
+	if (!access(path, F_OK))
+		return -ENOENT;
+	*host = calloc(1, sizeof(**host));
+	return *host ? 0 : -ENOMEM;
+}
+
+void elisa_host_close(struct elisa_host *host)
+{
+	free(host);
+}
+
+int elisa_host_info(struct elisa_host *host, struct elisa_info *info)
+{
+	*info = (struct elisa_info){ .revision = ELISA_IOCTL_REVISION, .phys_bits = 40 };
+	return 0;
+}
+
+int elisa_ctx_create(struct elisa_host *host, elisa_entry_fn entry, struct elisa_ctx **ctx)
+{
+	*ctx = calloc(1, sizeof(**ctx));
+	note("context");
+	return *ctx ? 0 : -ENOMEM;
+}
+
+int elisa_export(struct elisa_ctx *ctx, const void *addr, size_t len, uint32_t prot)
+{
+	ctx->exports++;
+	note("export %zx", len);
+	return 0;
+}
+
+int elisa_unexport(struct elisa_ctx *ctx, const void *addr, size_t len)
+{
+	ctx->exports--;
+	note("unexport %zx", len);
+	return 0;
+}
+
+int elisa_export_object(struct elisa_ctx *ctx, const void *symbol)
+{
+	return 0;
+}
+
+int elisa_ctx_realize(struct elisa_ctx *ctx)
+{
+	return 0;
+}
+
+static struct elisa_vm *live[256];
+
+static void vm_free(struct elisa_vm *vm)
+{
+	for (unsigned int i = 0; i < 256; i++) {
+		if (vm->ctx->attached[i] == vm->pid)
+			vm->ctx->attached[i] = 0;
+		if (live[i] == vm)
+			live[i] = NULL;
+	}
+	for (unsigned int i = 0; i < REGIONS; i++)
+		if (vm->regions[i].addr)
+			munmap(vm->regions[i].addr, vm->regions[i].len);
+	close(vm->epoll);
+	close(vm->pidfd);
+	close(vm->inotify);
+	close(vm->news);
+	free(vm);
+}
+
+void elisa_ctx_destroy(struct elisa_ctx *ctx)
+{
+	for (unsigned int i = 0; i < 256; i++) {
+		if (live[i]) {
+			note("away %d", (int)live[i]->pid);
+			vm_free(live[i]);
+		}
+	}
+	free(ctx);
+}
+
+/* ---- VM ---- */
+
+static int map_region(struct elisa_region *region, uint64_t gpa)
+{
+	int fd = memfd_create("fake-ram", MFD_CLOEXEC);
+	void *addr = MAP_FAILED;
+
+	if (fd >= 0 && !ftruncate(fd, REGION_LEN))
+		addr = mmap(NULL, REGION_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (fd >= 0)
+		close(fd);
+	if (addr == MAP_FAILED)
+		return -ENOMEM;
+	*region = (struct elisa_region){ gpa, REGION_LEN, addr };
+	return 0;
+}
+
+static int watch(struct elisa_vm *vm)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	vm->epoll = epoll_create1(EPOLL_CLOEXEC);
+	vm->pidfd = (int)syscall(SYS_pidfd_open, vm->pid, 0);
+	vm->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	vm->news = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (vm->epoll < 0 || vm->pidfd < 0 || vm->inotify < 0 || vm->news < 0 ||
+	    inotify_add_watch(vm->inotify, dir(), IN_MOVED_TO) < 0 ||
+	    epoll_ctl(vm->epoll, EPOLL_CTL_ADD, vm->pidfd, &event) ||
+	    epoll_ctl(vm->epoll, EPOLL_CTL_ADD, vm->inotify, &event) ||
+	    epoll_ctl(vm->epoll, EPOLL_CTL_ADD, vm->news, &event))
+		return -errno;
+	return 0;
+}
+
+static uint32_t refusal(struct elisa_ctx *ctx, pid_t pid)
+{
+	if (kill(pid, 0))
+		return ELISA_REFUSE_NO_PROCESS;
+	for (unsigned int i = 0; i < 256; i++)
+		if (ctx->attached[i] == pid)
+			return ELISA_REFUSE_ALREADY_ATTACHED;
+	return (uint32_t)value(pid, "refuse", 0);
+}
+
+int elisa_vm_attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flags, struct elisa_why *why,
+		    struct elisa_vm **out)
+{
+	struct elisa_vm *vm;
+	unsigned int slot = 0;
+	int ret;
+
+	why->refusal = refusal(ctx, pid);
+	why->detail = (uint64_t)value(pid, "detail", 0);
+	if (why->refusal)
+		return -EPERM;
+	vm = calloc(1, sizeof(*vm));
+	if (!vm)
+		return -ENOMEM;
+	vm->ctx = ctx;
+	vm->pid = pid;
+	vm->reset = value(pid, "reset", 0);
+	vm->epoll = vm->pidfd = vm->inotify = vm->news = -1;
+	ret = watch(vm);
+	for (unsigned int i = 0; i < REGIONS && !ret; i++)
+		ret = map_region(&vm->regions[i], (uint64_t)i << 32);
+	if (ret) {
+		vm_free(vm);
+		return ret;
+	}
+	while (live[slot])
+		slot++;
+	live[slot] = vm;
+	ctx->attached[slot] = pid;
+	note("attach %d%s", (int)pid, flags & ELISA_VM_FORCE_CPU ? " force" : "");
+	*out = vm;
+	return 0;
+}
+
+int elisa_vm_regions(struct elisa_vm *vm, const struct elisa_region **regions)
+{
+	*regions = vm->regions;
+	return REGIONS;
+}
+
+int elisa_vm_arm(struct elisa_vm *vm, uint32_t vcpu_id, void *cookie)
+{
+	if (vm->arm[vcpu_id])
+		return -EBUSY;
+	vm->arm[vcpu_id] = true;
+	vm->armed++;
+	note("arm %d %u", (int)vm->pid, vcpu_id);
+	return 0;
+}
+
+int elisa_vm_disarm(struct elisa_vm *vm, uint32_t vcpu_id, uint32_t timeout_ms)
+{
+	vm->armed -= vm->arm[vcpu_id];
+	vm->arm[vcpu_id] = false;
+	return 0;
+}
+
+int elisa_vm_disarm_all(struct elisa_vm *vm, uint32_t timeout_ms)
+{
+	for (uint32_t i = 0; i < 64; i++)
+		elisa_vm_disarm(vm, i, timeout_ms);
+	note("disarm %d%s", (int)vm->pid, timeout_ms ? "" : " now");
+	return 0;
+}
+
+void elisa_vm_detach(struct elisa_vm *vm, uint32_t timeout_ms)
+{
+	note("detach %d", (int)vm->pid);
+	vm_free(vm);
+}
+
+int elisa_vm_fd(const struct elisa_vm *vm)
+{
+	return vm->epoll;
+}
+
+int elisa_vm_status(struct elisa_vm *vm, struct elisa_vm_status *st)
+{
+	struct pollfd process = { .fd = vm->pidfd, .events = POLLIN };
+	char events[4096];
+	long reset = value(vm->pid, "reset", 0);
+
+	while (read(vm->news, events, sizeof(events)) > 0 ||
+	       read(vm->inotify, events, sizeof(events)) > 0)
+		;
+	*st = (struct elisa_vm_status){
+		.vcpus = (uint32_t)value(vm->pid, "vcpus", 2),
+		.armed = vm->armed,
+		.inside = (uint32_t)value(vm->pid, "inside", 0),
+		.kill = (uint32_t)value(vm->pid, "kill", 0),
+		.kill_code = (uint64_t)value(vm->pid, "code", 0),
+		.kill_context = 2,
+		.pid = (uint32_t)vm->pid,
+	};
+	if (poll(&process, 1, 0) == 1)
+		st->state |= ELISA_VM_GONE;
+	if (st->kill) {
+		st->state |= ELISA_VM_KILLED;
+		eventfd_write(vm->news, 1);	/* stays readable, as POLLERR does */
+	}
+	if (reset != vm->reset)
+		st->state |= ELISA_VM_RESET;
+	vm->reset = reset;
+	return 0;
+}
+
+int elisa_vm_stats(struct elisa_vm *vm, uint32_t vcpu_id, struct elisa_vcpu_stats *stats)
+{
+	*stats = (struct elisa_vcpu_stats){ .vcpu_id = vcpu_id, .exits = 10, .exits_trusted = 3 };
+	stats->inside_by_reason[1] = 3;	/* external interrupt, SDM vol. 3, appendix C */
+	return 0;
+}
+
+int elisa_vm_kick(struct elisa_vm *vm)
+{
+	return 0;
+}
+
+pid_t elisa_vm_pid(const struct elisa_vm *vm)
+{
+	return vm->pid;
+}

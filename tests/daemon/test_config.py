@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every mistake in the configuration gets its own sentence, with file and line."""
+import os
+import subprocess
+import tempfile
+import unittest
+
+import daemontest as dt
+
+# text, line, what the message says
+ERRORS = [
+    ("ports = (\n", 2, "syntax error"),
+    ("\nbogus = 1;\n", 2, 'unknown key "bogus": known are switch, control'),
+    ("switch = {\n fdb_capacity = 5;\n};\n", 2, "fdb_capacity: 5 is out of range: use 1024 to 1048576"),
+    ("switch = {\n fdb_age = -1;\n};\n", 2, "fdb_age: -1 is out of range"),
+    ("switch = {\n max_ports = 2000;\n};\n", 2, "max_ports: 2000 is out of range: use 1 to 1024"),
+    ("switch = {\n max_vms = 0;\n};\n", 2, "max_vms: 0 is out of range"),
+    ("switch = {\n max_callers = 99999;\n};\n", 2, "max_callers: 99999 is out of range"),
+    ('switch = {\n fdb_age = "300";\n};\n', 2, '"fdb_age" has the wrong type: it must be a number'),
+    ("switch = {\n turbo = true;\n};\n", 2, 'switch: unknown key "turbo": known are fdb_capacity'),
+    ("switch = 7;\n", 1, '"switch" has the wrong type: it must be a group'),
+    ('control = {\n socket = "relative";\n};\n', 2, "must be an absolute path"),
+    ('control = {\n group = "no-such-group-here";\n};\n', 2, 'there is no group "no-such-group-here"'),
+    ("local = {\n enable = 1;\n};\n", 2, "must be true or false"),
+    ('local = {\n enable = true;\n path = "/x";\n};\n', 3, 'unknown key "path"'),
+    ("security = {\n force = true;\n};\n", 2, 'unknown key "force": known are force_vulnerable_cpu'),
+    ("ports = ( 5 );\n", 1, "every member must be a group"),
+    ("ports = (\n { mtu = 1500; }\n);\n", 2, 'no "name": add name ='),
+    ('ports = (\n { name = "a b"; }\n);\n', 2, 'name: "a b" is not a port name'),
+    ('ports = (\n { name = ""; }\n);\n', 2, 'name: "" is not a port name'),
+    ('ports = (\n { name = "%s"; }\n);\n' % ("x" * 32), 2, "is not a port name: use 1 to 31"),
+    ('ports = (\n { name = "a"; },\n { name = "a"; }\n);\n', 3, '"a" is there twice'),
+    ('ports = (\n { name = "a"; mac = "02:00:00:00:00:01"; },\n'
+     ' { name = "b"; mac = "02:00:00:00:00:01"; }\n);\n', 3,
+     '"b" has the MAC address 02:00:00:00:00:01 of "a"'),
+    ('ports = (\n { name = "a";\n mac = "02:00:00:00:00"; }\n);\n', 3, "is not a MAC address"),
+    ('ports = (\n { name = "a";\n mac = "02:00:00:00:00:0g"; }\n);\n', 3, "is not a MAC address"),
+    ('ports = (\n { name = "a";\n mac = "03:00:00:00:00:01"; }\n);\n', 3, "is a multicast address"),
+    ('ports = (\n { name = "a";\n mac = "00:00:00:00:00:00"; }\n);\n', 3, "is the zero address"),
+    ('ports = (\n { name = "a";\n mtu = 9217; }\n);\n', 3, "mtu: 9217 is out of range: use 68 to 9216"),
+    ('ports = (\n { name = "a";\n queues = 17; }\n);\n', 3, "queues: 17 is out of range: use 1 to 16"),
+    ('ports = (\n { name = "a";\n groups = [ 64 ]; }\n);\n', 3, "groups: 64 is out of range"),
+    ('ports = (\n { name = "a";\n groups = ( "x" ); }\n);\n', 3, "groups: must be numbers"),
+    ('ports = (\n { name = "a";\n groups = []; }\n);\n', 3, "groups: empty"),
+    ('ports = (\n { name = "a";\n transport = "tcp"; }\n);\n', 3, '"tcp" is not a transport'),
+    ('ports = (\n { name = "a";\n vm = "b/c"; }\n);\n', 3, '"b/c" is not a VM name'),
+    ('ports = (\n { name = "a"; transport = "local"; }\n);\n', 1, "local.enable is not true"),
+    ("switch = { max_ports = 1; };\nports = (\n { name = \"a\"; }, { name = \"b\"; }\n);\n", 2,
+     "2 of them, but switch.max_ports is 1"),
+    ("ports = (\n" + ",\n".join(' { name = "p%d"; vm = "v"; }' % i for i in range(9)) + "\n);\n", 10,
+     'is port number 9 of VM "v": at most 8'),
+    ('vms = (\n { name = "local"; }\n);\n', 2, "stands for processes of this host"),
+    ('vms = (\n { name = "v"; },\n { name = "v"; }\n);\n', 3, '"v" is there twice'),
+    ('vms = (\n { pid_file = "/x"; }\n);\n', 2, 'no "name"'),
+    ('vms = (\n { name = "v"; pid_file = "x"; }\n);\n', 2, "must be an absolute path"),
+    ('fdb = (\n { mac = "02:00:00:00:00:01"; port = "nix"; }\n);\n', 2, 'there is no port "nix"'),
+    ('fdb = (\n { mac = "02:00:00:00:00:01"; }\n);\n', 2, 'no "port"'),
+    ('ports = ( { name = "a"; } );\nfdb = (\n { mac = "02:00:00:00:00:01"; port = "a"; },\n'
+     ' { mac = "02:00:00:00:00:01"; port = "a"; }\n);\n', 4, "twice"),
+]
+
+
+class Config(unittest.TestCase):
+    def check(self, text):
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(d, "c.conf")
+            with open(path, "w") as f:
+                f.write(text)
+            r = subprocess.run([dt.SAN, "--check", "--config", path], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+            return path, r
+
+    def test_errors(self):
+        for text, line, message in ERRORS:
+            with self.subTest(message=message):
+                path, r = self.check(text)
+                self.assertEqual(r.returncode, 78, r.stderr)
+                first = r.stderr.splitlines()[0]
+                self.assertTrue(first.startswith("%s:%d: " % (path, line)), first)
+                self.assertIn(message, first)
+
+    def test_all_errors_are_shown(self):
+        path, r = self.check('ports = (\n { name = "a"; mtu = 1; },\n { name = "b"; mtu = 2; }\n);\nx = 1;\n')
+        self.assertEqual([int(l.split(":")[1]) for l in r.stderr.splitlines()], [2, 3, 5])
+
+    def test_good(self):
+        for text in ("", dt.TWO_PORTS, 'ports = ( { name = "a"; groups = [0, 63]; mtu = 68; } );'):
+            path, r = self.check(text)
+            self.assertEqual(r.returncode, 0, r.stderr)
+
+    def test_sample(self):
+        r = subprocess.run([dt.SAN, "--check", "--config", os.environ["CONF_SAMPLE"]],
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
+        self.assertIn("3 ports, 2 VMs, 1 static addresses", r.stdout)
+
+    def test_no_file(self):
+        r = subprocess.run([dt.SAN, "--check", "--config", "/nonexistent/x"], stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True)
+        self.assertEqual(r.returncode, 78)
+        self.assertIn("/nonexistent/x: No such file or directory: write one", r.stderr)
+
+    def test_derived_addresses(self):
+        """Stable, unicast, locally administered, different."""
+        with_names = dt.Daemon(config="ports = (%s);" % ",".join(
+            '{ name = "p%d"; }' % i for i in range(200)))
+        try:
+            ports = with_names.start().call("port.list")["ports"]
+        finally:
+            with_names.stop()
+        macs = [p["mac"] for p in ports.values()]
+        self.assertEqual(len(set(macs)), 200)
+        for mac in macs:
+            self.assertEqual(int(mac[:2], 16) & 3, 2)
+        again = dt.Daemon(config='ports = ( { name = "p7"; } );')
+        try:
+            self.assertEqual(again.start().call("port.list")["ports"]["p7"]["mac"], ports["p7"]["mac"])
+        finally:
+            again.stop()
+
+
+dt.main()
