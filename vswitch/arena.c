@@ -3,6 +3,13 @@
 #include <cpuid.h>
 #include "internal.h"
 
+/* Count up whenever fields change that these sizes do not show. */
+#define VS_STATE 1
+
+const uint64_t vs_state_revision = (uint64_t)VS_STATE << 56 | sizeof(struct vswitch) << 40 |
+				   sizeof(struct vs_port) << 20 | sizeof(struct vs_caller) << 10 |
+				   sizeof(struct vs_guest);
+
 static bool config_valid(const struct vs_config *cfg)
 {
 	return cfg->ports >= 1 && cfg->ports <= VS_PORTS_MAX && cfg->guests >= 1 &&
@@ -65,11 +72,9 @@ int vs_create(void *arena, size_t len, const struct vs_config *cfg, struct vswit
 	at += page_up(cfg->callers * sizeof(struct vs_caller));
 	vs_fdb_init(&vs->fdb, at, cfg->fdb_capacity, secret(arena, cfg->generation));
 	vs->address_mask = _mm_set_epi64x(0xffffffff, -1);
-	vs->generation = cfg->generation - 1;
 	vs->epoch = 1;
 	vs->version = 1;
 	vs->now = 1;
-	vs->magic = VS_MAGIC;
 	*out = vs;
 	return 0;
 }

@@ -22,12 +22,18 @@ static int range_add(struct vs_guest *g, const struct vs_region *region)
 	return 0;
 }
 
-/* Never 0, never twice in an arena's life unless it lives very long. */
+/*
+ * Never 0, and another one for each guest and reset. Arenas whose own generations follow each other
+ * are a billion apart (2^32 divided by the golden ratio).
+ */
 static uint32_t next_generation(struct vswitch *vs)
 {
-	if (!++vs->generation)
-		vs->generation = 1;
-	return vs->generation;
+	uint32_t generation;
+
+	do {
+		generation = vs->config.generation * 0x9e3779b1u + vs->attached++;
+	} while (!generation);
+	return generation;
 }
 
 static struct vs_guest *guest_get(struct vswitch *vs, int guest)

@@ -34,8 +34,7 @@
 #define vs_likely(x)	__builtin_expect(!!(x), 1)
 #define vs_unlikely(x)	__builtin_expect(!!(x), 0)
 
-#define VS_MAGIC	0x31766373656c6531ull
-#define VS_REGION_MIN	0x10000		/* bytes; a segment never exceeds it */
+_Static_assert(VS_REGION_MIN > UINT16_MAX, "no segment or buffer is longer than a region");
 
 /*
  * State words of queues: generation << 33 | UP | low 32 bits. Taking a queue down clears UP and
@@ -165,7 +164,6 @@ struct vs_fdb {
 };
 
 struct vswitch {
-	uint64_t magic;
 	struct vs_config config;
 	struct vs_port *ports;
 	struct vs_guest *guests;
@@ -174,7 +172,7 @@ struct vswitch {
 	__m128i address_mask;		/* the twelve address bytes of a header */
 	uint32_t callers_high;		/* ids in use are at most this */
 	uint32_t ports_high;		/* ids in use are below this */
-	uint32_t generation;		/* of the last guest */
+	uint32_t attached;		/* generations given to guests */
 	uint64_t first_s;		/* clock at the first tick */
 	uint64_t epoch VS_ALIGN;
 	/* Changes with each thing that a way depends on, and each second. Never 0. */

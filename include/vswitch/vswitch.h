@@ -42,8 +42,14 @@ struct vs_config {
 	uint32_t ports, guests, callers;	/* capacities, 1 .. VS_*_MAX */
 	uint32_t fdb_capacity;		/* addresses, VS_FDB_MIN .. VS_FDB_MAX */
 	uint32_t fdb_age_s;		/* seconds after which a silent address is forgotten; 0: never */
-	uint32_t generation;		/* of this arena, see ELISA_OP_HELLO; not 0 */
+	uint32_t generation;		/* of this arena, see ELISA_OP_HELLO; not 0, new each time */
 };
+
+/*
+ * What a process that maps a foreign arena compares before it calls: the revision of the structures
+ * in it. Another value means another version of this library.
+ */
+extern const uint64_t vs_state_revision;
 
 /* Bytes of arena that vs_create() needs for `cfg`; 0 when a value is out of range. */
 size_t vs_arena_size(const struct vs_config *cfg);
@@ -53,11 +59,15 @@ int vs_create(void *arena, size_t len, const struct vs_config *cfg, struct vswit
 
 /* ---- guests: who calls, and which memory their addresses mean ---- */
 
+#define VS_REGION_MIN	0x10000		/* bytes */
 struct vs_region {
-	uint64_t gpa, len;
+	uint64_t gpa, len;	/* multiples of 4096; len at least VS_REGION_MIN; no overlap */
 	void *addr;		/* where it is mapped, at the same address for every caller */
 };
-/* Returns a guest id. ENOSPC. `regions` are copied, at most VS_REGIONS_MAX. */
+/*
+ * Returns a guest id. ENOSPC; EINVAL: a region that is not as above. `regions` are copied, at most
+ * VS_REGIONS_MAX. A buffer or ring must lie in one region.
+ */
 int vs_guest_add(struct vswitch *vs, const char *name, const struct vs_region *regions,
 		 unsigned int count);
 /* All its ports must be unbound, its callers deleted, and a grace period over. EBUSY. */
@@ -86,7 +96,11 @@ struct vs_port_config {
 };
 #define VS_GROUPS_DEFAULT	1	/* group 0 */
 
-int vs_port_add(struct vswitch *vs, const struct vs_port_config *cfg);	/* returns a port id */
+/*
+ * Returns a port id. EINVAL, EEXIST, ENOSPC; EAGAIN: the only free ids are of ports just deleted,
+ * which calls under way may still know.
+ */
+int vs_port_add(struct vswitch *vs, const struct vs_port_config *cfg);
 /* Changes what may change at run time: mac, mtu, up, anti_spoof, groups. EBUSY: queues differ. */
 int vs_port_set(struct vswitch *vs, int port, const struct vs_port_config *cfg);
 /* Must be unbound, and a grace period over. Forgets its FDB entries. EBUSY. */
@@ -149,7 +163,13 @@ int vs_grace_holders(struct vswitch *vs, uint64_t ticket, int *guests, unsigned 
 
 /* ---- the callers' side ---- */
 
-/* The trusted entry (elisa_entry_fn); `cookie` is a struct vs_caller. Operations of abi.h, net.h. */
+/*
+ * The trusted entry (elisa_entry_fn); `cookie` is a struct vs_caller. Operations of abi.h, net.h.
+ * Bounded: an ELISA_NET_TX call takes at most ELISA_TX_MAX descriptors and makes at most one copy
+ * for each unicast frame and VS_PORTS_MAX copies of flooded ones. It returns early, at a whole
+ * frame, when the next flood might exceed that. Uses up to 16 KiB of stack, no memory of the
+ * library but its text.
+ */
 int64_t vs_entry(void *cookie, uint64_t op, uint64_t a1, uint64_t ignored, uint64_t a2,
 		 uint64_t a3);
 

@@ -264,7 +264,7 @@ static void simple_operations(void **state)
 	(void)state;
 	assert_int_equal(hello >> 48, ELISA_HELLO_MAGIC);
 	assert_int_equal(hello >> 32 & 0xffff, ELISA_SERVICE_SWITCH);
-	assert_int_equal((uint32_t)hello, 7);
+	assert_int_not_equal((uint32_t)hello, 0);
 	assert_int_equal(t_call(g, ELISA_OP_HELLO, 0, 0), -ELISA_EPROTO);
 	assert_int_equal(t_call(g, ELISA_OP_HELLO, 2, 0), -ELISA_EPROTO);
 	assert_int_equal(t_call(g, ELISA_OP_NOP, 1, 2), 0);
@@ -275,9 +275,9 @@ static void simple_operations(void **state)
 	assert_int_equal(vs_caller_calls(g->caller[0]), 4 + 92 + 1);
 	assert_int_equal(vs_caller_calls(g->caller[1]), 0);
 	/* Another guest, another generation. */
-	assert_int_equal((uint32_t)t_call(t_guest(&t, true), ELISA_OP_HELLO, 1, 0), 8);
+	assert_int_not_equal(t_call(t_guest(&t, true), ELISA_OP_HELLO, 1, 0), hello);
 	vs_guest_reset(t.vs, g->id);
-	assert_int_equal((uint32_t)t_call(g, ELISA_OP_HELLO, 1, 0), 9);
+	assert_int_not_equal(t_call(g, ELISA_OP_HELLO, 1, 0), hello);
 }
 
 static void port_information(void **state)
