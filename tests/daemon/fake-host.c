@@ -38,7 +38,7 @@ struct elisa_ctx {
 	pid_t attached[256];
 };
 
-#define REGIONS 2
+#define REGIONS	   2
 #define REGION_LEN 0x200000ul
 
 struct elisa_vm {
@@ -111,7 +111,7 @@ void elisa_host_close(struct elisa_host *host)
 
 int elisa_host_info(struct elisa_host *host, struct elisa_info *info)
 {
-	*info = (struct elisa_info){ .revision = ELISA_IOCTL_REVISION, .phys_bits = 40 };
+	*info = (struct elisa_info){.revision = ELISA_IOCTL_REVISION, .phys_bits = 40};
 	return 0;
 }
 
@@ -190,13 +190,13 @@ static int map_region(struct elisa_region *region, uint64_t gpa)
 		close(fd);
 	if (addr == MAP_FAILED)
 		return -ENOMEM;
-	*region = (struct elisa_region){ gpa, REGION_LEN, addr };
+	*region = (struct elisa_region){gpa, REGION_LEN, addr};
 	return 0;
 }
 
 static int watch(struct elisa_vm *vm)
 {
-	struct epoll_event event = { .events = EPOLLIN };
+	struct epoll_event event = {.events = EPOLLIN};
 
 	vm->epoll = epoll_create1(EPOLL_CLOEXEC);
 	vm->pidfd = (int)syscall(SYS_pidfd_open, vm->pid, 0);
@@ -299,7 +299,7 @@ int elisa_vm_fd(const struct elisa_vm *vm)
 
 int elisa_vm_status(struct elisa_vm *vm, struct elisa_vm_status *st)
 {
-	struct pollfd process = { .fd = vm->pidfd, .events = POLLIN };
+	struct pollfd process = {.fd = vm->pidfd, .events = POLLIN};
 	char events[4096];
 	long reset = value(vm->pid, "reset", 0);
 
@@ -319,7 +319,7 @@ int elisa_vm_status(struct elisa_vm *vm, struct elisa_vm_status *st)
 		st->state |= ELISA_VM_GONE;
 	if (st->kill) {
 		st->state |= ELISA_VM_KILLED;
-		eventfd_write(vm->news, 1);	/* stays readable, as POLLERR does */
+		eventfd_write(vm->news, 1); /* stays readable, as POLLERR does */
 	}
 	if (reset != vm->reset)
 		st->state |= ELISA_VM_RESET;
@@ -329,8 +329,8 @@ int elisa_vm_status(struct elisa_vm *vm, struct elisa_vm_status *st)
 
 int elisa_vm_stats(struct elisa_vm *vm, uint32_t vcpu_id, struct elisa_vcpu_stats *stats)
 {
-	*stats = (struct elisa_vcpu_stats){ .vcpu_id = vcpu_id, .exits = 10, .exits_trusted = 3 };
-	stats->inside_by_reason[1] = 3;	/* external interrupt, SDM vol. 3, appendix C */
+	*stats = (struct elisa_vcpu_stats){.vcpu_id = vcpu_id, .exits = 10, .exits_trusted = 3};
+	stats->inside_by_reason[1] = 3; /* external interrupt, SDM vol. 3, appendix C */
 	return 0;
 }
 

@@ -53,7 +53,8 @@ class Peer(dt.DaemonCase):
 
     def test_local_strangers(self):
         os.chmod(self.d.path("local.sock"), 0o666)
-        code = ("import os, sys; os.setgroups([]); os.setresgid(1, 1, 1); os.setresuid(1, 1, 1);"
+        code = ("import os, sys;"
+                "os.setgroups([]); os.setresgid(1, 1, 1); os.setresuid(1, 1, 1);"
                 "os.execv(sys.argv[1], sys.argv[1:])")
         r = subprocess.run([sys.executable, "-c", code, dt.INFO, "-t", self.d.spec("a")],
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30)
@@ -62,7 +63,7 @@ class Peer(dt.DaemonCase):
 
 
 if not os.access(dt.INFO, os.X_OK) or subprocess.run(
-        [sys.executable, "-c", "import os,sys; os.setresuid(1,1,1); os.execv(sys.argv[1], [sys.argv[1], '--version'])",
-         dt.INFO], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+        [sys.executable, "-c", "import os, sys; os.setresuid(1, 1, 1);"
+         "os.execv(sys.argv[1], [sys.argv[1], '--version'])", dt.INFO], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
     dt.skip("the build directory cannot be entered by other users")
 dt.main()

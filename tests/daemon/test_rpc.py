@@ -3,8 +3,10 @@
 import json
 import os
 import random
+import signal
 import socket
 import time
+import unittest
 
 import daemontest as dt
 
@@ -179,6 +181,40 @@ class Rpc(dt.DaemonCase):
             self.assertIn(f["level"], ("ok", "warn", "fail"))
             self.assertTrue(f["text"])
         self.assertEqual(r["fail"], sum(f["level"] == "fail" for f in r["findings"]))
+
+
+class Notify(unittest.TestCase):
+    def test_systemd(self):
+        """READY, STATUS, the watchdog and STOPPING, as systemd gets them; priorities in the log."""
+        d = dt.Daemon()
+        self.addCleanup(d.stop)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(sock.close)
+        sock.bind(d.path("notify"))
+        sock.settimeout(10)
+        d.env.update(NOTIFY_SOCKET=d.path("notify"), WATCHDOG_USEC="1000000")
+        d.start()
+        seen = []
+        while not {"READY=1", "WATCHDOG=1"} <= set(seen) or not any("STATUS=" in s for s in seen):
+            seen.append(sock.recv(1000).decode())
+        self.assertIn("local clients (no isolation)", [s for s in seen if "STATUS=" in s][0])
+        d.process.send_signal(signal.SIGHUP)
+        dt.wait_for(lambda: "SIGHUP: the configuration is not read again" in d.log())
+        d.process.terminate()
+        while sock.recv(1000) != b"STOPPING=1":
+            pass
+        self.assertEqual(d.process.wait(10), 0)
+        self.assertFalse(os.path.exists(d.path("control.sock")))
+
+    def test_journal(self):
+        d = dt.Daemon()
+        self.addCleanup(d.stop)
+        with open(d.path("log"), "w") as f:
+            st = os.fstat(f.fileno())
+        d.env["JOURNAL_STREAM"] = "%d:%d" % (st.st_dev, st.st_ino)
+        d.start()
+        for line in d.log().splitlines():
+            self.assertRegex(line, r"^<[3-7]>[a-zA-Z/]")
 
 
 dt.main()

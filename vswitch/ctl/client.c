@@ -15,10 +15,12 @@ static int unreachable(const char *path, int err)
 	const char *todo;
 
 	if (err == ENOENT || err == ECONNREFUSED)
-		todo = "the daemon does not run: start it (systemctl start elisa-vswitchd), or name its "
+		todo = "the daemon does not run: start it (systemctl start elisa-vswitchd), or "
+		       "name its "
 		       "socket with --socket";
 	else if (err == EACCES)
-		todo = "no permission: run as root or as a member of the group that control.group names";
+		todo = "no permission: run as root or as a member of the group that control.group "
+		       "names";
 	else if (err == EAGAIN)
 		todo = "the daemon does not answer: see its log (journalctl -u elisa-vswitchd)";
 	else
@@ -30,7 +32,7 @@ static int unreachable(const char *path, int err)
 /* A daemon that hangs must not hang us: attach and detach answer within their own deadlines. */
 static void limit_waiting(int fd)
 {
-	struct timeval send = { .tv_sec = 10 }, receive = { .tv_sec = 660 };
+	struct timeval send = {.tv_sec = 10}, receive = {.tv_sec = 660};
 
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &send, sizeof(send));
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &receive, sizeof(receive));
@@ -38,7 +40,7 @@ static void limit_waiting(int fd)
 
 static int ctl_connect(const char *path, FILE **in)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int fd;
 
 	if (strlen(path) >= sizeof(addr.sun_path)) {
@@ -83,8 +85,8 @@ static int send_all(int fd, const char *text, size_t len)
 /* Sends the request; it does not matter here when the daemon has turned us away already. */
 static void send_request(int fd, const char *method, json_t *params)
 {
-	json_t *request = json_pack("{s:s, s:i, s:s, s:o}", "jsonrpc", "2.0", "id", 1, "method", method,
-				    "params", params);
+	json_t *request = json_pack("{s:s, s:i, s:s, s:o}", "jsonrpc", "2.0", "id", 1, "method",
+				    method, "params", params);
 	char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
 
 	if (text && !send_all(fd, text, strlen(text)))
@@ -123,8 +125,10 @@ int ctl_call(const char *path, const char *method, json_t *params, bool as_json,
 		answer = json_loads(line, 0, &why);
 	error = json_object_get(answer, "error");
 	if (!json_is_object(answer)) {
-		fprintf(stderr, "elisactl: %s: the daemon closed without an answer: see its log "
-			"(journalctl -u elisa-vswitchd)\n", path);
+		fprintf(stderr,
+			"elisactl: %s: the daemon closed without an answer: see its log "
+			"(journalctl -u elisa-vswitchd)\n",
+			path);
 		ret = CTL_UNREACHABLE;
 	} else if (error) {
 		ret = answer_error(error, as_json);

@@ -7,9 +7,9 @@
 
 enum exit_status {
 	CTL_OK = 0,
-	CTL_REFUSED = 1,	/* by the daemon; its sentence is on stderr */
+	CTL_REFUSED = 1, /* by the daemon; its sentence is on stderr */
 	CTL_USAGE = 2,
-	CTL_UNREACHABLE = 3,	/* no daemon, or none that answers */
+	CTL_UNREACHABLE = 3, /* no daemon, or none that answers */
 };
 
 /* ---- client.c ---- */
@@ -18,8 +18,7 @@ enum exit_status {
  * One request, one answer. Takes `params`. On CTL_OK *result is the caller's; with `as_json` an
  * error is printed as the JSON object that it is, on stdout, besides the sentence on stderr.
  */
-int ctl_call(const char *socket, const char *method, json_t *params, bool as_json,
-	     json_t **result);
+int ctl_call(const char *socket, const char *method, json_t *params, bool as_json, json_t **result);
 
 /* ---- table.c: columns as wide as their widest cell ---- */
 

@@ -10,16 +10,28 @@
 #define DEFAULT_SOCKET "/run/elisa/control.sock"
 
 enum {
-	OPT_PORT = 256, OPT_MTU, OPT_QUEUES, OPT_SPOOF, OPT_GROUPS, OPT_UP, OPT_DOWN, OPT_VM, OPT_LOCAL,
-	OPT_MAC, OPT_FORCE, OPT_WAIT, OPT_PID, OPT_NAME,
+	OPT_PORT = 256,
+	OPT_MTU,
+	OPT_QUEUES,
+	OPT_SPOOF,
+	OPT_GROUPS,
+	OPT_UP,
+	OPT_DOWN,
+	OPT_VM,
+	OPT_LOCAL,
+	OPT_MAC,
+	OPT_FORCE,
+	OPT_WAIT,
+	OPT_PID,
+	OPT_NAME,
 };
 
 /* What may stand behind a subcommand. */
 enum takes {
 	TAKES_NONE = 0,
-	TAKES_NAME = 1 << 0,	/* argument -> "name" */
-	TAKES_PORT = 1 << 1,	/* argument -> "port" */
-	TAKES_MAC = 1 << 2,	/* argument -> "mac", before the port */
+	TAKES_NAME = 1 << 0, /* argument -> "name" */
+	TAKES_PORT = 1 << 1, /* argument -> "port" */
+	TAKES_MAC = 1 << 2,  /* argument -> "mac", before the port */
 	NEEDS_ALL = 1 << 3,
 	OPTS_ATTACH = 1 << 4,
 	OPTS_DETACH = 1 << 5,
@@ -31,52 +43,54 @@ static const struct command {
 	unsigned int takes;
 	void (*print)(json_t *result);
 } commands[] = {
-	{ "status", NULL, "status", TAKES_NONE, print_status },
-	{ "attach", NULL, "attach", TAKES_NAME | OPTS_ATTACH, print_attach },
-	{ "detach", NULL, "detach", TAKES_NAME | OPTS_DETACH, print_detach },
-	{ "port", "list", "port.list", TAKES_NONE, print_ports },
-	{ "port", "show", "port.show", TAKES_NAME | NEEDS_ALL, print_port },
-	{ "port", "add", "port.add", TAKES_NAME | NEEDS_ALL | OPTS_PORT, print_port },
-	{ "port", "set", "port.set", TAKES_NAME | NEEDS_ALL | OPTS_PORT, print_port },
-	{ "port", "del", "port.del", TAKES_NAME | NEEDS_ALL, print_deleted },
-	{ "fdb", "list", "fdb.list", TAKES_PORT, print_fdb },
-	{ "fdb", "add", "fdb.add", TAKES_MAC | TAKES_PORT | NEEDS_ALL, print_nothing },
-	{ "fdb", "del", "fdb.del", TAKES_MAC | NEEDS_ALL, print_nothing },
-	{ "fdb", "flush", "fdb.flush", TAKES_PORT, print_flushed },
-	{ "stats", NULL, "stats", TAKES_PORT, print_stats },
-	{ "doctor", NULL, "doctor", TAKES_NONE, print_doctor },
+	{"status", NULL, "status", TAKES_NONE, print_status},
+	{"attach", NULL, "attach", TAKES_NAME | OPTS_ATTACH, print_attach},
+	{"detach", NULL, "detach", TAKES_NAME | OPTS_DETACH, print_detach},
+	{"port", "list", "port.list", TAKES_NONE, print_ports},
+	{"port", "show", "port.show", TAKES_NAME | NEEDS_ALL, print_port},
+	{"port", "add", "port.add", TAKES_NAME | NEEDS_ALL | OPTS_PORT, print_port},
+	{"port", "set", "port.set", TAKES_NAME | NEEDS_ALL | OPTS_PORT, print_port},
+	{"port", "del", "port.del", TAKES_NAME | NEEDS_ALL, print_deleted},
+	{"fdb", "list", "fdb.list", TAKES_PORT, print_fdb},
+	{"fdb", "add", "fdb.add", TAKES_MAC | TAKES_PORT | NEEDS_ALL, print_nothing},
+	{"fdb", "del", "fdb.del", TAKES_MAC | NEEDS_ALL, print_nothing},
+	{"fdb", "flush", "fdb.flush", TAKES_PORT, print_flushed},
+	{"stats", NULL, "stats", TAKES_PORT, print_stats},
+	{"doctor", NULL, "doctor", TAKES_NONE, print_doctor},
 };
 
 struct options {
 	const char *socket;
 	bool json;
 	const struct command *command;
-	const char *word;	/* of a command with subcommands */
-	unsigned int used;	/* of TAKES_* */
+	const char *word;  /* of a command with subcommands */
+	unsigned int used; /* of TAKES_* */
 	json_t *params;
 };
 
 static const struct argp_option option_table[] = {
-	{ "socket", 's', "PATH", 0, "control socket (default " DEFAULT_SOCKET ")", 1 },
-	{ "json", 'j', NULL, 0, "print the result as JSON", 1 },
-	{ NULL, 0, NULL, 0, "attach, detach:", 2 },
-	{ "pid", OPT_PID, "PID", 0, "process of the VM's QEMU", 2 },
-	{ "name", OPT_NAME, "NAME", 0, "what to call the VM (default: QEMU's -name)", 2 },
-	{ "port", OPT_PORT, "PORT", 0, "attach: give it this port too (repeatable)", 2 },
-	{ "force", OPT_FORCE, NULL, 0, "attach: in spite of a CPU open to L1TF, MDS or TAA; detach: kill "
-	  "the VM if it is stopped inside", 2 },
-	{ "wait", OPT_WAIT, "SECONDS", 0, "detach: how long to wait for it (default 5)", 2 },
-	{ NULL, 0, NULL, 0, "port add, port set:", 3 },
-	{ "mac", OPT_MAC, "MAC", 0, "address (default: made from the name)", 3 },
-	{ "mtu", OPT_MTU, "BYTES", 0, "68 to 9216 (default 1500)", 3 },
-	{ "queues", OPT_QUEUES, "N", 0, "1 to 16 (default 1); fixed once added", 3 },
-	{ "anti-spoof", OPT_SPOOF, "on|off", 0, "only its own address as source (default on)", 3 },
-	{ "groups", OPT_GROUPS, "N,N...", 0, "isolation groups, 0 to 63 (default 0)", 3 },
-	{ "up", OPT_UP, NULL, 0, "switch on (default)", 3 },
-	{ "down", OPT_DOWN, NULL, 0, "switch off", 3 },
-	{ "vm", OPT_VM, "NAME", 0, "the VM that gets it; \"\": none", 3 },
-	{ "local", OPT_LOCAL, NULL, 0, "for processes of this host (no isolation), not for VMs", 3 },
-	{ 0 },
+	{"socket", 's', "PATH", 0, "control socket (default " DEFAULT_SOCKET ")", 1},
+	{"json", 'j', NULL, 0, "print the result as JSON", 1},
+	{NULL, 0, NULL, 0, "attach, detach:", 2},
+	{"pid", OPT_PID, "PID", 0, "process of the VM's QEMU", 2},
+	{"name", OPT_NAME, "NAME", 0, "what to call the VM (default: QEMU's -name)", 2},
+	{"port", OPT_PORT, "PORT", 0, "attach: give it this port too (repeatable)", 2},
+	{"force", OPT_FORCE, NULL, 0,
+	 "attach: in spite of a CPU open to L1TF, MDS or TAA; detach: kill "
+	 "the VM if it is stopped inside",
+	 2},
+	{"wait", OPT_WAIT, "SECONDS", 0, "detach: how long to wait for it (default 5)", 2},
+	{NULL, 0, NULL, 0, "port add, port set:", 3},
+	{"mac", OPT_MAC, "MAC", 0, "address (default: made from the name)", 3},
+	{"mtu", OPT_MTU, "BYTES", 0, "68 to 9216 (default 1500)", 3},
+	{"queues", OPT_QUEUES, "N", 0, "1 to 16 (default 1); fixed once added", 3},
+	{"anti-spoof", OPT_SPOOF, "on|off", 0, "only its own address as source (default on)", 3},
+	{"groups", OPT_GROUPS, "N,N...", 0, "isolation groups, 0 to 63 (default 0)", 3},
+	{"up", OPT_UP, NULL, 0, "switch on (default)", 3},
+	{"down", OPT_DOWN, NULL, 0, "switch off", 3},
+	{"vm", OPT_VM, "NAME", 0, "the VM that gets it; \"\": none", 3},
+	{"local", OPT_LOCAL, NULL, 0, "for processes of this host (no isolation), not for VMs", 3},
+	{0},
 };
 
 static void set_number(struct argp_state *state, struct options *o, const char *key,
@@ -100,7 +114,8 @@ static void set_groups(struct argp_state *state, struct options *o, const char *
 		long n = strtol(p, &end, 10);
 
 		if (end == p || (*end && *end != ','))
-			argp_error(state, "groups: \"%s\" is not a list of numbers, as in 0,3", text);
+			argp_error(state, "groups: \"%s\" is not a list of numbers, as in 0,3",
+				   text);
 		json_array_append_new(list, json_integer(n));
 		if (!*end)
 			break;
@@ -219,8 +234,8 @@ static void take_word(struct argp_state *state, struct options *o, char *arg)
 		for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 			const struct command *c = &commands[i];
 
-			if (o->word ? c->sub && !strcmp(c->word, o->word) && !strcmp(c->sub, arg) :
-				      !c->sub && !strcmp(c->word, arg))
+			if (o->word ? c->sub && !strcmp(c->word, o->word) && !strcmp(c->sub, arg)
+				    : !c->sub && !strcmp(c->word, arg))
 				o->command = c;
 		}
 		if (!o->command)
@@ -230,13 +245,18 @@ static void take_word(struct argp_state *state, struct options *o, char *arg)
 	}
 	for (unsigned int kind = TAKES_NAME; kind <= TAKES_MAC; kind <<= 1) {
 		/* an address comes before its port */
-		unsigned int k = kind == TAKES_PORT && o->command->takes & ~o->used & TAKES_MAC ?
-				 TAKES_MAC : kind;
+		unsigned int k = kind == TAKES_PORT && o->command->takes & ~o->used & TAKES_MAC
+					 ? TAKES_MAC
+					 : kind;
 
 		if (!(o->command->takes & ~o->used & k))
 			continue;
 		o->used |= k;
-		set_string(state, o, k == TAKES_NAME ? "name" : k == TAKES_PORT ? "port" : "mac", arg);
+		set_string(state, o,
+			   k == TAKES_NAME   ? "name"
+			   : k == TAKES_PORT ? "port"
+					     : "mac",
+			   arg);
 		return;
 	}
 	argp_error(state, "unexpected argument \"%s\"", arg);
@@ -247,13 +267,16 @@ static void check_all(struct argp_state *state, struct options *o)
 	unsigned int args = TAKES_NAME | TAKES_PORT | TAKES_MAC;
 
 	if (!o->command)
-		argp_error(state, o->word ? "%s what? One of list, show, add, set, del, flush" :
-			   "no command given%s", o->word ? o->word : "");
+		argp_error(state,
+			   o->word ? "%s what? One of list, show, add, set, del, flush"
+				   : "no command given%s",
+			   o->word ? o->word : "");
 	if (o->command->takes & NEEDS_ALL && (o->command->takes & args) != o->used)
 		argp_error(state, "%s %s needs %s", o->command->word,
 			   o->command->sub ? o->command->sub : "",
-			   o->command->takes & TAKES_MAC ? o->command->takes & TAKES_PORT ?
-			   "MAC and PORT" : "a MAC" : "a NAME");
+			   o->command->takes & TAKES_MAC
+				   ? o->command->takes & TAKES_PORT ? "MAC and PORT" : "a MAC"
+				   : "a NAME");
 	if (o->command->takes & (OPTS_ATTACH | OPTS_DETACH) &&
 	    !json_object_get(o->params, "name") && !json_object_get(o->params, "pid"))
 		argp_error(state, "%s which VM? Give its NAME or --pid", o->command->word);
@@ -282,8 +305,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		check_all(state, o);
 		if (kinds_seen && !(kinds_seen & o->command->takes))
-			argp_error(state, "an option does not belong to \"%s%s%s\"", o->command->word,
-				   o->command->sub ? " " : "",
+			argp_error(state, "an option does not belong to \"%s%s%s\"",
+				   o->command->word, o->command->sub ? " " : "",
 				   o->command->sub ? o->command->sub : "");
 		return 0;
 	}
@@ -309,13 +332,14 @@ static const struct argp argp = {
 		    "stats [PORT]\n"
 		    "doctor",
 	.doc = "Controls elisa-vswitchd.\v"
-	       "Exit status: 0 done, 1 refused by the daemon (its reason is on stderr), 2 wrong usage, "
+	       "Exit status: 0 done, 1 refused by the daemon (its reason is on stderr), 2 wrong "
+	       "usage, "
 	       "3 daemon not reachable.",
 };
 
 int main(int argc, char **argv)
 {
-	struct options o = { .socket = DEFAULT_SOCKET };
+	struct options o = {.socket = DEFAULT_SOCKET};
 	json_t *result = NULL;
 	int ret;
 

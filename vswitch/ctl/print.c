@@ -35,7 +35,8 @@ static const char *joined(json_t *list)
 	size_t used = 0, i;
 	json_t *e;
 
-	json_array_foreach(list, i, e) {
+	json_array_foreach(list, i, e)
+	{
 		if (used >= sizeof(text))
 			break;
 		if (json_is_string(e))
@@ -56,7 +57,8 @@ static const char *counted(json_t *o)
 	size_t used = 0;
 	json_t *e;
 
-	json_object_foreach(o, key, e) {
+	json_object_foreach(o, key, e)
+	{
 		if (used >= sizeof(text))
 			break;
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s %lld",
@@ -95,7 +97,8 @@ void print_status(json_t *r)
 		printf("local        %s, %lld clients (no isolation)\n", str(local, "socket"),
 		       num(local, "clients"));
 	else
-		printf("local        off%s%s\n", *str(local, "note") ? ": " : "", str(local, "note"));
+		printf("local        off%s%s\n", *str(local, "note") ? ": " : "",
+		       str(local, "note"));
 	printf("ports        %lld of %lld\n", num(r, "ports"), num(r, "max_ports"));
 	printf("addresses    %lld of %lld\n", num(fdb, "used"), num(fdb, "capacity"));
 	printf("kills        %lld\n", num(r, "kills"));
@@ -138,14 +141,15 @@ void print_ports(json_t *r)
 	const char *key;
 	json_t *p;
 
-	json_object_foreach(json_object_get(r, "ports"), key, p)
-		table_row(t, str(p, "name"),
-			  *str(p, "bound_to") ? str(p, "bound_to") :
-			  *str(p, "vm") ? cell("(%s)", str(p, "vm")) : "-",
-			  is(p, "link") ? "up" : "down", is(p, "up") ? "yes" : "no", str(p, "mac"),
-			  cell("%lld", num(p, "mtu")), cell("%lld", num(p, "queues")),
-			  is(p, "anti_spoof") ? "on" : "off", joined(json_object_get(p, "groups")),
-			  str(p, "transport"), is(p, "deleting") ? "being deleted" : str(p, "origin"));
+	json_object_foreach(json_object_get(r, "ports"), key, p) table_row(
+		t, str(p, "name"),
+		*str(p, "bound_to") ? str(p, "bound_to")
+		: *str(p, "vm")	    ? cell("(%s)", str(p, "vm"))
+				    : "-",
+		is(p, "link") ? "up" : "down", is(p, "up") ? "yes" : "no", str(p, "mac"),
+		cell("%lld", num(p, "mtu")), cell("%lld", num(p, "queues")),
+		is(p, "anti_spoof") ? "on" : "off", joined(json_object_get(p, "groups")),
+		str(p, "transport"), is(p, "deleting") ? "being deleted" : str(p, "origin"));
 	table_print(t);
 }
 
@@ -205,15 +209,14 @@ static void print_queues(json_t *ports)
 	json_t *p, *q;
 	size_t j;
 
-	json_object_foreach(ports, key, p)
-		json_array_foreach(json_object_get(p, "queues"), j, q)
-			table_row(t, str(p, "name"), cell("%lld", num(q, "queue")),
-				  is(q, "set_up") ? "yes" : "no", cell("%lld", num(q, "tx_size")),
-				  cell("%lld", num(q, "rx_size")),
-				  cell("%lld", (long long)(unsigned int)(num(q, "rx_posted") -
-									 num(q, "rx_reserved"))),
-				  cell("%lld", num(q, "tx_frames")), cell("%lld", num(q, "rx_frames")),
-				  counted(json_object_get(q, "drops")));
+	json_object_foreach(ports, key, p) json_array_foreach(json_object_get(p, "queues"), j, q)
+		table_row(t, str(p, "name"), cell("%lld", num(q, "queue")),
+			  is(q, "set_up") ? "yes" : "no", cell("%lld", num(q, "tx_size")),
+			  cell("%lld", num(q, "rx_size")),
+			  cell("%lld", (long long)(unsigned int)(num(q, "rx_posted") -
+								 num(q, "rx_reserved"))),
+			  cell("%lld", num(q, "tx_frames")), cell("%lld", num(q, "rx_frames")),
+			  counted(json_object_get(q, "drops")));
 	putchar('\n');
 	table_print(t);
 }
@@ -228,7 +231,8 @@ static void print_vms(json_t *vms)
 		return;
 	t = table_new("VM|TRANSPORT|>CALLS|>EXITS|>EXITS IN GATE|>IN SWITCH|>PARKED|>DELIVERED|"
 		      "INSIDE BY REASON");
-	json_object_foreach(vms, key, vm) {
+	json_object_foreach(vms, key, vm)
+	{
 		sum = json_object_get(vm, "totals");
 		table_row(t, str(vm, "name"), str(vm, "transport"), cell("%lld", num(sum, "calls")),
 			  cell("%lld", num(sum, "exits")), cell("%lld", num(sum, "exits_gate")),
@@ -242,8 +246,9 @@ static void print_vms(json_t *vms)
 
 void print_stats(json_t *r)
 {
-	struct table *t = table_new("PORT|TRANSPORT|>TX FRAMES|>TX BYTES|>RX FRAMES|>RX BYTES|>CALLS|"
-				    ">FLOODED|DROPS");
+	struct table *t =
+		table_new("PORT|TRANSPORT|>TX FRAMES|>TX BYTES|>RX FRAMES|>RX BYTES|>CALLS|"
+			  ">FLOODED|DROPS");
 	json_t *ports = json_object_get(r, "ports"), *fdb = json_object_get(r, "fdb"), *p;
 	const char *key;
 
@@ -256,8 +261,10 @@ void print_stats(json_t *r)
 	print_queues(ports);
 	print_vms(json_object_get(r, "vms"));
 	if (fdb)
-		printf("\naddresses: %lld of %lld used, %lld static; %lld learned, %lld moved, %lld aged, "
-		       "%lld times full\n", num(fdb, "used"), num(fdb, "capacity"), num(fdb, "static"),
+		printf("\naddresses: %lld of %lld used, %lld static; %lld learned, %lld moved, "
+		       "%lld aged, "
+		       "%lld times full\n",
+		       num(fdb, "used"), num(fdb, "capacity"), num(fdb, "static"),
 		       num(fdb, "learned"), num(fdb, "moved"), num(fdb, "aged"), num(fdb, "full"));
 }
 
@@ -267,8 +274,11 @@ static const char *coloured(const char *level)
 {
 	if (!isatty(STDOUT_FILENO))
 		return cell("%-4s", level);
-	return cell("\033[%sm%-4s\033[0m", !strcmp(level, "ok") ? "32" : !strcmp(level, "warn") ?
-		    "33" : "31", level);
+	return cell("\033[%sm%-4s\033[0m",
+		    !strcmp(level, "ok")     ? "32"
+		    : !strcmp(level, "warn") ? "33"
+					     : "31",
+		    level);
 }
 
 void print_doctor(json_t *r)
@@ -276,7 +286,8 @@ void print_doctor(json_t *r)
 	json_t *f;
 	size_t i;
 
-	json_array_foreach(json_object_get(r, "findings"), i, f) {
+	json_array_foreach(json_object_get(r, "findings"), i, f)
+	{
 		printf("%s  %-7s %s\n", coloured(str(f, "level")), str(f, "check"), str(f, "text"));
 		if (*str(f, "fix"))
 			printf("              -> %s\n", str(f, "fix"));

@@ -24,12 +24,12 @@ typedef void (*key_fn)(struct reader *r, config_setting_t *value, void *target);
 
 struct key {
 	const char *name;
-	int type;		/* CONFIG_TYPE_*; CONFIG_TYPE_LIST takes arrays and lists */
+	int type; /* CONFIG_TYPE_*; CONFIG_TYPE_LIST takes arrays and lists */
 	key_fn set;
 };
 
-__attribute__((format(printf, 3, 4)))
-static void complain(struct reader *r, const config_setting_t *at, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static void
+complain(struct reader *r, const config_setting_t *at, const char *fmt, ...)
 {
 	const char *file = config_setting_source_file(at);
 	char text[WHY_LEN + 128];
@@ -98,8 +98,8 @@ static void read_group(struct reader *r, config_setting_t *group, const char *wh
 		if (k == count)
 			unknown_key(r, value, where, keys, count);
 		else if (!type_fits(keys[k].type, value))
-			complain(r, value, "%s: \"%s\" has the wrong type: it must be %s", where, name,
-				 type_text(keys[k].type));
+			complain(r, value, "%s: \"%s\" has the wrong type: it must be %s", where,
+				 name, type_text(keys[k].type));
 		else
 			keys[k].set(r, value, target);
 	}
@@ -160,11 +160,11 @@ static void set_max_callers(struct reader *r, config_setting_t *value, void *tar
 static void set_switch(struct reader *r, config_setting_t *group, void *target)
 {
 	static const struct key keys[] = {
-		{ "fdb_capacity", CONFIG_TYPE_INT, set_fdb_capacity },
-		{ "fdb_age", CONFIG_TYPE_INT, set_fdb_age },
-		{ "max_ports", CONFIG_TYPE_INT, set_max_ports },
-		{ "max_vms", CONFIG_TYPE_INT, set_max_vms },
-		{ "max_callers", CONFIG_TYPE_INT, set_max_callers },
+		{"fdb_capacity", CONFIG_TYPE_INT, set_fdb_capacity},
+		{"fdb_age", CONFIG_TYPE_INT, set_fdb_age},
+		{"max_ports", CONFIG_TYPE_INT, set_max_ports},
+		{"max_vms", CONFIG_TYPE_INT, set_max_vms},
+		{"max_callers", CONFIG_TYPE_INT, set_max_callers},
 	};
 
 	read_group(r, group, "switch", keys, COUNT(keys), target);
@@ -176,8 +176,10 @@ static void set_path(struct reader *r, config_setting_t *value, char **out)
 	size_t max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
 
 	if (path[0] != '/' || strlen(path) > max) {
-		complain(r, value, "%s: \"%s\" is not usable: it must be an absolute path of at most "
-			 "%zu characters", config_setting_name(value), path, max);
+		complain(r, value,
+			 "%s: \"%s\" is not usable: it must be an absolute path of at most "
+			 "%zu characters",
+			 config_setting_name(value), path, max);
 		return;
 	}
 	free(*out);
@@ -197,8 +199,10 @@ static void set_control_group(struct reader *r, config_setting_t *value, void *t
 	if (!*name)
 		return;
 	if (!group) {
-		complain(r, value, "group: there is no group \"%s\" on this host: create it (groupadd "
-			 "--system %s) or leave the key out", name, name);
+		complain(r, value,
+			 "group: there is no group \"%s\" on this host: create it (groupadd "
+			 "--system %s) or leave the key out",
+			 name, name);
 		return;
 	}
 	free(r->s->control_group);
@@ -209,8 +213,8 @@ static void set_control_group(struct reader *r, config_setting_t *value, void *t
 static void set_control(struct reader *r, config_setting_t *group, void *target)
 {
 	static const struct key keys[] = {
-		{ "socket", CONFIG_TYPE_STRING, set_control_socket },
-		{ "group", CONFIG_TYPE_STRING, set_control_group },
+		{"socket", CONFIG_TYPE_STRING, set_control_socket},
+		{"group", CONFIG_TYPE_STRING, set_control_group},
 	};
 
 	read_group(r, group, "control", keys, COUNT(keys), target);
@@ -229,8 +233,8 @@ static void set_local_socket(struct reader *r, config_setting_t *value, void *ta
 static void set_local(struct reader *r, config_setting_t *group, void *target)
 {
 	static const struct key keys[] = {
-		{ "enable", CONFIG_TYPE_BOOL, set_local_enable },
-		{ "socket", CONFIG_TYPE_STRING, set_local_socket },
+		{"enable", CONFIG_TYPE_BOOL, set_local_enable},
+		{"socket", CONFIG_TYPE_STRING, set_local_socket},
 	};
 
 	read_group(r, group, "local", keys, COUNT(keys), target);
@@ -244,7 +248,7 @@ static void set_force(struct reader *r, config_setting_t *value, void *target)
 static void set_security(struct reader *r, config_setting_t *group, void *target)
 {
 	static const struct key keys[] = {
-		{ "force_vulnerable_cpu", CONFIG_TYPE_BOOL, set_force },
+		{"force_vulnerable_cpu", CONFIG_TYPE_BOOL, set_force},
 	};
 
 	read_group(r, group, "security", keys, COUNT(keys), target);
@@ -309,10 +313,12 @@ static void set_port_groups(struct reader *r, config_setting_t *value, void *tar
 			complain(r, value, "groups: must be numbers, as in [0, 3]");
 			return;
 		}
-		checked(r, value, port_setting_group(&groups, config_setting_get_int64(e), why), why);
+		checked(r, value, port_setting_group(&groups, config_setting_get_int64(e), why),
+			why);
 	}
 	if (!n)
-		complain(r, value, "groups: empty, this port could reach nobody: use [0], or up = false");
+		complain(r, value,
+			 "groups: empty, this port could reach nobody: use [0], or up = false");
 	port->vs.groups = groups;
 }
 
@@ -320,8 +326,8 @@ static void set_port_transport(struct reader *r, config_setting_t *value, void *
 {
 	char why[WHY_LEN];
 
-	checked(r, value,
-		port_setting_transport(target, config_setting_get_string(value), why), why);
+	checked(r, value, port_setting_transport(target, config_setting_get_string(value), why),
+		why);
 }
 
 static void set_port_vm(struct reader *r, config_setting_t *value, void *target)
@@ -332,15 +338,15 @@ static void set_port_vm(struct reader *r, config_setting_t *value, void *target)
 }
 
 static const struct key port_keys[] = {
-	{ "name", CONFIG_TYPE_STRING, set_port_name },
-	{ "vm", CONFIG_TYPE_STRING, set_port_vm },
-	{ "transport", CONFIG_TYPE_STRING, set_port_transport },
-	{ "mac", CONFIG_TYPE_STRING, set_port_mac },
-	{ "mtu", CONFIG_TYPE_INT, set_port_mtu },
-	{ "queues", CONFIG_TYPE_INT, set_port_queues },
-	{ "anti_spoof", CONFIG_TYPE_BOOL, set_port_spoof },
-	{ "groups", CONFIG_TYPE_LIST, set_port_groups },
-	{ "up", CONFIG_TYPE_BOOL, set_port_up },
+	{"name", CONFIG_TYPE_STRING, set_port_name},
+	{"vm", CONFIG_TYPE_STRING, set_port_vm},
+	{"transport", CONFIG_TYPE_STRING, set_port_transport},
+	{"mac", CONFIG_TYPE_STRING, set_port_mac},
+	{"mtu", CONFIG_TYPE_INT, set_port_mtu},
+	{"queues", CONFIG_TYPE_INT, set_port_queues},
+	{"anti_spoof", CONFIG_TYPE_BOOL, set_port_spoof},
+	{"groups", CONFIG_TYPE_LIST, set_port_groups},
+	{"up", CONFIG_TYPE_BOOL, set_port_up},
 };
 
 /* The members of a list must be groups with a string `key`; NULL after a complaint. */
@@ -352,7 +358,8 @@ static const char *item_name(struct reader *r, config_setting_t *item, const cha
 	if (config_setting_type(item) != CONFIG_TYPE_GROUP)
 		complain(r, item, "%s: every member must be a group { ... }", where);
 	else if (!config_setting_lookup_string(item, key, &name))
-		complain(r, item, "%s: this member has no \"%s\": add %s = \"...\"", where, key, key);
+		complain(r, item, "%s: this member has no \"%s\": add %s = \"...\"", where, key,
+			 key);
 	return name;
 }
 
@@ -366,18 +373,21 @@ static void check_port_unique(struct reader *r, config_setting_t *item,
 		const struct port_setting *o = &r->s->ports[i];
 
 		if (!strcmp(o->vs.name, port->vs.name))
-			complain(r, item, "ports: \"%s\" is there twice: give each port a name of its own",
+			complain(r, item,
+				 "ports: \"%s\" is there twice: give each port a name of its own",
 				 port->vs.name);
 		else if (!memcmp(o->vs.mac, port->vs.mac, 6)) {
 			format_mac(port->vs.mac, mac);
-			complain(r, item, "ports: \"%s\" has the MAC address %s of \"%s\": set another",
+			complain(r, item,
+				 "ports: \"%s\" has the MAC address %s of \"%s\": set another",
 				 port->vs.name, mac, o->vs.name);
 		}
 		if (port->vm[0] && !strcmp(o->vm, port->vm) && strcmp(port->vm, CONFIG_VM_LOCAL))
 			of_vm++;
 	}
 	if (of_vm > ELISA_PORTS_PER_VM)
-		complain(r, item, "ports: \"%s\" is port number %u of VM \"%s\": at most %d are possible",
+		complain(r, item,
+			 "ports: \"%s\" is port number %u of VM \"%s\": at most %d are possible",
 			 port->vs.name, of_vm, port->vm, ELISA_PORTS_PER_VM);
 }
 
@@ -424,7 +434,8 @@ static void set_vm_name(struct reader *r, config_setting_t *value, void *target)
 	if (check_name("VM", name, why))
 		complain(r, value, "name: %s", why);
 	else if (!strcmp(name, CONFIG_VM_LOCAL))
-		complain(r, value, "name: \"local\" stands for processes of this host: take another");
+		complain(r, value,
+			 "name: \"local\" stands for processes of this host: take another");
 	snprintf(vm->name, sizeof(vm->name), "%s", name);
 }
 
@@ -446,19 +457,20 @@ static void set_vm_force(struct reader *r, config_setting_t *value, void *target
 static void add_vm(struct reader *r, config_setting_t *item)
 {
 	static const struct key keys[] = {
-		{ "name", CONFIG_TYPE_STRING, set_vm_name },
-		{ "pid_file", CONFIG_TYPE_STRING, set_vm_pid_file },
-		{ "auto_attach", CONFIG_TYPE_BOOL, set_vm_auto },
-		{ "force_vulnerable_cpu", CONFIG_TYPE_BOOL, set_vm_force },
+		{"name", CONFIG_TYPE_STRING, set_vm_name},
+		{"pid_file", CONFIG_TYPE_STRING, set_vm_pid_file},
+		{"auto_attach", CONFIG_TYPE_BOOL, set_vm_auto},
+		{"force_vulnerable_cpu", CONFIG_TYPE_BOOL, set_vm_force},
 	};
-	struct vm_setting vm = { .auto_attach = true }, *vms;
+	struct vm_setting vm = {.auto_attach = true}, *vms;
 
 	if (!item_name(r, item, "vms", "name"))
 		return;
 	read_group(r, item, "vms", keys, COUNT(keys), &vm);
 	for (size_t i = 0; i < r->s->vm_count; i++)
 		if (!strcmp(r->s->vms[i].name, vm.name))
-			complain(r, item, "vms: \"%s\" is there twice: give each VM a name of its own",
+			complain(r, item,
+				 "vms: \"%s\" is there twice: give each VM a name of its own",
 				 vm.name);
 	vms = reallocarray(r->s->vms, r->s->vm_count + 1, sizeof(*vms));
 	if (!vms) {
@@ -503,10 +515,10 @@ static void set_fdb_port(struct reader *r, config_setting_t *value, void *target
 static void add_fdb(struct reader *r, config_setting_t *item)
 {
 	static const struct key keys[] = {
-		{ "mac", CONFIG_TYPE_STRING, set_fdb_mac },
-		{ "port", CONFIG_TYPE_STRING, set_fdb_port },
+		{"mac", CONFIG_TYPE_STRING, set_fdb_mac},
+		{"port", CONFIG_TYPE_STRING, set_fdb_port},
 	};
-	struct fdb_setting fdb = { .port = "" }, *all;
+	struct fdb_setting fdb = {.port = ""}, *all;
 	unsigned int before = r->errors;
 
 	if (!item_name(r, item, "fdb", "mac") || !item_name(r, item, "fdb", "port"))
@@ -532,20 +544,20 @@ static void set_fdb(struct reader *r, config_setting_t *list, void *target)
 /* ---- the file ---- */
 
 static const struct key top_keys[] = {
-	{ "switch", CONFIG_TYPE_GROUP, set_switch },
-	{ "control", CONFIG_TYPE_GROUP, set_control },
-	{ "local", CONFIG_TYPE_GROUP, set_local },
-	{ "security", CONFIG_TYPE_GROUP, set_security },
-	{ "ports", CONFIG_TYPE_LIST, set_ports },
-	{ "vms", CONFIG_TYPE_LIST, set_vms },
-	{ "fdb", CONFIG_TYPE_LIST, set_fdb },
+	{"switch", CONFIG_TYPE_GROUP, set_switch}, {"control", CONFIG_TYPE_GROUP, set_control},
+	{"local", CONFIG_TYPE_GROUP, set_local},   {"security", CONFIG_TYPE_GROUP, set_security},
+	{"ports", CONFIG_TYPE_LIST, set_ports},	   {"vms", CONFIG_TYPE_LIST, set_vms},
+	{"fdb", CONFIG_TYPE_LIST, set_fdb},
 };
 
 static int settings_default(struct settings *s, const char *run_dir)
 {
 	*s = (struct settings){
-		.vs = { .ports = 256, .guests = 64, .callers = 512, .fdb_capacity = 65536,
-			.fdb_age_s = 300 },
+		.vs = {.ports = 256,
+		       .guests = 64,
+		       .callers = 512,
+		       .fdb_capacity = 65536,
+		       .fdb_age_s = 300},
 		.control_gid = (gid_t)-1,
 	};
 	if (asprintf(&s->control_socket, "%s/control.sock", run_dir) < 0)
@@ -561,24 +573,29 @@ static void check_whole(struct reader *r, config_t *cfg)
 	config_setting_t *ports = config_lookup(cfg, "ports"), *vms = config_lookup(cfg, "vms");
 
 	if (r->s->port_count > r->s->vs.ports)
-		complain(r, ports ? ports : root, "ports: %zu of them, but switch.max_ports is %u: raise "
-			 "it", r->s->port_count, r->s->vs.ports);
+		complain(r, ports ? ports : root,
+			 "ports: %zu of them, but switch.max_ports is %u: raise "
+			 "it",
+			 r->s->port_count, r->s->vs.ports);
 	if (r->s->vm_count > r->s->vs.guests)
-		complain(r, vms ? vms : root, "vms: %zu of them, but switch.max_vms is %u: raise it",
-			 r->s->vm_count, r->s->vs.guests);
+		complain(r, vms ? vms : root,
+			 "vms: %zu of them, but switch.max_vms is %u: raise it", r->s->vm_count,
+			 r->s->vs.guests);
 	if (!strcmp(r->s->control_socket, r->s->local_socket))
-		complain(r, root, "control.socket and local.socket are both \"%s\": they must differ",
+		complain(r, root,
+			 "control.socket and local.socket are both \"%s\": they must differ",
 			 r->s->local_socket);
 	for (size_t i = 0; i < r->s->port_count; i++)
 		if (r->s->ports[i].local && !r->s->local_enable)
-			complain(r, ports, "ports: \"%s\" is for local clients, but local.enable is not "
+			complain(r, ports,
+				 "ports: \"%s\" is for local clients, but local.enable is not "
 				 "true",
 				 r->s->ports[i].vs.name);
 }
 
 int settings_read(struct settings *s, const char *path, const char *run_dir)
 {
-	struct reader r = { .s = s, .path = path };
+	struct reader r = {.s = s, .path = path};
 	config_setting_t *fdb;
 	config_t cfg;
 	FILE *f;
@@ -589,13 +606,16 @@ int settings_read(struct settings *s, const char *path, const char *run_dir)
 	config_init(&cfg);
 	f = fopen(path, "re");
 	if (!f) {
-		fprintf(stderr, "%s: %s: write one (conf/vswitchd.conf is a sample) or name another "
-			"with --config\n", path, strerror(errno));
+		fprintf(stderr,
+			"%s: %s: write one (conf/vswitchd.conf is a sample) or name another "
+			"with --config\n",
+			path, strerror(errno));
 		ret = -EINVAL;
 		goto out;
 	}
 	if (!config_read(&cfg, f)) {
-		fprintf(stderr, "%s:%d: %s\n", config_error_file(&cfg) ? config_error_file(&cfg) : path,
+		fprintf(stderr, "%s:%d: %s\n",
+			config_error_file(&cfg) ? config_error_file(&cfg) : path,
 			config_error_line(&cfg), config_error_text(&cfg));
 		ret = -EINVAL;
 		goto out;
@@ -623,5 +643,5 @@ void settings_free(struct settings *s)
 	free(s->control_socket);
 	free(s->control_group);
 	free(s->local_socket);
-	*s = (struct settings){ 0 };
+	*s = (struct settings){0};
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the administrator wants: the configuration file, and the same rules for the control socket. */
+/* What the administrator wants: the configuration file, and the same rules for the control socket.
+ */
 #ifndef VSWITCHD_CONFIG_H
 #define VSWITCHD_CONFIG_H
 
@@ -9,21 +10,21 @@
 #include <sys/types.h>
 #include <vswitch/vswitch.h>
 
-#define CONFIG_DEFAULT_PATH	"/etc/elisa/vswitchd.conf"
-#define CONFIG_DEFAULT_RUN_DIR	"/run/elisa"
+#define CONFIG_DEFAULT_PATH    "/etc/elisa/vswitchd.conf"
+#define CONFIG_DEFAULT_RUN_DIR "/run/elisa"
 
 /* `vm` of a port that any local client may ask for by the port's own name. */
-#define CONFIG_VM_LOCAL		"local"
+#define CONFIG_VM_LOCAL "local"
 
 struct port_setting {
 	struct vs_port_config vs;
-	char vm[VS_NAME_LEN];	/* who gets it; "" nobody yet */
-	bool local;		/* for local clients (no isolation), not for VMs */
+	char vm[VS_NAME_LEN]; /* who gets it; "" nobody yet */
+	bool local;	      /* for local clients (no isolation), not for VMs */
 };
 
 struct vm_setting {
 	char name[VS_NAME_LEN];
-	char *pid_file;		/* NULL: look for a QEMU that was started with -name NAME */
+	char *pid_file; /* NULL: look for a QEMU that was started with -name NAME */
 	bool auto_attach;
 	bool force_cpu;
 };
@@ -34,10 +35,10 @@ struct fdb_setting {
 };
 
 struct settings {
-	struct vs_config vs;	/* generation is not set here */
+	struct vs_config vs; /* generation is not set here */
 	char *control_socket;
-	char *control_group;	/* NULL: none */
-	gid_t control_gid;	/* (gid_t)-1: none */
+	char *control_group; /* NULL: none */
+	gid_t control_gid;   /* (gid_t)-1: none */
 	bool local_enable;
 	char *local_socket;
 	bool force_cpu;
@@ -50,15 +51,16 @@ struct settings {
 };
 
 /*
- * Reads and checks `path`. Every error goes to stderr as "file:line: what, which value, what to do".
- * Returns 0, or -EINVAL. Free with settings_free() in either case.
+ * Reads and checks `path`. Every error goes to stderr as "file:line: what, which value, what to
+ * do". Returns 0, or -EINVAL. Free with settings_free() in either case.
  */
 int settings_read(struct settings *s, const char *path, const char *run_dir);
 void settings_free(struct settings *s);
 
-/* ---- rules shared with the control socket; each fills `why` with a sentence when it is not 0 ---- */
+/* ---- rules shared with the control socket; each fills `why` with a sentence when it is not 0 ----
+ */
 
-#define WHY_LEN		256
+#define WHY_LEN 256
 
 int check_name(const char *what, const char *name, char why[WHY_LEN]);
 int parse_mac(const char *text, uint8_t mac[6], char why[WHY_LEN]);

@@ -17,11 +17,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define CLIENTS_MAX	64
-#define LINE_MAX_BYTES	65536u		/* of one request */
-#define OUT_STOP	(1u << 20)	/* more than this unsent: its requests have to wait */
-#define OUT_MAX		(160u << 20)	/* more than this unsent: cut off */
-#define REQUESTS_MAX	32		/* of one client, waiting */
+#define CLIENTS_MAX    64
+#define LINE_MAX_BYTES 65536u	    /* of one request */
+#define OUT_STOP       (1u << 20)   /* more than this unsent: its requests have to wait */
+#define OUT_MAX	       (160u << 20) /* more than this unsent: cut off */
+#define REQUESTS_MAX   32	    /* of one client, waiting */
 
 struct client {
 	TAILQ_ENTRY(client) link;
@@ -31,9 +31,9 @@ struct client {
 	char in[LINE_MAX_BYTES];
 	size_t in_len;
 	char *out;
-	size_t out_pos, out_len, out_size;	/* unsent: out_len bytes from out_pos */
-	bool closing;		/* once all is sent */
-	bool dead;		/* to be freed when nothing works on it */
+	size_t out_pos, out_len, out_size; /* unsent: out_len bytes from out_pos */
+	bool closing;			   /* once all is sent */
+	bool dead;			   /* to be freed when nothing works on it */
 	unsigned int waiting;
 	TAILQ_HEAD(, request) requests;
 };
@@ -53,7 +53,7 @@ static void client_free(struct client *c)
 	struct request *req;
 
 	TAILQ_FOREACH(req, &c->requests, client_link)
-		req->client = NULL;	/* goes on without; its answer is dropped */
+	req->client = NULL; /* goes on without; its answer is dropped */
 	TAILQ_REMOVE(&c->control->clients, c, link);
 	c->control->count--;
 	sd_event_source_disable_unref(c->source);
@@ -168,7 +168,7 @@ static json_t *error_message(json_t *id, int code, const char *text, json_t *dat
 {
 	json_t *message = json_string(text);
 
-	if (!message)	/* not UTF-8: a name from outside */
+	if (!message) /* not UTF-8: a name from outside */
 		message = json_string("error (its text is not UTF-8)");
 	return json_pack("{s:s, s:O?, s:{s:i, s:o, s:o*}}", "jsonrpc", "2.0", "id", id, "error",
 			 "code", code, "message", message, "data", data);
@@ -199,7 +199,8 @@ static void client_object(struct client *c, json_t *message)
 
 	if (!version || strcmp(version, "2.0") || !method ||
 	    (id && !json_is_string(id) && !json_is_number(id) && !json_is_null(id))) {
-		client_error(c, RPC_INVALID, "not a request of JSON-RPC 2.0: send {\"jsonrpc\":\"2.0\","
+		client_error(c, RPC_INVALID,
+			     "not a request of JSON-RPC 2.0: send {\"jsonrpc\":\"2.0\","
 			     "\"id\":1,\"method\":\"status\"} and the like, one a line");
 		return;
 	}
@@ -229,10 +230,12 @@ static void client_line(struct client *c, const char *line, size_t len)
 		return;
 	message = json_loadb(line, len, JSON_REJECT_DUPLICATES, &error);
 	if (!message) {
-		snprintf(text, sizeof(text), "not JSON: %.150s (column %d)", error.text, error.column);
+		snprintf(text, sizeof(text), "not JSON: %.150s (column %d)", error.text,
+			 error.column);
 		client_error(c, RPC_PARSE, text);
 	} else if (!json_is_object(message)) {
-		client_error(c, RPC_INVALID, "not an object; batches are not served: send one request "
+		client_error(c, RPC_INVALID,
+			     "not an object; batches are not served: send one request "
 			     "a line");
 	} else {
 		client_object(c, message);
@@ -268,12 +271,12 @@ static void client_read(struct client *c)
 	ssize_t n;
 
 	if (c->in_len == sizeof(c->in))
-		return;		/* full of lines that have to wait */
+		return; /* full of lines that have to wait */
 	n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
 	if (n > 0)
 		c->in_len += (size_t)n;
 	else if (n == 0 && (c->waiting || c->out_len))
-		c->closing = true;	/* half closed: it still gets what it asked for */
+		c->closing = true; /* half closed: it still gets what it asked for */
 	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
 		c->dead = true;
 }
@@ -331,7 +334,8 @@ static bool peer_may(struct control *control, int fd, struct ucred *cred)
 /* Says so in one line, as far as the socket takes it at once. */
 static void turn_away(int fd, const char *text)
 {
-	json_t *message = error_message(NULL, RPC_REFUSED, text, json_pack("{s:i}", "errno", EACCES));
+	json_t *message =
+		error_message(NULL, RPC_REFUSED, text, json_pack("{s:i}", "errno", EACCES));
 	char *line = json_dumps(message, JSON_COMPACT);
 
 	if (line && send(fd, line, strlen(line), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
@@ -344,13 +348,15 @@ static void turn_away(int fd, const char *text)
 static void client_accept(struct control *control, int fd)
 {
 	struct daemon *d = control->daemon;
-	struct ucred cred = { 0 };
+	struct ucred cred = {0};
 	struct client *c;
 	char text[256];
 
 	if (!peer_may(control, fd, &cred)) {
-		snprintf(text, sizeof(text), "refused: user %u may not control the switch: only root, "
-			 "the daemon's user%s%s", (unsigned int)cred.uid,
+		snprintf(text, sizeof(text),
+			 "refused: user %u may not control the switch: only root, "
+			 "the daemon's user%s%s",
+			 (unsigned int)cred.uid,
 			 d->set.control_group ? " and members of group " : "",
 			 d->set.control_group ? d->set.control_group : "");
 		log_warning("control socket: pid %d: %s", (int)cred.pid, text);
@@ -396,8 +402,10 @@ bool control_work(struct daemon *d)
 
 	if (!d->control)
 		return false;
-	FOREACH_SAFE(c, &d->control->clients, link, next) {
-		FOREACH_SAFE(req, &c->requests, client_link, rnext) {
+	FOREACH_SAFE(c, &d->control->clients, link, next)
+	{
+		FOREACH_SAFE(req, &c->requests, client_link, rnext)
+		{
 			if (req->deadline && now >= req->deadline)
 				method_timeout(req);
 			else if (req->deadline)
@@ -421,8 +429,8 @@ bool control_work(struct daemon *d)
 static int socket_used(const struct sockaddr_un *addr)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int used = fd >= 0 && (!connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) ||
-			       errno == EAGAIN);
+	int used = fd >= 0 &&
+		   (!connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) || errno == EAGAIN);
 
 	if (fd >= 0)
 		close(fd);
@@ -431,7 +439,7 @@ static int socket_used(const struct sockaddr_un *addr)
 
 static int socket_listen(struct daemon *d, const char *path)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	bool grouped = d->set.control_gid != (gid_t)-1;
 	int fd, ret;
 
@@ -465,9 +473,10 @@ int control_open(struct daemon *d)
 	control->fd = socket_listen(d, d->set.control_socket);
 	if (control->fd < 0) {
 		ret = control->fd;
-		log_error("control socket %s: %s", d->set.control_socket, ret == -EADDRINUSE ?
-			  "another daemon listens there: stop it, or set control.socket" :
-			  strerror(-ret));
+		log_error("control socket %s: %s", d->set.control_socket,
+			  ret == -EADDRINUSE
+				  ? "another daemon listens there: stop it, or set control.socket"
+				  : strerror(-ret));
 		free(control);
 		return ret;
 	}
@@ -490,7 +499,7 @@ void control_close(struct daemon *d)
 		return;
 	d->control = NULL;
 	FOREACH_SAFE(c, &control->clients, link, next)
-		client_free(c);
+	client_free(c);
 	sd_event_source_disable_unref(control->source);
 	close(control->fd);
 	unlink(d->set.control_socket);

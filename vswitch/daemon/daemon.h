@@ -8,7 +8,8 @@
  *	vm.c		VMs through libelisa-host: attach, arm, drain, detach
  *	local.c		local clients (no isolation)
  *	state.c		what outlives the daemon
- *	control.c	control socket, JSON-RPC framing; methods.c, stats.c, doctor.c: its methods
+ *	control.c	control socket, JSON-RPC framing
+ *	methods.c	its methods; stats.c, doctor.c: the longer ones
  */
 #ifndef VSWITCHD_DAEMON_H
 #define VSWITCHD_DAEMON_H
@@ -27,20 +28,21 @@
 #include "log.h"
 
 /* A list walk whose body may remove the element. */
-#define FOREACH_SAFE(var, head, link, next)                                                        \
-	for ((var) = TAILQ_FIRST(head); (var) && ((next) = TAILQ_NEXT(var, link), 1); (var) = (next))
+#define FOREACH_SAFE(var, head, link, next)                                           \
+	for ((var) = TAILQ_FIRST(head); (var) && ((next) = TAILQ_NEXT(var, link), 1); \
+	     (var) = (next))
 
-#define MSEC	1000ull			/* in microseconds, sd-event's unit */
-#define SEC	1000000ull
+#define MSEC 1000ull /* in microseconds, sd-event's unit */
+#define SEC  1000000ull
 
 /*
  * Fixed addresses, in the range that local.h recommends, equal in the daemon, in trusted contexts
  * and in local clients. The arena starts a 1 GiB chunk of its own.
  */
-#define ARENA_VA	0x300000000000ull
-#define LOCAL_RAM_VA	0x310000000000ull	/* clients' RAM from here... */
-#define LOCAL_RAM_END	0x320000000000ull	/* ...to here */
-#define HUGE_PAGE	0x200000ull
+#define ARENA_VA      0x300000000000ull
+#define LOCAL_RAM_VA  0x310000000000ull /* clients' RAM from here... */
+#define LOCAL_RAM_END 0x320000000000ull /* ...to here */
+#define HUGE_PAGE     0x200000ull
 
 struct request;
 struct control;
@@ -51,27 +53,27 @@ struct daemon;
 struct port {
 	TAILQ_ENTRY(port) link;
 	struct port_setting set;
-	int id;			/* of libvswitch */
-	bool runtime;		/* added through the control socket; kept in the state file */
-	bool lent;		/* `set.vm` is only for this attachment */
+	int id;	      /* of libvswitch */
+	bool runtime; /* added through the control socket; kept in the state file */
+	bool lent;    /* `set.vm` is only for this attachment */
 	bool deleting;
-	struct guest *guest;	/* bound to */
+	struct guest *guest; /* bound to */
 };
 TAILQ_HEAD(port_list, port);
 
 enum guest_state {
-	GUEST_WAITING,		/* to be attached as soon as possible; `note` says why not yet */
-	GUEST_ATTACHING,	/* local clients map its RAM */
+	GUEST_WAITING,	 /* to be attached as soon as possible; `note` says why not yet */
+	GUEST_ATTACHING, /* local clients map its RAM */
 	GUEST_ATTACHED,
-	GUEST_DRAIN_OUT,	/* its vCPUs are leaving */
-	GUEST_DRAIN_GRACE,	/* others are leaving its RAM */
-	GUEST_DRAIN_REGIONS,	/* local clients unmap its RAM */
-	GUEST_DETACHED,		/* by the administrator, or killed */
+	GUEST_DRAIN_OUT,     /* its vCPUs are leaving */
+	GUEST_DRAIN_GRACE,   /* others are leaving its RAM */
+	GUEST_DRAIN_REGIONS, /* local clients unmap its RAM */
+	GUEST_DETACHED,	     /* by the administrator, or killed */
 };
 
 struct caller {
-	struct vs_caller *vs;	/* NULL: free */
-	bool armed, failed;	/* of a VM */
+	struct vs_caller *vs; /* NULL: free */
+	bool armed, failed;   /* of a VM */
 };
 
 /* A VM or a local client. */
@@ -85,29 +87,29 @@ struct guest {
 	pid_t pid;		/* 0: not known */
 	uint64_t pid_start;	/* ticks since boot, see proc_start() */
 	int id;			/* of libvswitch; -1 */
-	struct caller *callers;	/* index: vCPU id or the client's thread */
+	struct caller *callers; /* index: vCPU id or the client's thread */
 	unsigned int caller_count;
-	uint64_t ticket;	/* of the grace period, in GUEST_DRAIN_GRACE */
-	uint64_t drain_since;	/* CLOCK_MONOTONIC, microseconds */
+	uint64_t ticket;      /* of the grace period, in GUEST_DRAIN_GRACE */
+	uint64_t drain_since; /* CLOCK_MONOTONIC, microseconds */
 
 	/* VMs */
-	const struct vm_setting *setting;	/* from the configuration, or NULL */
-	bool wanted;		/* attach (again) whenever possible */
-	bool held;		/* configured, but detached by the administrator */
+	const struct vm_setting *setting; /* from the configuration, or NULL */
+	bool wanted;			  /* attach (again) whenever possible */
+	bool held;			  /* configured, but detached by the administrator */
 	bool force_cpu, force_drain;
-	uint32_t refusal;	/* of the last try; 0: none */
+	uint32_t refusal; /* of the last try; 0: none */
 	uint64_t refusal_detail;
-	char **lend;		/* names of ports given at attach */
+	char **lend; /* names of ports given at attach */
 	size_t lend_count;
 	struct elisa_vm *vm;
 	sd_event_source *source;
 	struct elisa_local_region *regions[ELISA_MAX_REGIONS];
 	unsigned int region_count, regions_ready, regions_left;
-	bool entering;		/* not yet attached since the last try */
-	bool no_local;		/* local clients can't map its RAM */
+	bool entering; /* not yet attached since the last try */
+	bool no_local; /* local clients can't map its RAM */
 	unsigned int tries, again;
 	uint64_t next_try, again_since;
-	struct elisa_vm_status killed;	/* of the last kill; .kill 0: never */
+	struct elisa_vm_status killed; /* of the last kill; .kill 0: never */
 	struct request *attach_request;
 	TAILQ_HEAD(, request) detach_requests;
 
@@ -143,14 +145,14 @@ struct daemon {
 
 	struct elisa_host *host;
 	struct elisa_ctx *ctx;
-	char ctx_note[WHY_LEN];	/* why there is no context */
+	char ctx_note[WHY_LEN]; /* why there is no context */
 	struct guest_list guests;
 	uint64_t kills;
 
 	struct local *local;
 	char local_note[WHY_LEN];
 	struct control *control;
-	uint64_t started;	/* CLOCK_MONOTONIC, microseconds */
+	uint64_t started; /* CLOCK_MONOTONIC, microseconds */
 	bool state_dirty;
 	bool stopping;
 };
@@ -184,11 +186,11 @@ struct guest *guest_find(struct daemon *d, const char *name);
 struct guest *guest_by_id(struct daemon *d, int id);
 const char *guest_state_name(const struct guest *g);
 const char *guest_transport(const struct guest *g);
-bool guest_active(const struct guest *g);	/* known to libvswitch */
+bool guest_active(const struct guest *g); /* known to libvswitch */
 int guest_callers_add(struct guest *g, unsigned int count);
 void guest_callers_del(struct guest *g);
 int guest_port_bind(struct guest *g, struct port *port, char why[WHY_LEN]);
-unsigned int guest_ports_bind(struct guest *g);	/* all that are meant for it */
+unsigned int guest_ports_bind(struct guest *g); /* all that are meant for it */
 void guest_ports_unbind(struct guest *g);
 __attribute__((format(printf, 2, 3))) void guest_note(struct guest *g, const char *fmt, ...);
 /* Names of those whose calls hold the grace period of `g` up, as "a, b". */
@@ -206,7 +208,8 @@ void vm_detach(struct guest *g);
 int vm_status(struct guest *g, struct elisa_vm_status *st);
 /* Each second: new vCPUs, configured VMs that came up, processes that are gone. */
 void vm_tick(struct daemon *d);
-/* Work on what drains or waits; returns microseconds until it wants to be called again, 0: never. */
+/* Work on what drains or waits; returns microseconds until it wants to be called again, 0: never.
+ */
 uint64_t vm_work(struct daemon *d);
 void vm_region_ready(struct guest *g);
 void vm_region_gone(struct guest *g);
@@ -261,27 +264,27 @@ void control_close(struct daemon *d);
 /* Deadlines of waiting requests; true while there are any. */
 bool control_work(struct daemon *d);
 
-enum rpc_error {	/* JSON-RPC 2.0, section 5.1, and the daemon's own */
-	RPC_PARSE = -32700,
-	RPC_INVALID = -32600,
-	RPC_METHOD = -32601,
-	RPC_PARAMS = -32602,
-	RPC_REFUSED = -32000,
+enum rpc_error { /* JSON-RPC 2.0, section 5.1, and the daemon's own */
+		 RPC_PARSE = -32700,
+		 RPC_INVALID = -32600,
+		 RPC_METHOD = -32601,
+		 RPC_PARAMS = -32602,
+		 RPC_REFUSED = -32000,
 };
 
 struct request {
-	TAILQ_ENTRY(request) link;	/* of whoever makes it wait */
+	TAILQ_ENTRY(request) link; /* of whoever makes it wait */
 	TAILQ_ENTRY(request) client_link;
 	struct daemon *daemon;
-	struct client *client;	/* NULL: gone meanwhile */
-	json_t *id;		/* NULL: a notification, not answered */
-	uint64_t deadline;	/* 0: none */
-	struct guest *guest;	/* waits for it */
+	struct client *client; /* NULL: gone meanwhile */
+	json_t *id;	       /* NULL: a notification, not answered */
+	uint64_t deadline;     /* 0: none */
+	struct guest *guest;   /* waits for it */
 };
 /* Both end the request. `result` and `data` are taken. */
 void request_reply(struct request *req, json_t *result);
-__attribute__((format(printf, 4, 5)))
-void request_error(struct request *req, int code, json_t *data, const char *fmt, ...);
+__attribute__((format(printf, 4, 5))) void request_error(struct request *req, int code,
+							 json_t *data, const char *fmt, ...);
 
 /* methods.c: runs a method; it answers now or later. */
 void method_call(struct request *req, const char *name, json_t *params);

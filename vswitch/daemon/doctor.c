@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Looks at the host and says what stands in the way. Reads only; changes nothing. */
+/*
+ * Looks at the host and says what stands in the way. Reads only, but for opening the module if that
+ * has not been done yet, as an attach would.
+ */
 #include "daemon.h"
 
 #include <errno.h>
@@ -11,11 +14,9 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-
 /* `fix` may be "". */
-__attribute__((format(printf, 5, 6)))
-static void add(json_t *list, const char *check, const char *level, const char *fix,
-		const char *fmt, ...)
+__attribute__((format(printf, 5, 6))) static void
+add(json_t *list, const char *check, const char *level, const char *fix, const char *fmt, ...)
 {
 	char text[512];
 	json_t *value;
@@ -25,13 +26,14 @@ static void add(json_t *list, const char *check, const char *level, const char *
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	value = json_string(text);
-	json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:s}", "check", check, "level", level,
-					      "text", value ? value : json_string("?"), "fix", fix));
+	json_array_append_new(list,
+			      json_pack("{s:s, s:s, s:o, s:s}", "check", check, "level", level,
+					"text", value ? value : json_string("?"), "fix", fix));
 }
 
-#define OK	"ok"
-#define WARN	"warn"
-#define FAIL	"fail"
+#define OK   "ok"
+#define WARN "warn"
+#define FAIL "fail"
 
 /* Whether `word` is one of a line of words in /proc/cpuinfo. */
 static bool cpuinfo_has(const char *line_name, const char *word)
@@ -43,9 +45,10 @@ static bool cpuinfo_has(const char *line_name, const char *word)
 	while (f && !found && fgets(line, sizeof(line), f)) {
 		if (strncmp(line, line_name, strlen(line_name)))
 			continue;
-		for (w = strtok_r(line, " \t\n", &save); w && !found; w = strtok_r(NULL, " \t\n", &save))
+		for (w = strtok_r(line, " \t\n", &save); w && !found;
+		     w = strtok_r(NULL, " \t\n", &save))
 			found = !strcmp(w, word);
-		break;	/* all CPUs are alike */
+		break; /* all CPUs are alike */
 	}
 	if (f)
 		fclose(f);
@@ -54,27 +57,33 @@ static bool cpuinfo_has(const char *line_name, const char *word)
 
 static void check_cpu(json_t *list)
 {
-	static const char *const features[] = { "ept", "vpid" };
+	static const char *const features[] = {"ept", "vpid"};
 	bool vmx = cpuinfo_has("flags", "vmx");
 
 	if (!vmx) {
-		add(list, "cpu", FAIL, "use a machine with Intel VT-x, enabled in its firmware (nested: in "
+		add(list, "cpu", FAIL,
+		    "use a machine with Intel VT-x, enabled in its firmware (nested: in "
 		    "the outer host); without it only local clients are possible, or the emulated "
-		    "lab", "the CPU offers no VT-x (\"vmx\" is not in /proc/cpuinfo)");
+		    "lab",
+		    "the CPU offers no VT-x (\"vmx\" is not in /proc/cpuinfo)");
 		return;
 	}
 	add(list, "cpu", OK, "", "VT-x (vmx)");
 	for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++) {
-		bool there = cpuinfo_has("flags", features[i]) ||
-			     cpuinfo_has("vmx flags", features[i]);
+		bool there =
+			cpuinfo_has("flags", features[i]) || cpuinfo_has("vmx flags", features[i]);
 
-		add(list, "cpu", there ? OK : FAIL, there ? "" : "use another CPU, or check kvm_intel's "
-		    "parameters", "%s%s", there ? "" : "missing: ", features[i]);
+		add(list, "cpu", there ? OK : FAIL,
+		    there ? ""
+			  : "use another CPU, or check kvm_intel's "
+			    "parameters",
+		    "%s%s", there ? "" : "missing: ", features[i]);
 	}
 	if (cpuinfo_has("vmx flags", "eptp_switching") || cpuinfo_has("vmx flags", "vmfunc"))
 		add(list, "cpu", OK, "", "VM functions");
 	else
-		add(list, "cpu", WARN, "load the module: it asks the CPU itself", "/proc/cpuinfo does not "
+		add(list, "cpu", WARN, "load the module: it asks the CPU itself",
+		    "/proc/cpuinfo does not "
 		    "name VM functions (older kernels do not list them)");
 }
 
@@ -87,34 +96,46 @@ static void check_kvm(json_t *list)
 		return;
 	}
 	proc_read_line("/sys/module/kvm_intel/parameters/ept", value, sizeof(value));
-	add(list, "kvm", *value == 'Y' ? OK : FAIL, *value == 'Y' ? "" : "remove ept=0 from "
-	    "kvm_intel's options", "kvm_intel ept=%s", value);
+	add(list, "kvm", *value == 'Y' ? OK : FAIL,
+	    *value == 'Y' ? ""
+			  : "remove ept=0 from "
+			    "kvm_intel's options",
+	    "kvm_intel ept=%s", value);
 	proc_read_line("/sys/module/kvm_intel/parameters/nested", value, sizeof(value));
-	add(list, "kvm", *value == 'Y' ? WARN : OK, *value == 'Y' ? "a guest that sees VMX is refused: "
-	    "run it with -cpu ...,-vmx, or set kvm_intel nested=0" : "", "kvm_intel nested=%s", value);
+	add(list, "kvm", *value == 'Y' ? WARN : OK,
+	    *value == 'Y' ? "a guest that sees VMX is refused: "
+			    "run it with -cpu ...,-vmx, or set kvm_intel nested=0"
+			  : "",
+	    "kvm_intel nested=%s", value);
 	proc_read_line("/sys/module/kvm/parameters/enable_pmu", value, sizeof(value));
 	if (*value == 'Y')
-		add(list, "kvm", WARN, "a guest with a virtual PMU is refused: run it with -cpu "
-		    "...,pmu=off, or set kvm enable_pmu=0", "kvm enable_pmu=Y");
+		add(list, "kvm", WARN,
+		    "a guest with a virtual PMU is refused: run it with -cpu "
+		    "...,pmu=off, or set kvm enable_pmu=0",
+		    "kvm enable_pmu=Y");
 }
 
 static void check_module(struct daemon *d, json_t *list)
 {
-	struct elisa_why why = { 0 };
+	struct elisa_why why = {0};
 	struct elisa_info info;
 	char text[WHY_LEN];
 
 	ctx_open(d);
 	if (!d->ctx) {
-		add(list, "module", FAIL, "modprobe elisa (built from elisa-host/kmod for this kernel); "
-		    "see the kernel log", "%s", d->ctx_note);
+		add(list, "module", FAIL,
+		    "modprobe elisa (built from elisa-host/kmod for this kernel); "
+		    "see the kernel log",
+		    "%s", d->ctx_note);
 		if (!d->host)
 			return;
 	}
 	if (elisa_host_info(d->host, &info))
 		return;
-	add(list, "module", OK, "", "revision %u, %u guest-physical address bits, %llu pages pinned, "
-	    "%llu VMs", info.revision, info.phys_bits, (unsigned long long)info.pinned_pages,
+	add(list, "module", OK, "",
+	    "revision %u, %u guest-physical address bits, %llu pages pinned, "
+	    "%llu VMs",
+	    info.revision, info.phys_bits, (unsigned long long)info.pinned_pages,
 	    (unsigned long long)info.vms);
 	why.refusal = info.host_refusal;
 	if (why.refusal)
@@ -123,10 +144,11 @@ static void check_module(struct daemon *d, json_t *list)
 	if (info.cpu_bugs) {
 		why.refusal = ELISA_REFUSE_HOST_CPU_BUGS;
 		why.detail = info.cpu_bugs;
-		add(list, "module", d->set.force_cpu ? WARN : FAIL, d->set.force_cpu ? "" :
-		    "use a CPU without them, or accept the leak between VMs: "
-		    "security.force_vulnerable_cpu = true", "%s",
-		    elisa_why_text(&why, text, sizeof(text)));
+		add(list, "module", d->set.force_cpu ? WARN : FAIL,
+		    d->set.force_cpu ? ""
+				     : "use a CPU without them, or accept the leak between VMs: "
+				       "security.force_vulnerable_cpu = true",
+		    "%s", elisa_why_text(&why, text, sizeof(text)));
 	}
 }
 
@@ -136,18 +158,26 @@ static void check_memory(json_t *list)
 	struct rlimit lock;
 	long free_pages;
 
-	proc_read_line("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", line, sizeof(line));
+	proc_read_line("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", line,
+		       sizeof(line));
 	free_pages = strtol(line, NULL, 10);
-	add(list, "memory", free_pages ? OK : WARN, free_pages ? "" : "for guests on hugepages: "
-	    "sysctl vm.nr_hugepages=N", "%ld free hugepages of 2 MiB", free_pages);
+	add(list, "memory", free_pages ? OK : WARN,
+	    free_pages ? ""
+		       : "for guests on hugepages: "
+			 "sysctl vm.nr_hugepages=N",
+	    "%ld free hugepages of 2 MiB", free_pages);
 	proc_read_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled", line, sizeof(line));
-	add(list, "memory", strstr(line, "[never]") ? WARN : OK, strstr(line, "[never]") ?
-	    "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled: larger EPT leaves for "
-	    "the switch's own memory" : "", "huge pages for shared memory: %s",
-	    line[0] ? line : "not offered by this kernel");
+	add(list, "memory", strstr(line, "[never]") ? WARN : OK,
+	    strstr(line, "[never]")
+		    ? "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled: larger EPT "
+		      "leaves for "
+		      "the switch's own memory"
+		    : "",
+	    "huge pages for shared memory: %s", line[0] ? line : "not offered by this kernel");
 	if (!getrlimit(RLIMIT_MEMLOCK, &lock) && geteuid() && lock.rlim_cur != RLIM_INFINITY)
 		add(list, "memory", WARN, "run the daemon as root, or raise LimitMEMLOCK",
-		    "locked memory is limited to %llu KiB", (unsigned long long)lock.rlim_cur / 1024);
+		    "locked memory is limited to %llu KiB",
+		    (unsigned long long)lock.rlim_cur / 1024);
 	else
 		add(list, "memory", OK, "", "locked memory is not limited");
 }
@@ -161,8 +191,8 @@ static void check_kernel(json_t *list)
 	uname(&u);
 	sscanf(u.release, "%u.%u", &major, &minor);
 	old = major < 6 || (major == 6 && minor < 1);
-	add(list, "kernel", old ? WARN : OK, old ? "6.1 is the oldest that is tested" : "", "Linux %s",
-	    u.release);
+	add(list, "kernel", old ? WARN : OK, old ? "6.1 is the oldest that is tested" : "",
+	    "Linux %s", u.release);
 }
 
 /* ---- running VMs ---- */
@@ -219,15 +249,18 @@ static bool cpu_without(const char *cpu, const char *feature)
 
 static void check_qemu_cpu(json_t *list, const char *label, const char *line)
 {
-	static const struct { const char *feature, *host_flag; } hide[] = {
-		{ "pcid", "pcid" }, { "vmx", "vmx" }, { "pku", "pku" }, { "rtm", "rtm" },
-		{ "hle", "hle" }, { "la57", "la57" },
+	static const struct {
+		const char *feature, *host_flag;
+	} hide[] = {
+		{"pcid", "pcid"}, {"vmx", "vmx"}, {"pku", "pku"},
+		{"rtm", "rtm"},	  {"hle", "hle"}, {"la57", "la57"},
 	};
 	char cpu[1024], need[256] = "";
 	size_t used = 0;
 
 	if (!option_value(line, "-cpu", cpu, sizeof(cpu))) {
-		add(list, "vm", WARN, "run it with -cpu host and what the refusal at attach asks for",
+		add(list, "vm", WARN,
+		    "run it with -cpu host and what the refusal at attach asks for",
 		    "%s has no -cpu option: QEMU's default model lacks AVX", label);
 		return;
 	}
@@ -240,8 +273,10 @@ static void check_qemu_cpu(json_t *list, const char *label, const char *line)
 			used += (size_t)snprintf(need + used, sizeof(need) - used, ",-%s",
 						 hide[i].feature);
 	if (used)
-		add(list, "vm", FAIL, "restart it with these hidden", "%s: its guest may see features "
-		    "that are refused: add %s to -cpu", label, need);
+		add(list, "vm", FAIL, "restart it with these hidden",
+		    "%s: its guest may see features "
+		    "that are refused: add %s to -cpu",
+		    label, need);
 	else
 		add(list, "vm", OK, "", "%s: nothing on its command line speaks against attaching",
 		    label);
@@ -255,17 +290,21 @@ static void check_qemu(struct daemon *d, json_t *list, const struct kvm_process 
 	if (proc_qemu_name(p->pid, name, sizeof(name)))
 		snprintf(name, sizeof(name), "without -name");
 	snprintf(label, sizeof(label), "QEMU %s (pid %d)", name, (int)p->pid);
-	TAILQ_FOREACH(g, &d->guests, link) {
+	TAILQ_FOREACH(g, &d->guests, link)
+	{
 		if (!g->local && g->pid == p->pid && g->state == GUEST_ATTACHED) {
 			add(list, "vm", OK, "", "%s: attached as \"%s\"", label, g->name);
 			return;
 		}
 	}
 	if (p->vms > 1)
-		add(list, "vm", FAIL, "one VM a process is supported", "%s has %u KVM VMs", label, p->vms);
+		add(list, "vm", FAIL, "one VM a process is supported", "%s has %u KVM VMs", label,
+		    p->vms);
 	if (!ram_shared(p->pid))
-		add(list, "vm", FAIL, "restart it with -object memory-backend-memfd,id=mem,size=SIZE,"
-		    "share=on -machine ...,memory-backend=mem", "%s: its RAM is private memory", label);
+		add(list, "vm", FAIL,
+		    "restart it with -object memory-backend-memfd,id=mem,size=SIZE,"
+		    "share=on -machine ...,memory-backend=mem",
+		    "%s: its RAM is private memory", label);
 	line = proc_cmdline(p->pid);
 	if (line)
 		check_qemu_cpu(list, label, line);
@@ -279,9 +318,8 @@ static void check_vms(struct daemon *d, json_t *list)
 	struct guest *g;
 
 	TAILQ_FOREACH(g, &d->guests, link)
-		if (!g->local && g->state != GUEST_ATTACHED && g->note[0])
-			add(list, "vm", WARN, "", "VM %s is %s: %s", g->name, guest_state_name(g),
-			    g->note);
+	if (!g->local && g->state != GUEST_ATTACHED && g->note[0])
+		add(list, "vm", WARN, "", "VM %s is %s: %s", g->name, guest_state_name(g), g->note);
 	if (n <= 0)
 		add(list, "vm", OK, "", "no process with a KVM VM is running%s",
 		    geteuid() ? ", or the daemon may not see it (it is not root)" : "");
@@ -294,19 +332,25 @@ static void check_ports(struct daemon *d, json_t *list)
 	struct port *port;
 	unsigned int count = 0, local = 0;
 
-	TAILQ_FOREACH(port, &d->ports, link) {
+	TAILQ_FOREACH(port, &d->ports, link)
+	{
 		count++;
 		local += port->set.local;
 	}
-	add(list, "ports", count ? OK : WARN, count ? "" : "configure some, or \"elisactl port add\"",
+	add(list, "ports", count ? OK : WARN,
+	    count ? "" : "configure some, or \"elisactl port add\"",
 	    "%u ports, %u of them local (no isolation)", count, local);
 	if (!d->local)
 		add(list, "ports", d->set.local_enable ? FAIL : OK, "", "local transport: %s",
 		    d->set.local_enable ? d->local_note : "off");
 	else
-		add(list, "ports", local ? WARN : OK, local ? "not for production: a local client can read "
-		    "and write all of the switch and of its VMs" : "", "local transport: on, %u "
-		    "clients", local_clients(d));
+		add(list, "ports", local ? WARN : OK,
+		    local ? "not for production: a local client can read "
+			    "and write all of the switch and of its VMs"
+			  : "",
+		    "local transport: on, %u "
+		    "clients",
+		    local_clients(d));
 }
 
 json_t *doctor_json(struct daemon *d)
@@ -322,11 +366,13 @@ json_t *doctor_json(struct daemon *d)
 	check_memory(list);
 	check_ports(d, list);
 	check_vms(d, list);
-	json_array_foreach(list, i, f) {
+	json_array_foreach(list, i, f)
+	{
 		const char *level = json_string_value(json_object_get(f, "level"));
 
 		fails += !strcmp(level, FAIL);
 		warns += !strcmp(level, WARN);
 	}
-	return json_pack("{s:o, s:i, s:i}", "findings", list, "fail", (int)fails, "warn", (int)warns);
+	return json_pack("{s:o, s:i, s:i}", "findings", list, "fail", (int)fails, "warn",
+			 (int)warns);
 }

@@ -38,11 +38,11 @@ struct guest *guest_find(struct daemon *d, const char *name)
 	struct guest *g;
 
 	TAILQ_FOREACH(g, &d->guests, link)
-		if (!g->local && !strcmp(g->name, name))
-			return g;
+	if (!g->local && !strcmp(g->name, name))
+		return g;
 	TAILQ_FOREACH(g, &d->guests, link)
-		if (g->local && !strcmp(g->name, name))
-			return g;
+	if (g->local && !strcmp(g->name, name))
+		return g;
 	return NULL;
 }
 
@@ -51,8 +51,8 @@ struct guest *guest_by_id(struct daemon *d, int id)
 	struct guest *g;
 
 	TAILQ_FOREACH(g, &d->guests, link)
-		if (id >= 0 && g->id == id)
-			return g;
+	if (id >= 0 && g->id == id)
+		return g;
 	return NULL;
 }
 
@@ -103,8 +103,7 @@ int guest_callers_add(struct guest *g, unsigned int count)
 		callers = reallocarray(g->callers, count, sizeof(*callers));
 		if (!callers)
 			return -ENOMEM;
-		memset(callers + g->caller_count, 0,
-		       (count - g->caller_count) * sizeof(*callers));
+		memset(callers + g->caller_count, 0, (count - g->caller_count) * sizeof(*callers));
 		g->callers = callers;
 		g->caller_count = count;
 	}
@@ -145,8 +144,8 @@ int guest_port_bind(struct guest *g, struct port *port, char why[WHY_LEN])
 	}
 	if (port->set.local != g->local) {
 		snprintf(why, WHY_LEN, "port \"%s\" is for %s", port->set.vs.name,
-			 port->set.local ? "local clients (no isolation), not for VMs" :
-					   "VMs, not for local clients");
+			 port->set.local ? "local clients (no isolation), not for VMs"
+					 : "VMs, not for local clients");
 		return -EINVAL;
 	}
 	ret = vs_port_bind(g->daemon->vs, port->id, g->id);
@@ -165,7 +164,8 @@ unsigned int guest_ports_bind(struct guest *g)
 	char why[WHY_LEN];
 	struct port *port;
 
-	TAILQ_FOREACH(port, &g->daemon->ports, link) {
+	TAILQ_FOREACH(port, &g->daemon->ports, link)
+	{
 		if (port->guest == g) {
 			count++;
 			continue;
@@ -185,7 +185,8 @@ void guest_ports_unbind(struct guest *g)
 	struct port *port;
 	int ret;
 
-	TAILQ_FOREACH(port, &g->daemon->ports, link) {
+	TAILQ_FOREACH(port, &g->daemon->ports, link)
+	{
 		if (port->guest != g)
 			continue;
 		ret = vs_port_unbind(g->daemon->vs, port->id);

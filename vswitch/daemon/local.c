@@ -31,7 +31,7 @@ unsigned int local_clients(struct daemon *d)
 	struct guest *g;
 
 	TAILQ_FOREACH(g, &d->guests, link)
-		count += g->local;
+	count += g->local;
 	return count;
 }
 
@@ -46,7 +46,8 @@ static uint64_t ram_place(struct daemon *d, size_t len)
 
 	do {
 		moved = false;
-		TAILQ_FOREACH(g, &d->guests, link) {
+		TAILQ_FOREACH(g, &d->guests, link)
+		{
 			uint64_t start = (uint64_t)g->ram;
 			uint64_t end = start + ((g->ram_len + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1)) +
 				       HUGE_PAGE;
@@ -115,7 +116,8 @@ int local_export_all(struct daemon *d)
 	struct guest *g;
 	int ret;
 
-	TAILQ_FOREACH(g, &d->guests, link) {
+	TAILQ_FOREACH(g, &d->guests, link)
+	{
 		if (!g->ram || g->exported)
 			continue;
 		ret = elisa_export(d->ctx, g->ram, g->ram_len, ELISA_R | ELISA_W);
@@ -128,8 +130,8 @@ int local_export_all(struct daemon *d)
 
 /* ---- joining ---- */
 
-__attribute__((format(printf, 3, 4)))
-static int refuse(struct elisa_local_answer *answer, int err, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static int refuse(struct elisa_local_answer *answer, int err,
+							const char *fmt, ...)
 {
 	va_list ap;
 
@@ -153,7 +155,8 @@ static int join_ports(struct guest *g, const char *name, struct elisa_local_answ
 	unsigned int bound = 0;
 	char why[WHY_LEN];
 
-	TAILQ_FOREACH(port, &g->daemon->ports, link) {
+	TAILQ_FOREACH(port, &g->daemon->ports, link)
+	{
 		if (!port_is_for(port, name))
 			continue;
 		if (port->guest) {
@@ -164,7 +167,7 @@ static int join_ports(struct guest *g, const char *name, struct elisa_local_answ
 			return refuse(answer, -EBUSY, "%s", why);
 		bound++;
 		if (!*name || strcmp(port->set.vm, name))
-			break;	/* named by itself: this port alone */
+			break; /* named by itself: this port alone */
 	}
 	if (bound)
 		return 0;
@@ -172,14 +175,19 @@ static int join_ports(struct guest *g, const char *name, struct elisa_local_answ
 		return refuse(answer, -EBUSY, "port \"%s\" is used by process %d",
 			      busy->set.vs.name, (int)busy->guest->pid);
 	if (busy)
-		return refuse(answer, -EBUSY, "all ports for local clients are in use: add one with "
+		return refuse(answer, -EBUSY,
+			      "all ports for local clients are in use: add one with "
 			      "\"elisactl port add NAME --local\"");
 	port = port_find(g->daemon, name);
 	if (port)
-		return refuse(answer, -EACCES, "port \"%s\" is for a VM: local clients need one with "
-			      "transport = \"local\"", name);
-	return refuse(answer, -ENODEV, "there is no port for local client \"%s\": add one with "
-		      "\"elisactl port add %s --local\"", name, *name ? name : "NAME");
+		return refuse(answer, -EACCES,
+			      "port \"%s\" is for a VM: local clients need one with "
+			      "transport = \"local\"",
+			      name);
+	return refuse(answer, -ENODEV,
+		      "there is no port for local client \"%s\": add one with "
+		      "\"elisactl port add %s --local\"",
+		      name, *name ? name : "NAME");
 }
 
 static int join_check(struct daemon *d, const struct elisa_local_request *request,
@@ -189,14 +197,17 @@ static int join_check(struct daemon *d, const struct elisa_local_request *reques
 	struct guest *g;
 
 	if (request->uid != 0 && request->uid != geteuid())
-		return refuse(answer, -EACCES, "user %u may not: only root and the daemon's own user",
+		return refuse(answer, -EACCES,
+			      "user %u may not: only root and the daemon's own user",
 			      (unsigned int)request->uid);
 	if (*request->name && check_name("port", request->name, why))
 		return refuse(answer, -EINVAL, "%.150s", why);
 	TAILQ_FOREACH(g, &d->guests, link)
-		if (g->no_local)
-			return refuse(answer, -EBUSY, "VM %s is attached and its memory cannot be shared "
-				      "with local clients: detach it first", g->name);
+	if (g->no_local)
+		return refuse(answer, -EBUSY,
+			      "VM %s is attached and its memory cannot be shared "
+			      "with local clients: detach it first",
+			      g->name);
 	return 0;
 }
 
@@ -220,7 +231,7 @@ static int join_switch(struct guest *g, const struct elisa_local_request *reques
 	if (ret)
 		return refuse(answer, ret, "its %llu bytes of memory cannot be mapped: %s",
 			      (unsigned long long)request->ram_len, strerror(-ret));
-	region = (struct vs_region){ 0, g->ram_len, g->ram };
+	region = (struct vs_region){0, g->ram_len, g->ram};
 	g->id = vs_guest_add(g->daemon->vs, g->name, &region, 1);
 	if (g->id < 0)
 		return refuse(answer, g->id, "no room for one more client: raise switch.max_vms");
@@ -275,8 +286,8 @@ static void on_ready(void *user, struct elisa_local_peer *peer)
 	struct guest *g = elisa_local_peer_user(peer);
 
 	g->state = GUEST_ATTACHED;
-	log_notice("local client %s (pid %d): joined, %u threads, no isolation", g->name, (int)g->pid,
-		   g->caller_count);
+	log_notice("local client %s (pid %d): joined, %u threads, no isolation", g->name,
+		   (int)g->pid, g->caller_count);
 }
 
 /* ---- leaving ---- */
@@ -322,7 +333,8 @@ static void on_released(void *user, struct elisa_local_peer *peer)
 {
 	struct guest *g = elisa_local_peer_user(peer);
 
-	/* Also when the server ends, and others are still in this client's RAM: free it later then. */
+	/* Also when the server ends, and others are still in this client's RAM: free it later then.
+	 */
 	g->peer = NULL;
 	if (g->id < 0 || g->daemon->stopping)
 		client_free(g);
@@ -333,7 +345,8 @@ bool local_work(struct daemon *d)
 	struct guest *g, *next;
 	bool more = false;
 
-	FOREACH_SAFE(g, &d->guests, link, next) {
+	FOREACH_SAFE(g, &d->guests, link, next)
+	{
 		if (!g->local || g->state != GUEST_DRAIN_GRACE)
 			continue;
 		if (vs_grace_done(d->vs, g->ticket))
@@ -382,8 +395,8 @@ static int share_region(struct guest *g, const struct elisa_region *region)
 
 	if (fd < 0)
 		return fd;
-	ret = elisa_local_region_add(g->daemon->local->server, fd, offset, region->addr, region->len,
-				     true, g, &g->regions[g->region_count]);
+	ret = elisa_local_region_add(g->daemon->local->server, fd, offset, region->addr,
+				     region->len, true, g, &g->regions[g->region_count]);
 	close(fd);
 	if (!ret)
 		g->region_count++;
@@ -409,8 +422,10 @@ int local_share(struct guest *g)
 		g->no_local = true;
 		return 0;
 	}
-	guest_note(g, "its memory cannot be mapped by the local clients that are there (%s): end "
-		   "them, or set local.enable = false", strerror(-ret));
+	guest_note(g,
+		   "its memory cannot be mapped by the local clients that are there (%s): end "
+		   "them, or set local.enable = false",
+		   strerror(-ret));
 	g->region_count = 0;
 	return ret;
 }
@@ -449,8 +464,10 @@ static int on_work(sd_event_source *source, int fd, uint32_t revents, void *user
 	int ret = elisa_local_server_dispatch(l->server);
 
 	if (ret < 0) {
-		snprintf(d->local_note, sizeof(d->local_note), "the local transport ended: %s: restart "
-			 "the daemon", strerror(-ret));
+		snprintf(d->local_note, sizeof(d->local_note),
+			 "the local transport ended: %s: restart "
+			 "the daemon",
+			 strerror(-ret));
 		log_error("%s", d->local_note);
 		local_close(d);
 	}
@@ -484,7 +501,8 @@ int local_open(struct daemon *d)
 	int ret = elisa_local_library_of((const void *)vs_entry, library, sizeof(library));
 
 	if (ret) {
-		log_error("local transport: the switch is not in a shared library: %s", strerror(-ret));
+		log_error("local transport: the switch is not in a shared library: %s",
+			  strerror(-ret));
 		return ret;
 	}
 	l = calloc(1, sizeof(*l));
@@ -495,14 +513,15 @@ int local_open(struct daemon *d)
 	config.user = l;
 	ret = elisa_local_server_create(&config, &l->server);
 	if (ret) {
-		log_error("local transport: %s: %s", config.path, ret == -EADDRINUSE ?
-			  "another service listens there: is a daemon running already?" :
-			  strerror(-ret));
+		log_error("local transport: %s: %s", config.path,
+			  ret == -EADDRINUSE
+				  ? "another service listens there: is a daemon running already?"
+				  : strerror(-ret));
 		free(l);
 		return ret;
 	}
-	ret = sd_event_add_io(d->event, &l->source, elisa_local_server_fd(l->server), EPOLLIN, on_work,
-			      l);
+	ret = sd_event_add_io(d->event, &l->source, elisa_local_server_fd(l->server), EPOLLIN,
+			      on_work, l);
 	if (ret < 0) {
 		elisa_local_server_destroy(l->server);
 		free(l);
@@ -525,7 +544,8 @@ void local_close(struct daemon *d)
 	free(l);
 	d->local = NULL;
 	/* The server forgot the regions; VMs that waited for one go on without. */
-	FOREACH_SAFE(g, &d->guests, link, next) {
+	FOREACH_SAFE(g, &d->guests, link, next)
+	{
 		if (g->local)
 			continue;
 		g->region_count = 0;

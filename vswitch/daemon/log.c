@@ -11,7 +11,8 @@
 
 static bool to_journal, with_debug;
 
-/* systemd says in JOURNAL_STREAM which stream it connected; stderr may have been redirected since. */
+/* systemd says in JOURNAL_STREAM which stream it connected; stderr may have been redirected since.
+ */
 void log_init(bool debug)
 {
 	const char *stream = getenv("JOURNAL_STREAM");

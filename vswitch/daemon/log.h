@@ -12,10 +12,10 @@
 void log_init(bool debug);
 __attribute__((format(printf, 2, 3))) void log_line(const char *priority, const char *fmt, ...);
 
-#define log_error(...)	log_line(SD_ERR, __VA_ARGS__)
+#define log_error(...)	 log_line(SD_ERR, __VA_ARGS__)
 #define log_warning(...) log_line(SD_WARNING, __VA_ARGS__)
-#define log_notice(...)	log_line(SD_NOTICE, __VA_ARGS__)
-#define log_info(...)	log_line(SD_INFO, __VA_ARGS__)
-#define log_debug(...)	log_line(SD_DEBUG, __VA_ARGS__)
+#define log_notice(...)	 log_line(SD_NOTICE, __VA_ARGS__)
+#define log_info(...)	 log_line(SD_INFO, __VA_ARGS__)
+#define log_debug(...)	 log_line(SD_DEBUG, __VA_ARGS__)
 
 #endif

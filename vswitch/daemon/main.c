@@ -11,8 +11,9 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
-#define EXIT_CONFIG 78	/* EX_CONFIG of sysexits.h: systemd need not start it again */
+#define EXIT_CONFIG 78 /* EX_CONFIG of sysexits.h: systemd need not start it again */
 
 struct options {
 	const char *config, *run_dir;
@@ -22,13 +23,13 @@ struct options {
 enum { OPT_RUN_DIR = 256, OPT_FOREGROUND };
 
 static const struct argp_option option_table[] = {
-	{ "config", 'c', "FILE", 0, "configuration (default " CONFIG_DEFAULT_PATH ")", 0 },
-	{ "check", 'C', NULL, 0, "check the configuration and exit: 0 good, 78 bad", 0 },
-	{ "run-dir", OPT_RUN_DIR, "DIR", 0,
-	  "for sockets and state (default " CONFIG_DEFAULT_RUN_DIR ")", 0 },
-	{ "foreground", OPT_FOREGROUND, NULL, 0, "stay in the foreground (always so)", 0 },
-	{ "debug", 'd', NULL, 0, "log more", 0 },
-	{ 0 },
+	{"config", 'c', "FILE", 0, "configuration (default " CONFIG_DEFAULT_PATH ")", 0},
+	{"check", 'C', NULL, 0, "check the configuration and exit: 0 good, 78 bad", 0},
+	{"run-dir", OPT_RUN_DIR, "DIR", 0,
+	 "for sockets and state (default " CONFIG_DEFAULT_RUN_DIR ")", 0},
+	{"foreground", OPT_FOREGROUND, NULL, 0, "stay in the foreground (always so)", 0},
+	{"debug", 'd', NULL, 0, "log more", 0},
+	{0},
 };
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -64,7 +65,8 @@ static const struct argp argp = {
 	.options = option_table,
 	.parser = parse_option,
 	.doc = "A virtual switch whose code runs on the sending guest's own vCPU.\v"
-	       "Controlled with elisactl(8). SIGTERM ends it; attached VMs see the switch as \"away\" "
+	       "Controlled with elisactl(8). SIGTERM ends it; attached VMs see the switch as "
+	       "\"away\" "
 	       "and are served again when it is back.",
 };
 
@@ -122,7 +124,7 @@ static void notify_status(struct daemon *d)
 	struct guest *g;
 
 	TAILQ_FOREACH(g, &d->guests, link)
-		vms += !g->local && g->state == GUEST_ATTACHED;
+	vms += !g->local && g->state == GUEST_ATTACHED;
 	sd_notifyf(0, "STATUS=%u VMs attached%s, %u local clients (no isolation)", vms,
 		   d->ctx ? "" : " (no trusted context)", clients);
 }
@@ -132,6 +134,9 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *user)
 	struct daemon *d = user;
 
 	vs_tick(d->vs, now_us() / SEC);
+	/* The module may be loaded later than we start. */
+	if (!d->ctx && !access("/dev/elisa", F_OK))
+		ctx_open(d);
 	vm_tick(d);
 	notify_status(d);
 	if (d->state_dirty)
@@ -170,8 +175,8 @@ static int add_sources(struct daemon *d)
 	    (ret = sd_event_add_time(d->event, &d->tick, CLOCK_MONOTONIC, now_us() + SEC, 10 * MSEC,
 				     on_tick, d)) < 0 ||
 	    (ret = sd_event_source_set_enabled(d->tick, SD_EVENT_ON)) < 0 ||
-	    (ret = sd_event_add_time(d->event, &d->work, CLOCK_MONOTONIC, now_us(), MSEC / 2, on_work,
-				     d)) < 0)
+	    (ret = sd_event_add_time(d->event, &d->work, CLOCK_MONOTONIC, now_us(), MSEC / 2,
+				     on_work, d)) < 0)
 		return ret;
 	ret = sd_event_set_watchdog(d->event, true);
 	return ret < 0 ? ret : 0;
@@ -197,7 +202,7 @@ static int start(struct daemon *d)
 	if (!ret)
 		ret = run_dir_make(d);
 	if (!ret)
-		ret = control_open(d);	/* first: it also finds out whether another daemon runs */
+		ret = control_open(d); /* first: it also finds out whether another daemon runs */
 	if (!ret)
 		ret = switch_open(d);
 	if (!ret)
@@ -224,7 +229,8 @@ static void stop(struct daemon *d)
 	d->stopping = true;
 	if (d->vs)
 		state_save(d);
-	FOREACH_SAFE(g, &d->guests, link, next) {
+	FOREACH_SAFE(g, &d->guests, link, next)
+	{
 		if (g->local)
 			continue;
 		guest_note(g, "the daemon is stopping");
@@ -235,7 +241,7 @@ static void stop(struct daemon *d)
 	local_close(d);
 	control_close(d);
 	FOREACH_SAFE(g, &d->guests, link, next)
-		guest_free(g);
+	guest_free(g);
 	switch_close(d);
 	d->tick = sd_event_source_disable_unref(d->tick);
 	d->work = sd_event_source_disable_unref(d->work);
@@ -274,8 +280,8 @@ static int run(struct daemon *d, const struct options *o)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .config = CONFIG_DEFAULT_PATH, .run_dir = CONFIG_DEFAULT_RUN_DIR };
-	struct daemon d = { 0 };
+	struct options o = {.config = CONFIG_DEFAULT_PATH, .run_dir = CONFIG_DEFAULT_RUN_DIR};
+	struct daemon d = {0};
 	int ret;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &o);

@@ -9,14 +9,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DETACH_WAIT_MS	5000
-#define ATTACH_WAIT_MS	20000
-#define WAIT_MAX_MS	600000
+#define DETACH_WAIT_MS 5000
+#define ATTACH_WAIT_MS 20000
+#define WAIT_MAX_MS    600000
 
 struct method {
 	const char *name;
 	void (*call)(struct request *req, json_t *params);
-	const char *params;	/* names, each followed by a space */
+	const char *params; /* names, each followed by a space */
 };
 
 static json_t *err_data(int err)
@@ -24,8 +24,8 @@ static json_t *err_data(int err)
 	return vm_error_data(err, NULL);
 }
 
-__attribute__((format(printf, 2, 3)))
-static bool bad_params(struct request *req, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static bool bad_params(struct request *req, const char *fmt,
+							     ...)
 {
 	char text[512];
 	va_list ap;
@@ -74,7 +74,8 @@ static bool get_int(struct request *req, json_t *params, const char *key, long l
 		return bad_params(req, "\"%s\" must be a whole number", key);
 	*out = json_integer_value(value);
 	return (*out >= min && *out <= max) ||
-	       bad_params(req, "\"%s\": %lld is out of range: use %lld to %lld", key, *out, min, max);
+	       bad_params(req, "\"%s\": %lld is out of range: use %lld to %lld", key, *out, min,
+			  max);
 }
 
 static bool get_port(struct request *req, json_t *params, const char *key, struct port **port)
@@ -86,8 +87,10 @@ static bool get_port(struct request *req, json_t *params, const char *key, struc
 	*port = port_find(req->daemon, name);
 	if (*port && !(*port)->deleting)
 		return true;
-	request_error(req, RPC_REFUSED, err_data(-ENODEV), "there is no port \"%s\": see \"elisactl "
-		      "port list\"", name);
+	request_error(req, RPC_REFUSED, err_data(-ENODEV),
+		      "there is no port \"%s\": see \"elisactl "
+		      "port list\"",
+		      name);
 	return false;
 }
 
@@ -105,11 +108,11 @@ static bool get_mac(struct request *req, json_t *params, uint8_t mac[6])
 
 static json_t *kill_json(const struct elisa_vm_status *st)
 {
-	json_t *kill = json_pack("{s:s, s:i, s:I, s:I, s:I, s:s}", "reason", elisa_kill_name(st->kill),
-				 "vcpu", (int)st->kill_vcpu, "code", (json_int_t)st->kill_code,
-				 "qualification", (json_int_t)st->kill_qualification, "gpa",
-				 (json_int_t)st->kill_gpa, "context",
-				 st->kill_context == 1 ? "gate" : "trusted");
+	json_t *kill = json_pack(
+		"{s:s, s:i, s:I, s:I, s:I, s:s}", "reason", elisa_kill_name(st->kill), "vcpu",
+		(int)st->kill_vcpu, "code", (json_int_t)st->kill_code, "qualification",
+		(json_int_t)st->kill_qualification, "gpa", (json_int_t)st->kill_gpa, "context",
+		st->kill_context == 1 ? "gate" : "trusted");
 
 	if (st->kill == ELISA_KILL_EXIT)
 		json_object_set_new(kill, "exit",
@@ -127,8 +130,8 @@ json_t *vm_json(struct guest *g)
 	struct port *port;
 
 	TAILQ_FOREACH(port, &g->daemon->ports, link)
-		if (port->guest == g)
-			json_array_append_new(ports, json_string(port->set.vs.name));
+	if (port->guest == g)
+		json_array_append_new(ports, json_string(port->set.vs.name));
 	json_object_set_new(vm, "ports", ports);
 	json_object_set_new(vm, "callers", json_integer(g->caller_count));
 	if (g->vm && !vm_status(g, &st)) {
@@ -165,20 +168,20 @@ json_t *strings_json(uint64_t bits, const char *const names[], unsigned int coun
 
 json_t *module_json(struct daemon *d)
 {
-	static const char *const bugs[] = { "l1tf", "mds", "taa" };
-	struct elisa_why why = { 0 };
+	static const char *const bugs[] = {"l1tf", "mds", "taa"};
+	struct elisa_why why = {0};
 	struct elisa_info info;
 	char text[WHY_LEN];
 	json_t *module;
 
 	if (!d->host || elisa_host_info(d->host, &info))
 		return json_pack("{s:b, s:s}", "present", 0, "note", d->ctx_note);
-	module = json_pack("{s:b, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "present", 1, "revision",
-			   (int)info.revision, "phys_bits", (int)info.phys_bits, "window_gpa",
-			   (json_int_t)info.window_gpa, "window_size", (json_int_t)info.window_size,
-			   "pinned_pages", (json_int_t)info.pinned_pages, "contexts",
-			   (json_int_t)info.contexts, "vms", (json_int_t)info.vms, "invept",
-			   (json_int_t)info.invept);
+	module = json_pack("{s:b, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "present", 1,
+			   "revision", (int)info.revision, "phys_bits", (int)info.phys_bits,
+			   "window_gpa", (json_int_t)info.window_gpa, "window_size",
+			   (json_int_t)info.window_size, "pinned_pages",
+			   (json_int_t)info.pinned_pages, "contexts", (json_int_t)info.contexts,
+			   "vms", (json_int_t)info.vms, "invept", (json_int_t)info.invept);
 	json_object_set_new(module, "cpu_bugs", strings_json(info.cpu_bugs, bugs, 3));
 	json_object_set_new(module, "ready", json_boolean(d->ctx));
 	if (!d->ctx)
@@ -203,14 +206,14 @@ json_t *status_json(struct daemon *d)
 	struct guest *g;
 
 	TAILQ_FOREACH(g, &d->guests, link)
-		object_add(vms, g->name, vm_json(g));
+	object_add(vms, g->name, vm_json(g));
 	TAILQ_FOREACH(port, &d->ports, link)
-		ports++;
+	ports++;
 	vs_fdb_stats(d->vs, &fdb);
 	status = json_pack("{s:s, s:i, s:I, s:I, s:i, s:i, s:o}", "version", ELISA_VERSION, "pid",
 			   (int)getpid(), "uptime_s", (json_int_t)((now_us() - d->started) / SEC),
-			   "generation", (json_int_t)d->generation, "ports", (int)ports, "max_ports",
-			   (int)d->set.vs.ports, "vms", vms);
+			   "generation", (json_int_t)d->generation, "ports", (int)ports,
+			   "max_ports", (int)d->set.vs.ports, "vms", vms);
 	json_object_set_new(status, "module", module_json(d));
 	json_object_set_new(status, "local",
 			    json_pack("{s:b, s:s, s:i, s:s}", "enabled", (int)!!d->local, "socket",
@@ -245,7 +248,8 @@ static bool attach_who(struct request *req, json_t *params, pid_t *pid, char *na
 	if (given && check_name("VM", given, why))
 		return bad_params(req, "name: %s", why);
 	if (given && !strcmp(given, CONFIG_VM_LOCAL))
-		return bad_params(req, "name: \"local\" stands for processes of this host: take another");
+		return bad_params(
+			req, "name: \"local\" stands for processes of this host: take another");
 	*pid = (pid_t)n;
 	if (given)
 		snprintf(name, VS_NAME_LEN, "%s", given);
@@ -259,7 +263,8 @@ static bool attach_who(struct request *req, json_t *params, pid_t *pid, char *na
 static pid_t attach_find(struct daemon *d, const char *name)
 {
 	struct guest *g = guest_find(d, name);
-	pid_t pid = g && g->setting && g->setting->pid_file ? proc_pid_file(g->setting->pid_file) : 0;
+	pid_t pid =
+		g && g->setting && g->setting->pid_file ? proc_pid_file(g->setting->pid_file) : 0;
 
 	return pid > 0 ? pid : proc_find_qemu(name);
 }
@@ -274,19 +279,25 @@ static bool attach_ports(struct request *req, struct guest *g, json_t *names)
 
 	if (names && !json_is_array(names))
 		return bad_params(req, "\"ports\" must be an array of names");
-	json_array_foreach(names, i, name) {
+	json_array_foreach(names, i, name)
+	{
 		port = json_is_string(name) ? port_find(g->daemon, json_string_value(name)) : NULL;
 		if (!port || port->deleting)
-			return bad_params(req, "there is no port \"%s\": see \"elisactl port list\"",
+			return bad_params(req,
+					  "there is no port \"%s\": see \"elisactl port list\"",
 					  json_is_string(name) ? json_string_value(name) : "?");
 		if (port->set.local)
-			return bad_params(req, "port \"%s\" is for local clients (no isolation), not for "
-					  "VMs", port->set.vs.name);
+			return bad_params(
+				req,
+				"port \"%s\" is for local clients (no isolation), not for "
+				"VMs",
+				port->set.vs.name);
 		if (port->set.vm[0] && strcmp(port->set.vm, g->name))
-			return bad_params(req, "port \"%s\" belongs to VM \"%s\"", port->set.vs.name,
-					  port->set.vm);
+			return bad_params(req, "port \"%s\" belongs to VM \"%s\"",
+					  port->set.vs.name, port->set.vm);
 	}
-	json_array_foreach(names, i, name) {
+	json_array_foreach(names, i, name)
+	{
 		port = port_find(g->daemon, json_string_value(name));
 		if (port->set.vm[0])
 			continue;
@@ -307,7 +318,8 @@ static struct guest *attach_guest(struct request *req, const char *name, pid_t p
 {
 	struct guest *g;
 
-	TAILQ_FOREACH(g, &req->daemon->guests, link) {
+	TAILQ_FOREACH(g, &req->daemon->guests, link)
+	{
 		if (g->local || (strcmp(g->name, name) && g->pid != pid))
 			continue;
 		if (g->state == GUEST_WAITING || g->state == GUEST_DETACHED) {
@@ -315,8 +327,9 @@ static struct guest *attach_guest(struct request *req, const char *name, pid_t p
 				return g;
 			continue;
 		}
-		request_error(req, RPC_REFUSED, err_data(-EBUSY), "VM \"%s\" (pid %d) is %s already",
-			      g->name, (int)g->pid, guest_state_name(g));
+		request_error(req, RPC_REFUSED, err_data(-EBUSY),
+			      "VM \"%s\" (pid %d) is %s already", g->name, (int)g->pid,
+			      guest_state_name(g));
 		return NULL;
 	}
 	g = guest_new(req->daemon, name, false);
@@ -341,7 +354,8 @@ static void do_attach(struct request *req, json_t *params)
 		pid = attach_find(d, name);
 	if (pid < 0) {
 		request_error(req, RPC_REFUSED, err_data(pid), "%s named \"%s\"%s",
-			      pid == -ENOTUNIQ ? "several QEMU processes are" : "no running QEMU is",
+			      pid == -ENOTUNIQ ? "several QEMU processes are"
+					       : "no running QEMU is",
 			      name, ": give the process with --pid");
 		return;
 	}
@@ -363,7 +377,7 @@ static void do_attach(struct request *req, json_t *params)
 	req->guest = g;
 	req->deadline = now_us() + ATTACH_WAIT_MS * MSEC;
 	work_soon(d, ATTACH_WAIT_MS * MSEC);
-	vm_attach(g);	/* answers, now or later */
+	vm_attach(g); /* answers, now or later */
 }
 
 /* ---- detach ---- */
@@ -376,14 +390,18 @@ static struct guest *detach_guest(struct request *req, const char *name, long lo
 		g = guest_find(req->daemon, name);
 	else
 		TAILQ_FOREACH(g, &req->daemon->guests, link)
-			if (g->pid == pid)
-				break;
+	if (g->pid == pid)
+		break;
 	if (!g && name)
-		request_error(req, RPC_REFUSED, err_data(-ENOENT), "there is no VM \"%s\": see "
-			      "\"elisactl status\"", name);
+		request_error(req, RPC_REFUSED, err_data(-ENOENT),
+			      "there is no VM \"%s\": see "
+			      "\"elisactl status\"",
+			      name);
 	else if (!g)
-		request_error(req, RPC_REFUSED, err_data(-ENOENT), "process %lld is not attached: see "
-			      "\"elisactl status\"", pid);
+		request_error(req, RPC_REFUSED, err_data(-ENOENT),
+			      "process %lld is not attached: see "
+			      "\"elisactl status\"",
+			      pid);
 	return g;
 }
 
@@ -426,8 +444,8 @@ void method_timeout(struct request *req)
 	else
 		TAILQ_REMOVE(&g->detach_requests, req, link);
 	req->guest = NULL;
-	request_error(req, RPC_REFUSED, json_pack("{s:i, s:s}", "errno", EINPROGRESS, "state",
-						  guest_state_name(g)),
+	request_error(req, RPC_REFUSED,
+		      json_pack("{s:i, s:s}", "errno", EINPROGRESS, "state", guest_state_name(g)),
 		      "\"%s\" is still %s%s%s; it goes on", g->name, guest_state_name(g),
 		      g->note[0] ? ": " : "", g->note);
 }
@@ -449,11 +467,11 @@ static json_t *port_json(struct daemon *d, struct port *port)
 	json = json_pack("{s:s, s:s, s:i, s:i, s:b, s:b, s:o, s:s, s:s, s:s, s:b}", "name",
 			 port->set.vs.name, "mac", mac, "mtu", (int)port->set.vs.mtu, "queues",
 			 (int)port->set.vs.queues, "up", (int)port->set.vs.up, "anti_spoof",
-			 (int)port->set.vs.anti_spoof, "groups", groups, "vm", port->set.vm, "transport",
-			 port->set.local ? "local (no isolation)" : "vmfunc", "origin",
+			 (int)port->set.vs.anti_spoof, "groups", groups, "vm", port->set.vm,
+			 "transport", port->set.local ? "local (no isolation)" : "vmfunc", "origin",
 			 port->runtime ? "control" : "configuration", "link", (int)info.link);
-	json_object_set_new(json, "bound_to", port->guest ? json_string(port->guest->name) :
-							    json_null());
+	json_object_set_new(json, "bound_to",
+			    port->guest ? json_string(port->guest->name) : json_null());
 	if (port->guest)
 		json_object_set_new(json, "index", json_integer(info.guest_index));
 	if (port->deleting)
@@ -467,7 +485,7 @@ static void do_port_list(struct request *req, json_t *params)
 	struct port *port;
 
 	TAILQ_FOREACH(port, &req->daemon->ports, link)
-		object_add(ports, port->set.vs.name, port_json(req->daemon, port));
+	object_add(ports, port->set.vs.name, port_json(req->daemon, port));
 	request_reply(req, json_pack("{s:o}", "ports", ports));
 }
 
@@ -490,11 +508,14 @@ static bool read_groups(struct request *req, json_t *params, struct port_setting
 		return true;
 	if (!json_is_array(list) || !json_array_size(list))
 		return bad_params(req, "\"groups\" must be an array of numbers, not empty");
-	json_array_foreach(list, i, e)
-		if (!json_is_integer(e) ||
-		    port_setting_group(&groups, json_integer_value(e), why))
-			return bad_params(req, "groups: %s", json_is_integer(e) ? why :
-					  "must be numbers");
+	json_array_foreach(
+		list, i,
+		e) if (!json_is_integer(e) ||
+		       port_setting_group(&groups, json_integer_value(e),
+					  why)) return bad_params(req, "groups: %s",
+								  json_is_integer(e)
+									  ? why
+									  : "must be numbers");
 	set->vs.groups = groups;
 	return true;
 }
@@ -557,8 +578,8 @@ static void do_port_add(struct request *req, json_t *params)
 		return;
 	ret = port_create(req->daemon, &set, true, &port, why);
 	if (ret) {
-		request_error(req, RPC_REFUSED, err_data(ret), "port \"%s\" was not added: %s", name,
-			      why);
+		request_error(req, RPC_REFUSED, err_data(ret), "port \"%s\" was not added: %s",
+			      name, why);
 		return;
 	}
 	state_changed(req->daemon);
@@ -580,8 +601,10 @@ static void do_port_set(struct request *req, json_t *params)
 	if (!read_port(req, params, &set))
 		return;
 	if (port->guest && (strcmp(set.vm, port->set.vm) || set.local != port->set.local)) {
-		request_error(req, RPC_REFUSED, err_data(-EBUSY), "port \"%s\" is used by %s: detach it "
-			      "first", set.vs.name, port->guest->name);
+		request_error(req, RPC_REFUSED, err_data(-EBUSY),
+			      "port \"%s\" is used by %s: detach it "
+			      "first",
+			      set.vs.name, port->guest->name);
 		return;
 	}
 	ret = port_change(req->daemon, port, &set, why);
@@ -617,8 +640,8 @@ static void do_port_del(struct request *req, json_t *params)
 	if (!ret)
 		ret = wait_grace(d, port_deleted, port);
 	if (ret) {
-		request_error(req, RPC_REFUSED, err_data(ret), "port \"%s\" was not deleted: %s", name,
-			      strerror(-ret));
+		request_error(req, RPC_REFUSED, err_data(ret), "port \"%s\" was not deleted: %s",
+			      name, strerror(-ret));
 		return;
 	}
 	state_changed(d);
@@ -635,8 +658,8 @@ static const char *port_name(struct daemon *d, int id)
 	struct port *port;
 
 	TAILQ_FOREACH(port, &d->ports, link)
-		if (port->id == id)
-			return port->set.vs.name;
+	if (port->id == id)
+		return port->set.vs.name;
 	return "?";
 }
 
@@ -658,14 +681,14 @@ static void do_fdb_list(struct request *req, json_t *params)
 		if (only && e.port != only->id)
 			continue;
 		format_mac(e.mac, mac);
-		json_array_append_new(list, json_pack("{s:s, s:i, s:s, s:b, s:i}", "mac", mac, "vid",
-						      (int)e.vid, "port", port_name(d, e.port),
-						      "static", (int)e.is_static, "age_s",
-						      (int)e.age_s));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:i, s:s, s:b, s:i}", "mac", mac, "vid",
+						(int)e.vid, "port", port_name(d, e.port), "static",
+						(int)e.is_static, "age_s", (int)e.age_s));
 	}
 	vs_fdb_stats(d->vs, &st);
-	request_reply(req, json_pack("{s:o, s:I, s:I}", "entries", list, "used", (json_int_t)st.used,
-				     "capacity", (json_int_t)st.capacity));
+	request_reply(req, json_pack("{s:o, s:I, s:I}", "entries", list, "used",
+				     (json_int_t)st.used, "capacity", (json_int_t)st.capacity));
 }
 
 static void do_fdb_add(struct request *req, json_t *params)
@@ -693,9 +716,11 @@ static void do_fdb_del(struct request *req, json_t *params)
 		return;
 	ret = vs_fdb_del(req->daemon->vs, mac);
 	if (ret)
-		request_error(req, RPC_REFUSED, err_data(ret), "%s", ret == -ENODEV ?
-			      "that address is not in the table: see \"elisactl fdb list\"" :
-			      strerror(-ret));
+		request_error(
+			req, RPC_REFUSED, err_data(ret), "%s",
+			ret == -ENODEV
+				? "that address is not in the table: see \"elisactl fdb list\""
+				: strerror(-ret));
 	else
 		request_reply(req, json_object());
 }
@@ -735,20 +760,20 @@ static void do_doctor(struct request *req, json_t *params)
 #define PORT_PARAMS "mac mtu queues anti_spoof groups up vm transport "
 
 static const struct method methods[] = {
-	{ "status", do_status, "" },
-	{ "attach", do_attach, "pid name ports force " },
-	{ "detach", do_detach, "name pid wait_ms force " },
-	{ "port.list", do_port_list, "" },
-	{ "port.show", do_port_show, "name " },
-	{ "port.add", do_port_add, "name " PORT_PARAMS },
-	{ "port.set", do_port_set, "name " PORT_PARAMS },
-	{ "port.del", do_port_del, "name " },
-	{ "fdb.list", do_fdb_list, "port " },
-	{ "fdb.add", do_fdb_add, "mac port " },
-	{ "fdb.del", do_fdb_del, "mac " },
-	{ "fdb.flush", do_fdb_flush, "port " },
-	{ "stats", do_stats, "port " },
-	{ "doctor", do_doctor, "" },
+	{"status", do_status, ""},
+	{"attach", do_attach, "pid name ports force "},
+	{"detach", do_detach, "name pid wait_ms force "},
+	{"port.list", do_port_list, ""},
+	{"port.show", do_port_show, "name "},
+	{"port.add", do_port_add, "name " PORT_PARAMS},
+	{"port.set", do_port_set, "name " PORT_PARAMS},
+	{"port.del", do_port_del, "name "},
+	{"fdb.list", do_fdb_list, "port "},
+	{"fdb.add", do_fdb_add, "mac port "},
+	{"fdb.del", do_fdb_del, "mac "},
+	{"fdb.flush", do_fdb_flush, "port "},
+	{"stats", do_stats, "port "},
+	{"doctor", do_doctor, ""},
 };
 
 static bool param_known(const struct method *m, const char *key)
@@ -774,7 +799,8 @@ void method_call(struct request *req, const char *name, json_t *params)
 		request_error(req, RPC_METHOD, NULL, "there is no method \"%.64s\"", name);
 		return;
 	}
-	json_object_foreach(params, key, value) {
+	json_object_foreach(params, key, value)
+	{
 		if (!param_known(m, key)) {
 			bad_params(req, "unknown parameter \"%.64s\": known are: %s", key,
 				   m->params[0] ? m->params : "none");

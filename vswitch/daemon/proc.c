@@ -46,8 +46,10 @@ uint64_t proc_start(pid_t pid)
 		return 0;
 	/* The name, in parentheses, may hold anything: count fields from its end on. */
 	p = strrchr(buf, ')');
-	if (!p || sscanf(p + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-				"%*s %*s %llu", &state, &start) != 2)
+	if (!p || sscanf(p + 1,
+			 " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+			 "%*s %*s %llu",
+			 &state, &start) != 2)
 		return 0;
 	return state == 'Z' || state == 'X' ? 0 : start;
 }
@@ -90,7 +92,8 @@ int proc_qemu_name(pid_t pid, char *name, size_t len)
 	bool next = false;
 	int ret = -ENOENT;
 
-	for (arg = line ? strtok_r(line, "\n", &save) : NULL; arg; arg = strtok_r(NULL, "\n", &save)) {
+	for (arg = line ? strtok_r(line, "\n", &save) : NULL; arg;
+	     arg = strtok_r(NULL, "\n", &save)) {
 		if (next) {
 			if (!strncmp(arg, "guest=", 6))
 				arg += 6;
@@ -139,7 +142,7 @@ int proc_kvm_list(struct kvm_process *list, unsigned int max)
 
 		vms = pid > 0 ? kvm_fds(pid) : 0;
 		if (vms)
-			list[count++] = (struct kvm_process){ pid, vms };
+			list[count++] = (struct kvm_process){pid, vms};
 	}
 	closedir(dir);
 	return (int)count;

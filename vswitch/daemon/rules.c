@@ -16,8 +16,8 @@ int check_name(const char *what, const char *name, char why[WHY_LEN])
 	if (len >= 1 && len < VS_NAME_LEN && strspn(name, NAME_CHARS) == len)
 		return 0;
 	snprintf(why, WHY_LEN,
-		 "\"%.40s\" is not a %s name: use 1 to %d of letters, digits, '_', '.' and '-'", name,
-		 what, VS_NAME_LEN - 1);
+		 "\"%.40s\" is not a %s name: use 1 to %d of letters, digits, '_', '.' and '-'",
+		 name, what, VS_NAME_LEN - 1);
 	return -EINVAL;
 }
 
@@ -28,17 +28,21 @@ int parse_mac(const char *text, uint8_t mac[6], char why[WHY_LEN])
 	int end = 0;
 
 	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
-		   &end) != 6 || text[end] || strlen(text) != 17) {
+		   &end) != 6 ||
+	    text[end] || strlen(text) != 17) {
 		snprintf(why, WHY_LEN,
-			 "\"%.40s\" is not a MAC address: write six pairs of hexadecimal digits, as in "
-			 "\"02:00:00:00:00:01\"", text);
+			 "\"%.40s\" is not a MAC address: write six pairs of hexadecimal digits, "
+			 "as in "
+			 "\"02:00:00:00:00:01\"",
+			 text);
 		return -EINVAL;
 	}
 	for (int i = 0; i < 6; i++)
 		mac[i] = (uint8_t)b[i];
 	if (mac[0] & 1) {
 		snprintf(why, WHY_LEN,
-			 "%s is a multicast address: the first byte must be even, as in 02:...", text);
+			 "%s is a multicast address: the first byte must be even, as in 02:...",
+			 text);
 		return -EINVAL;
 	}
 	if (!memcmp(mac, zero, 6)) {
@@ -61,7 +65,8 @@ void derive_mac(const char *name, uint8_t mac[6])
 
 	for (const char *p = name; *p; p++)
 		h = (h ^ (uint8_t)*p) * 0x100000001b3;
-	/* FNV leaves the high bits of short names alike: the finalizer of MurmurHash3 spreads them. */
+	/* FNV leaves the high bits of short names alike: the finalizer of MurmurHash3 spreads them.
+	 */
 	h = (h ^ h >> 33) * 0xff51afd7ed558ccd;
 	h = (h ^ h >> 33) * 0xc4ceb9fe1a85ec53;
 	h ^= h >> 33;
@@ -74,8 +79,11 @@ void derive_mac(const char *name, uint8_t mac[6])
 void port_setting_default(struct port_setting *port, const char *name)
 {
 	*port = (struct port_setting){
-		.vs = { .mtu = 1500, .queues = 1, .up = true, .anti_spoof = true,
-			.groups = VS_GROUPS_DEFAULT },
+		.vs = {.mtu = 1500,
+		       .queues = 1,
+		       .up = true,
+		       .anti_spoof = true,
+		       .groups = VS_GROUPS_DEFAULT},
 	};
 	snprintf(port->vs.name, sizeof(port->vs.name), "%s", name);
 	derive_mac(name, port->vs.mac);
@@ -123,8 +131,10 @@ int port_setting_transport(struct port_setting *port, const char *value, char wh
 	else if (!strcmp(value, "local"))
 		port->local = true;
 	else {
-		snprintf(why, WHY_LEN, "\"%.40s\" is not a transport: use \"vm\", or \"local\" for "
-			 "processes of this host (no isolation)", value);
+		snprintf(why, WHY_LEN,
+			 "\"%.40s\" is not a transport: use \"vm\", or \"local\" for "
+			 "processes of this host (no isolation)",
+			 value);
 		return -EINVAL;
 	}
 	return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What outlives the daemon: which VMs are attached (by pid and start time, so that a recycled pid is
- * not taken for one), and ports added at run time. Written after each change, by rename.
+ * What outlives the daemon: which VMs are attached (by pid and start time, so that a recycled pid
+ * is not taken for one), and ports added at run time. Written after each change, by rename.
  */
 #include "daemon.h"
 
@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define STATE_REVISION	1
+#define STATE_REVISION 1
 
 static char *state_path(struct daemon *d, const char *suffix)
 {
@@ -26,10 +26,10 @@ static char *state_path(struct daemon *d, const char *suffix)
 
 static json_t *save_vm(const struct guest *g)
 {
-	json_t *vm = json_pack("{s:s, s:i, s:I, s:b, s:b, s:b}", "name", g->name, "pid",
-			       (int)g->pid, "pid_start", (json_int_t)g->pid_start, "wanted",
-			       (int)g->wanted, "held", (int)g->held, "force_vulnerable_cpu",
-			       (int)g->force_cpu);
+	json_t *vm =
+		json_pack("{s:s, s:i, s:I, s:b, s:b, s:b}", "name", g->name, "pid", (int)g->pid,
+			  "pid_start", (json_int_t)g->pid_start, "wanted", (int)g->wanted, "held",
+			  (int)g->held, "force_vulnerable_cpu", (int)g->force_cpu);
 	json_t *lend = json_array();
 
 	for (size_t i = 0; i < g->lend_count; i++)
@@ -58,11 +58,11 @@ static json_t *save_all(struct daemon *d)
 	struct guest *g;
 
 	TAILQ_FOREACH(g, &d->guests, link)
-		if (!g->local && ((g->wanted && g->pid) || g->held))
-			json_array_append_new(vms, save_vm(g));
+	if (!g->local && ((g->wanted && g->pid) || g->held))
+		json_array_append_new(vms, save_vm(g));
 	TAILQ_FOREACH(port, &d->ports, link)
-		if (port->runtime && !port->deleting)
-			json_array_append_new(ports, save_port(port));
+	if (port->runtime && !port->deleting)
+		json_array_append_new(ports, save_port(port));
 	return json_pack("{s:i, s:o, s:o}", "revision", STATE_REVISION, "vms", vms, "ports", ports);
 }
 
@@ -128,9 +128,11 @@ static void load_lend(struct guest *g, json_t *ports)
 	size_t i;
 
 	g->lend = calloc(json_array_size(ports) + 1, sizeof(*g->lend));
-	json_array_foreach(ports, i, name) {
-		port = g->lend && json_is_string(name) ?
-		       port_find(g->daemon, json_string_value(name)) : NULL;
+	json_array_foreach(ports, i, name)
+	{
+		port = g->lend && json_is_string(name)
+			       ? port_find(g->daemon, json_string_value(name))
+			       : NULL;
 		if (!port || port->set.local || port->set.vm[0])
 			continue;
 		snprintf(port->set.vm, sizeof(port->set.vm), "%s", g->name);
@@ -192,16 +194,14 @@ void state_load(struct daemon *d)
 	}
 	state = json_load_file(path, 0, &error);
 	if (!state)
-		log_warning("%s:%d: %s: the state of the former daemon is not used", path, error.line,
-			    error.text);
+		log_warning("%s:%d: %s: the state of the former daemon is not used", path,
+			    error.line, error.text);
 	else if (json_unpack(state, "{s:i}", "revision", &revision) || revision != STATE_REVISION)
 		log_warning("%s: revision %d is not %d: the state of the former daemon is not used",
 			    path, revision, STATE_REVISION);
 	if (revision == STATE_REVISION) {
-		json_array_foreach(json_object_get(state, "ports"), i, entry)
-			load_port(d, entry);
-		json_array_foreach(json_object_get(state, "vms"), i, entry)
-			load_vm(d, entry);
+		json_array_foreach(json_object_get(state, "ports"), i, entry) load_port(d, entry);
+		json_array_foreach(json_object_get(state, "vms"), i, entry) load_vm(d, entry);
 	}
 	json_decref(state);
 	free(path);

@@ -21,8 +21,8 @@ static json_t *drops_json(const uint64_t *drops)
 
 static json_t *queue_json(unsigned int index, const struct vs_queue_info *q)
 {
-	json_t *json = json_pack("{s:i, s:b, s:i, s:i, s:i, s:I, s:I}", "queue", (int)index, "set_up",
-				 (int)q->set_up, "tx_size", (int)q->tx_size, "rx_size",
+	json_t *json = json_pack("{s:i, s:b, s:i, s:i, s:i, s:I, s:I}", "queue", (int)index,
+				 "set_up", (int)q->set_up, "tx_size", (int)q->tx_size, "rx_size",
 				 (int)q->rx_size, "rx_buf_len", (int)q->rx_buf_len, "rx_reserved",
 				 (json_int_t)q->rx_reserved, "rx_posted", (json_int_t)q->rx_posted);
 
@@ -72,7 +72,7 @@ static json_t *reasons_json(const __u64 *by)
 
 		if (!by[i])
 			continue;
-		before = json_object_get(json, name);	/* unnamed ones share a name */
+		before = json_object_get(json, name); /* unnamed ones share a name */
 		json_object_set_new(json, name,
 				    count(by[i] + (uint64_t)json_integer_value(before)));
 	}
@@ -104,24 +104,24 @@ static void add_reasons(json_t *totals, const json_t *by)
 	json_t *value;
 
 	json_object_foreach((json_t *)by, name, value)
-		json_object_set_new(totals, name, json_integer(
-			json_integer_value(json_object_get(totals, name)) +
-			json_integer_value(value)));
+		json_object_set_new(totals, name,
+				    json_integer(json_integer_value(json_object_get(totals, name)) +
+						 json_integer_value(value)));
 }
 
 /* Sums over the vCPUs of what one wants to know first. */
 static void vm_totals(json_t *vm, const json_t *vcpus)
 {
-	static const char *const keys[] = { "calls", "exits", "exits_gate", "exits_trusted", "parked",
-					    "delivered", "kills" };
+	static const char *const keys[] = {"calls",  "exits",	  "exits_gate", "exits_trusted",
+					   "parked", "delivered", "kills"};
 	json_t *totals = json_object(), *inside = json_object(), *vcpu;
 	size_t i;
 
 	for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++) {
 		json_int_t sum = 0;
 
-		json_array_foreach(vcpus, i, vcpu)
-			sum += json_integer_value(json_object_get(vcpu, keys[k]));
+		json_array_foreach(vcpus, i, vcpu) sum +=
+			json_integer_value(json_object_get(vcpu, keys[k]));
 		json_object_set_new(totals, keys[k], json_integer(sum));
 	}
 	json_array_foreach(vcpus, i, vcpu)
@@ -132,8 +132,8 @@ static void vm_totals(json_t *vm, const json_t *vcpus)
 
 static json_t *vm_stats(struct guest *g)
 {
-	json_t *vm = json_pack("{s:s, s:i, s:s, s:s}", "name", g->name, "pid", (int)g->pid, "transport",
-			       guest_transport(g), "state", guest_state_name(g));
+	json_t *vm = json_pack("{s:s, s:i, s:s, s:s}", "name", g->name, "pid", (int)g->pid,
+			       "transport", guest_transport(g), "state", guest_state_name(g));
 	json_t *vcpus = json_array(), *vcpu;
 	struct elisa_vcpu_stats st;
 
@@ -159,24 +159,24 @@ json_t *stats_json(struct daemon *d, const char *only)
 	struct guest *g;
 
 	TAILQ_FOREACH(port, &d->ports, link)
-		if (!only || !strcmp(port->set.vs.name, only))
-			object_add(ports, port->set.vs.name, port_stats(d, port));
+	if (!only || !strcmp(port->set.vs.name, only))
+		object_add(ports, port->set.vs.name, port_stats(d, port));
 	if (only) {
 		json_decref(vms);
 		return json_pack("{s:o}", "ports", ports);
 	}
 	TAILQ_FOREACH(g, &d->guests, link)
-		object_add(vms, g->name, vm_stats(g));
+	object_add(vms, g->name, vm_stats(g));
 	vs_fdb_stats(d->vs, &fdb);
 	json = json_pack("{s:I, s:o, s:o}", "generation", (json_int_t)d->generation, "ports", ports,
 			 "vms", vms);
 	json_object_set_new(json, "kills", count(d->kills));
 	json_object_set_new(json, "fdb",
 			    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "capacity",
-				      (json_int_t)fdb.capacity, "used", (json_int_t)fdb.used, "static",
-				      (json_int_t)fdb.statics, "learned", (json_int_t)fdb.learned,
-				      "moved", (json_int_t)fdb.moved, "aged", (json_int_t)fdb.aged,
-				      "full", (json_int_t)fdb.full));
+				      (json_int_t)fdb.capacity, "used", (json_int_t)fdb.used,
+				      "static", (json_int_t)fdb.statics, "learned",
+				      (json_int_t)fdb.learned, "moved", (json_int_t)fdb.moved,
+				      "aged", (json_int_t)fdb.aged, "full", (json_int_t)fdb.full));
 	json_object_set_new(json, "module", module_json(d));
 	return json;
 }

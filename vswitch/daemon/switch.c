@@ -17,8 +17,10 @@ static int arena_map(struct daemon *d)
 	int ret;
 
 	if (!len) {
-		log_error("the switch cannot have these sizes: ports %u, VMs %u, callers %u, addresses "
-			  "%u", d->set.vs.ports, d->set.vs.guests, d->set.vs.callers,
+		log_error("the switch cannot have these sizes: ports %u, VMs %u, callers %u, "
+			  "addresses "
+			  "%u",
+			  d->set.vs.ports, d->set.vs.guests, d->set.vs.callers,
 			  d->set.vs.fdb_capacity);
 		return -EINVAL;
 	}
@@ -74,9 +76,9 @@ void switch_close(struct daemon *d)
 	struct wait *wait, *wnext;
 
 	FOREACH_SAFE(wait, &d->waits, link, wnext)
-		free(wait);
+	free(wait);
 	FOREACH_SAFE(port, &d->ports, link, next)
-		free(port);
+	free(port);
 	if (d->arena)
 		munmap(d->arena, d->arena_len);
 	if (d->arena_fd >= 0)
@@ -97,8 +99,7 @@ int switch_configure(struct daemon *d)
 		}
 	}
 	for (size_t i = 0; i < d->set.fdb_count; i++) {
-		ret = vs_fdb_add(d->vs, d->set.fdb[i].mac,
-				 port_find(d, d->set.fdb[i].port)->id);
+		ret = vs_fdb_add(d->vs, d->set.fdb[i].mac, port_find(d, d->set.fdb[i].port)->id);
 		if (ret) {
 			log_error("static address for port %s: %s", d->set.fdb[i].port,
 				  strerror(-ret));
@@ -115,8 +116,8 @@ struct port *port_find(struct daemon *d, const char *name)
 	struct port *port;
 
 	TAILQ_FOREACH(port, &d->ports, link)
-		if (!strcmp(port->set.vs.name, name))
-			return port;
+	if (!strcmp(port->set.vs.name, name))
+		return port;
 	return NULL;
 }
 
@@ -126,12 +127,13 @@ static int mac_unique(struct daemon *d, const uint8_t mac[6], const struct port 
 	struct port *port;
 	char text[18];
 
-	TAILQ_FOREACH(port, &d->ports, link) {
+	TAILQ_FOREACH(port, &d->ports, link)
+	{
 		if (port == but || memcmp(port->set.vs.mac, mac, 6))
 			continue;
 		format_mac(mac, text);
-		snprintf(why, WHY_LEN, "the MAC address %s is that of port \"%s\": give another", text,
-			 port->set.vs.name);
+		snprintf(why, WHY_LEN, "the MAC address %s is that of port \"%s\": give another",
+			 text, port->set.vs.name);
 		return -EEXIST;
 	}
 	return 0;
@@ -148,8 +150,10 @@ int port_create(struct daemon *d, const struct port_setting *set, bool runtime, 
 		return -EEXIST;
 	}
 	if (set->local && !d->set.local_enable) {
-		snprintf(why, WHY_LEN, "port \"%s\" is for local clients, but local.enable is false in "
-			 "the configuration", set->vs.name);
+		snprintf(why, WHY_LEN,
+			 "port \"%s\" is for local clients, but local.enable is false in "
+			 "the configuration",
+			 set->vs.name);
 		return -EINVAL;
 	}
 	ret = mac_unique(d, set->vs.mac, NULL, why);
@@ -185,8 +189,10 @@ int port_change(struct daemon *d, struct port *port, const struct port_setting *
 		return ret;
 	ret = vs_port_set(d->vs, port->id, &set->vs);
 	if (ret) {
-		snprintf(why, WHY_LEN, "%s", ret == -EBUSY ? "the number of queues cannot change while "
-			 "the port exists: delete it and add it again" : strerror(-ret));
+		snprintf(why, WHY_LEN, "%s",
+			 ret == -EBUSY ? "the number of queues cannot change while "
+					 "the port exists: delete it and add it again"
+				       : strerror(-ret));
 		return ret;
 	}
 	port->set = *set;
@@ -225,7 +231,8 @@ bool waits_poll(struct daemon *d)
 {
 	struct wait *wait, *next;
 
-	FOREACH_SAFE(wait, &d->waits, link, next) {
+	FOREACH_SAFE(wait, &d->waits, link, next)
+	{
 		if (!vs_grace_done(d->vs, wait->ticket))
 			continue;
 		TAILQ_REMOVE(&d->waits, wait, link);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * VMs. In: elisa_vm_attach -> its RAM into local clients -> guest, ports, vCPUs. Out, always in this
- * order, each step from the event loop so that a stopped VM holds up nobody but itself:
+ * VMs. In: elisa_vm_attach -> its RAM into local clients -> guest, ports, vCPUs. Out, always in
+ *this order, each step from the event loop so that a stopped VM holds up nobody but itself:
  *
  *	ports unbound		nobody begins to use its rings
  *	DRAIN_OUT		its vCPUs leave; then none can enter (elisa_vm_disarm_all)
@@ -19,10 +19,10 @@
 #include <sys/epoll.h>
 
 /* A call takes microseconds; its vCPU thread may wait for a CPU of a busy host, though. */
-#define DISARM_MS	250
+#define DISARM_MS 250
 /* Re-attach after the VMM's own doing (a reset while inside): so often in so long. */
-#define AGAIN_MAX	3
-#define AGAIN_SPAN	(60 * SEC)
+#define AGAIN_MAX  3
+#define AGAIN_SPAN (60 * SEC)
 
 /* ---- the trusted context ---- */
 
@@ -42,14 +42,18 @@ static int host_open(struct daemon *d)
 		return 0;
 	d->host = NULL;
 	if (ret == -ENOENT)
-		snprintf(d->ctx_note, sizeof(d->ctx_note), "the kernel module is not loaded (no "
+		snprintf(d->ctx_note, sizeof(d->ctx_note),
+			 "the kernel module is not loaded (no "
 			 "/dev/elisa): run \"modprobe elisa\"; only local clients are possible");
 	else if (ret == -EACCES || ret == -EPERM)
-		snprintf(d->ctx_note, sizeof(d->ctx_note), "no permission to open /dev/elisa: run the "
+		snprintf(d->ctx_note, sizeof(d->ctx_note),
+			 "no permission to open /dev/elisa: run the "
 			 "daemon as root");
 	else if (ret == -EPROTO)
-		snprintf(d->ctx_note, sizeof(d->ctx_note), "the loaded kernel module is of another "
-			 "revision: build and load the one of this version (%s)", ELISA_VERSION);
+		snprintf(d->ctx_note, sizeof(d->ctx_note),
+			 "the loaded kernel module is of another "
+			 "revision: build and load the one of this version (%s)",
+			 ELISA_VERSION);
 	else
 		snprintf(d->ctx_note, sizeof(d->ctx_note), "/dev/elisa: %s", strerror(-ret));
 	return ret;
@@ -91,12 +95,13 @@ void ctx_close(struct daemon *d)
 {
 	struct guest *g;
 
-	TAILQ_FOREACH(g, &d->guests, link) {
+	TAILQ_FOREACH(g, &d->guests, link)
+	{
 		g->exported = false;
 		if (g->local)
 			continue;
 		g->source = sd_event_source_disable_unref(g->source);
-		g->vm = NULL;	/* ended with its context */
+		g->vm = NULL; /* ended with its context */
 	}
 	if (d->ctx)
 		elisa_ctx_destroy(d->ctx);
@@ -160,7 +165,8 @@ static void vm_return_ports(struct guest *g)
 {
 	struct port *port;
 
-	TAILQ_FOREACH(port, &g->daemon->ports, link) {
+	TAILQ_FOREACH(port, &g->daemon->ports, link)
+	{
 		if (port->lent && !strcmp(port->set.vm, g->name)) {
 			port->lent = false;
 			port->set.vm[0] = '\0';
@@ -266,8 +272,10 @@ static void drain_out(struct guest *g)
 	    !(st.state & (ELISA_VM_GONE | ELISA_VM_KILLED)))
 		out = !st.inside;
 	if (!out) {
-		guest_note(g, "%u of its vCPUs stopped inside the switch: resume the VM, or detach "
-			   "with --force, which kills it", st.inside);
+		guest_note(g,
+			   "%u of its vCPUs stopped inside the switch: resume the VM, or detach "
+			   "with --force, which kills it",
+			   st.inside);
 		elisa_vm_kick(g->vm);
 		return;
 	}
@@ -330,7 +338,8 @@ static void log_kill(struct guest *g, const struct elisa_vm_status *st)
 		snprintf(code, sizeof(code), "%s", elisa_exit_reason_name((uint32_t)st->kill_code));
 	else
 		snprintf(code, sizeof(code), "code %#llx", (unsigned long long)st->kill_code);
-	guest_note(g, "killed: %s (%s) on vCPU %u in the %s context, qualification %#llx, GPA %#llx",
+	guest_note(g,
+		   "killed: %s (%s) on vCPU %u in the %s context, qualification %#llx, GPA %#llx",
 		   elisa_kill_name(st->kill), code, st->kill_vcpu,
 		   st->kill_context == 1 ? "gate" : "trusted",
 		   (unsigned long long)st->kill_qualification, (unsigned long long)st->kill_gpa);
@@ -338,8 +347,9 @@ static void log_kill(struct guest *g, const struct elisa_vm_status *st)
 }
 
 /*
- * TOUCHED is the VMM's doing, never the guest's: it set registers of a vCPU that was stopped inside,
- * as a reset does. Such a VM gets in again by itself; all others stay out until told otherwise.
+ * TOUCHED is the VMM's doing, never the guest's: it set registers of a vCPU that was stopped
+ * inside, as a reset does. Such a VM gets in again by itself; all others stay out until told
+ * otherwise.
  */
 static void vm_killed(struct guest *g, const struct elisa_vm_status *st)
 {
@@ -359,7 +369,7 @@ static void vm_killed(struct guest *g, const struct elisa_vm_status *st)
 static int on_vm_event(sd_event_source *source, int fd, uint32_t revents, void *user)
 {
 	struct guest *g = user;
-	struct elisa_vm_status st = { 0 };
+	struct elisa_vm_status st = {0};
 	int ret = vm_status(g, &st);
 
 	if (ret || (st.state & ELISA_VM_GONE)) {
@@ -430,7 +440,8 @@ static void vm_enter(struct guest *g)
 	memset(&g->killed, 0, sizeof(g->killed));
 	guest_note(g, "%s", ports ? "" : "it has no port: see \"elisactl port add\"");
 	state_changed(d);
-	log_notice("VM %s (pid %d): attached, %d vCPUs, %u ports", g->name, (int)g->pid, armed, ports);
+	log_notice("VM %s (pid %d): attached, %d vCPUs, %u ports", g->name, (int)g->pid, armed,
+		   ports);
 	vm_answer_attach(g);
 }
 
@@ -451,7 +462,7 @@ static int vm_switch_add(struct guest *g)
 	if (n > VS_REGIONS_MAX)
 		return -E2BIG;
 	for (int i = 0; i < n; i++)
-		vs[i] = (struct vs_region){ regions[i].gpa, regions[i].len, regions[i].addr };
+		vs[i] = (struct vs_region){regions[i].gpa, regions[i].len, regions[i].addr};
 	g->id = vs_guest_add(g->daemon->vs, g->name, vs, (unsigned int)n);
 	return g->id < 0 ? g->id : 0;
 }
@@ -460,15 +471,16 @@ static int vm_switch_add(struct guest *g)
 static int vm_open(struct guest *g)
 {
 	uint32_t flags = g->force_cpu || g->daemon->set.force_cpu ? ELISA_VM_FORCE_CPU : 0;
-	struct elisa_why why = { 0 };
+	struct elisa_why why = {0};
 	char text[WHY_LEN];
 	int ret;
 
 	g->refusal = 0;
 	ret = ctx_open(g->daemon);
 	if (ret) {
-		g->refusal = ret == -ENOENT ? ELISA_REFUSE_NO_MODULE :
-			     ret == -EPROTO ? ELISA_REFUSE_MODULE_REVISION : 0;
+		g->refusal = ret == -ENOENT   ? ELISA_REFUSE_NO_MODULE
+			     : ret == -EPROTO ? ELISA_REFUSE_MODULE_REVISION
+					      : 0;
 		guest_note(g, "%s%s%s%s", g->refusal ? "refused: " : "",
 			   g->refusal ? elisa_refusal_name(g->refusal) : "", g->refusal ? ": " : "",
 			   g->daemon->ctx_note);
@@ -528,13 +540,15 @@ fail:
 
 static void vm_look(struct guest *g)
 {
-	pid_t pid = g->setting->pid_file ? proc_pid_file(g->setting->pid_file) :
-					   proc_find_qemu(g->name);
+	pid_t pid = g->setting->pid_file ? proc_pid_file(g->setting->pid_file)
+					 : proc_find_qemu(g->name);
 	uint64_t start = pid > 0 ? proc_start(pid) : 0;
 
 	if (!start) {
-		guest_note(g, pid == -ENOTUNIQ ? "several QEMU processes have that name: attach one "
-						 "with --pid" : "its QEMU does not run");
+		guest_note(g, pid == -ENOTUNIQ
+				      ? "several QEMU processes have that name: attach one "
+					"with --pid"
+				      : "its QEMU does not run");
 		return;
 	}
 	g->pid = pid;
@@ -562,8 +576,8 @@ void vm_tick(struct daemon *d)
 	struct guest *g, *next;
 
 	FOREACH_SAFE(g, &d->guests, link, next)
-		if (!g->local)
-			tick_one(g);
+	if (!g->local)
+		tick_one(g);
 	work_soon(d, 0);
 }
 
@@ -572,7 +586,8 @@ uint64_t vm_work(struct daemon *d)
 	uint64_t now = now_us(), soon = 0, us;
 	struct guest *g, *next;
 
-	FOREACH_SAFE(g, &d->guests, link, next) {
+	FOREACH_SAFE(g, &d->guests, link, next)
+	{
 		if (g->local)
 			continue;
 		us = 0;
