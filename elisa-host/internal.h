@@ -213,7 +213,7 @@ int process_file(const struct process *p, const struct vma *vma);
  * Guest RAM is mapped here, each file's part that is RAM at one view of the file: base + offset,
  * where base is a multiple of 1 GiB, so that huge pages of the file can be huge in the EPT.
  */
-#define RAM_AREA	0x600000000000ULL
+#define RAM_AREA	0x680000000000ULL
 #define RAM_AREA_END	0x700000000000ULL
 #define RAM_SMALL	(64ULL << 20)	/* private slots below it are not taken for RAM */
 

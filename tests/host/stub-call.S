@@ -97,6 +97,7 @@ stub_return:
 	.size stub_call, . - stub_call
 
 	.section .rodata
+	.balign 8				/* RFLAGS.AC may be set when it is read */
 entry_va:
 	.quad ELISA_GATE_VA + ELISA_ENTRY_OFFSET
 

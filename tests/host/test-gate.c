@@ -31,7 +31,7 @@
 static const int gprs[] = { REG_RAX, REG_RBX, REG_RCX, REG_RDX, REG_RSI, REG_RDI, REG_RBP, REG_RSP,
 			    REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15 };
 
-static uint8_t *arena, *arena_copy;
+static uint8_t *arena, arena_copy[ARENA_LEN], alternate_stack[256 << 10];
 static uint64_t *list, list_copy[ELISA_PAGE_SIZE / 8];
 
 /* The run under way, for the handlers. */
@@ -105,7 +105,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 
 static int setup(void **state)
 {
-	stack_t alt = { .ss_size = 256 << 10 };
+	stack_t alt = { .ss_sp = alternate_stack, .ss_size = sizeof(alternate_stack) };
 	size_t i;
 	void *page;
 
@@ -121,9 +121,6 @@ static int setup(void **state)
 	arena = mmap(NULL, ARENA_LEN, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
 	assert_true(arena != MAP_FAILED);
-	arena_copy = malloc(ARENA_LEN);
-	alt.ss_sp = malloc(alt.ss_size);
-	assert_true(arena_copy && alt.ss_sp);
 	for (i = 0; i < ARENA_LEN; i++)
 		arena[i] = arena_copy[i] = (uint8_t)(i * 37 + 11);
 	assert_int_equal(sigaltstack(&alt, NULL), 0);
