@@ -225,10 +225,10 @@ def bootstrap(packages: list, target: Path) -> None:
     (target / "etc/hostname").unlink(missing_ok=True)
 
 
-def remove_old(kind: str, keep: int = 3) -> None:
+def remove_old(kind: str, current: Path, keep: int = 2) -> None:
     """Removes images of outdated recipes but the last few: two versions of the project may share them."""
-    paths = sorted(work_dir().glob(f"{kind}-*"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for old in paths[keep:]:
+    others = [p for p in work_dir().glob(f"{kind}-*") if p != current]
+    for old in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True)[keep:]:
         old.unlink()
 
 
@@ -238,6 +238,7 @@ def build_root(kind: str, packages: list, modules: list, with_boot: bool, versio
                          LAB / "rootfs/initramfs-init" if with_boot else "")
     image = work_dir() / f"{kind}-{digest}.img"
     if image.exists():
+        os.utime(image)
         return image
     say(f"building the {kind} image from Debian packages (takes about 30 s, done once)")
     kernel = unpack_kernel(version)
@@ -253,7 +254,7 @@ def build_root(kind: str, packages: list, modules: list, with_boot: bool, versio
             (root / "boot/vmlinux").write_bytes(plain_kernel(bzimage))
             make_initramfs(kernel, version, modules, root / "boot/initrd")
         make_ext4(root, image, f"elisa-{kind}")
-    remove_old(kind)
+    remove_old(kind, image)
     return image
 
 
@@ -264,6 +265,7 @@ def build_boot(version: str) -> Path:
     digest = recipe_hash(config, version, HOST_INITRAMFS_MODULES, LAB / "rootfs/initramfs-init")
     image = work_dir() / f"boot-{digest}.iso"
     if image.exists():
+        os.utime(image)
         return image
     say("building the boot image")
     kernel = unpack_kernel(version)
@@ -279,7 +281,7 @@ def build_boot(version: str) -> Path:
         run(["xorriso", "-as", "mkisofs", "-quiet", "-o", new, "-b", "isolinux.bin", "-c", "boot.cat",
              "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", iso])
         os.rename(new, image)
-    remove_old("boot")
+    remove_old("boot", image)
     return image
 
 
@@ -293,7 +295,7 @@ def build_agent() -> Path:
             new = agent.with_suffix(".new")
             run(["gcc", *flags, "-o", new, *[s for s in sources if s.suffix == ".c"]])
             os.rename(new, agent)
-            remove_old("agent")
+            remove_old("agent", agent)
     return agent
 
 

@@ -220,7 +220,9 @@ class Run:
         status = self.execute(f"guest status {r.on}; cd {self.host.run_dir_inside}/{r.on} "
                               "&& tail -n 5 qemu.log console", 60)
         state, _, tail = status.output.partition("\n")
-        if state != "running":
+        if state == "running" and r.why.startswith("'timeout"):
+            r.why += f"; the end of its console:\n{tail}"
+        elif state != "running":
             r.why += f"; guest {r.on} has ended ({state}); its last words:\n{tail}"
 
     def keep(self, r: StepResult) -> None:

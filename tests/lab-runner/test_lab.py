@@ -526,7 +526,9 @@ class Images(unittest.TestCase):
             self.assertNotEqual(one, three)
             self.assertEqual(m["bootstrap"].call_count, 2)
             for n in range(4):
-                os.utime(images.build_root("host", [str(n)], [], False, "1"), (n, 2e9 + n))
+                path = images.build_root("host", [str(n)], [], False, "1")
+                self.assertTrue(path.exists())
+                os.utime(path, (n + 2000000000, n + 2000000000))
             self.assertFalse(one.exists(), "outdated images are removed")
 
     def test_signature_is_cut(self):
