@@ -69,6 +69,9 @@ void __tsan_release(void *addr);
 #define vs_tsan_release(p) ((void)0)
 #endif
 
+/* Keeps a pointer in a register, where the compiler would compute it again and again. */
+#define vs_pin(pointer) __asm__("" : "+r"(pointer))
+
 /* Two words that are read and changed as one. */
 struct vs_pair {
 	uint64_t a, b;

@@ -125,6 +125,7 @@ static vs_noinline unsigned int reserve_again(struct vs_caller *caller, struct v
 {
 	struct vs_pair now = vs_load_pair(&rx->resv);
 
+	*taken = (struct vs_taken){0, 0, 0};
 	for (int i = 1; i < VS_RESERVE_TRIES; i++) {
 		unsigned int drop = reserve_once(caller, rx, load, &now, taken);
 
@@ -215,12 +216,12 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 }
 
 static vs_noinline struct vs_delivered fill_any(struct vs_rx *rx, const struct vs_load_of *load,
-						const struct vs_taken *taken)
+						struct vs_taken taken)
 {
 	struct vs_delivered done = {0, 0};
-	uint32_t index = taken->first;
+	uint32_t index = taken.first;
 
-	for (uint32_t i = 0; i < taken->frames; i++) {
+	for (uint32_t i = 0; i < taken.frames; i++) {
 		const struct vs_frame *frame = &load->frame[i];
 		uint32_t slots = slots_of(frame->len, rx->buf_len);
 
@@ -297,15 +298,20 @@ vs_inline struct vs_delivered fill_single(struct vs_rx *rx, const struct vs_load
 					  const struct vs_taken *taken)
 {
 	struct vs_delivered done = {0, 0};
-	uint32_t to_end = rx->size - (taken->first & rx->mask), count = taken->frames;
+	const struct vs_frame *frame = load->frame;
+	uint32_t left = taken->frames, index = taken->first;
 
-	if (vs_unlikely(count > to_end)) {
-		fill_stretch(rx, load->frame, to_end, taken->first, &done);
-		fill_stretch(rx, load->frame + to_end, count - to_end, taken->first + to_end,
-			     &done);
-	} else {
-		fill_stretch(rx, load->frame, count, taken->first, &done);
-	}
+	/* Twice at most. */
+	do {
+		uint32_t count = rx->size - (index & rx->mask);
+
+		if (vs_likely(count > left))
+			count = left;
+		fill_stretch(rx, frame, count, index, &done);
+		frame += count;
+		index += count;
+		left -= count;
+	} while (vs_unlikely(left));
 	return done;
 }
 
@@ -318,12 +324,18 @@ struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, uns
 	struct vs_pair now;
 	unsigned int drop = ELISA_DROP_RX_LINK_DOWN;
 
+	vs_pin(rx);
 	if (vs_likely(vs_load(&to->up))) {
 		now.a = vs_load_acquire(&rx->resv.a);
 		now.b = vs_load(&rx->resv.b);
 		drop = reserve_once(caller, rx, load, &now, &taken);
-		if (vs_unlikely(drop == VS_AGAIN))
-			drop = reserve_again(caller, rx, load, &taken);
+		if (vs_unlikely(drop == VS_AGAIN)) {
+			struct vs_taken later;
+
+			/* Not &taken: it is to stay in registers. */
+			drop = reserve_again(caller, rx, load, &later);
+			taken = later;
+		}
 	}
 	if (vs_unlikely(drop)) {
 		vs_rx_drop(rx, drop, load->count);
@@ -333,7 +345,7 @@ struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, uns
 	if (vs_likely(!load->pieces && load->longest <= rx->buf_len))
 		done = fill_single(rx, load, &taken);
 	else
-		done = fill_any(rx, load, &taken);
+		done = fill_any(rx, load, taken);
 	vs_store_release(&caller->intent.rx, NULL);
 	VS_STEP();
 	vs_count(&rx->frames, done.frames);

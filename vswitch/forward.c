@@ -486,6 +486,7 @@ static int64_t send_owned(struct vs_caller *caller, struct vs_port *port, unsign
 	struct vs_queue *q = &port->queue[queue];
 	struct vs_send s;
 
+	vs_pin(q);
 	s.vs = caller->vs;
 	s.caller = caller;
 	s.tx = &q->tx;
