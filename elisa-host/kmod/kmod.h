@@ -194,7 +194,7 @@ static inline unsigned long elisa_after_ms(u32 ms)
 
 /* RCU or preemption off. */
 struct elisa_vm *elisa_vm_find(struct kvm *kvm);
-/* Every vCPU leaves guest mode once; vm->kvm must be held by a lock that elisa_vm_finish() takes. */
+/* Every vCPU leaves guest mode once. A lock that elisa_vm_finish() takes must be held. */
 void elisa_vm_kick(struct elisa_vm *vm);
 /* From the probes: records the first kill. */
 void elisa_vm_killed(struct elisa_vm *vm, const struct elisa_kill_info *info);

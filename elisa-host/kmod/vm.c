@@ -69,9 +69,11 @@ static void vm_work(struct work_struct *work)
 	mutex_lock(&vm->lock);
 	if (vm->kvm && smp_load_acquire(&vm->killed)) {
 		elisa_vm_kick(vm);
-		pr_info("elisa: VM of pid %u: killed by vCPU %u in the %s context: reason %u, code %#llx, qualification %#llx, GPA %#llx\n",
+		pr_info("elisa: VM of pid %u killed: vCPU %u in the %s context, reason %u\n",
 			vm->pid, k->vcpu_id, k->where == ELISA_IN_GATE ? "gate" : "trusted",
-			k->reason, k->code, k->qualification, k->gpa);
+			k->reason);
+		pr_info("elisa: ... code %#llx, qualification %#llx, GPA %#llx\n",
+			k->code, k->qualification, k->gpa);
 	}
 	mutex_unlock(&vm->lock);
 }

@@ -23,155 +23,13 @@
 #include "../lib/tinyvm.h"
 #include "../vmx/programs.h"
 #include "../vmx/tap.h"
+#include "ctl.h"
 
-#define PAGE	4096ul
 #define MIB	(1ul << 20)
-#define GIB	(1ul << 30)
 #define FOREVER	(1ull << 60)
 
-extern const char smoke_gate[], smoke_entry[];
-
-static int dev;
 static struct elisa_info info;
 static struct tinyvm *tvm;
-
-/* ---- helpers ---- */
-
-static struct elisa_info get_info(void)
-{
-	struct elisa_info now;
-
-	if (ioctl(dev, ELISA_INFO, &now))
-		ok(false, "ELISA_INFO: %s", strerror(errno));
-	return now;
-}
-
-static int err_of(int result)
-{
-	return result < 0 ? errno : 0;
-}
-
-static void *pages(size_t len)
-{
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	if (p == MAP_FAILED)
-		abort();
-	return p;
-}
-
-/* A context with gate and entry page, its page tables at window + 0. */
-struct context {
-	int fd;
-	uint64_t *root, *table;
-	char *gate, *entry;
-	uint64_t chunk;
-};
-
-static uint64_t gpa_of(const struct context *c, uint64_t va)
-{
-	return c->chunk + va % GIB;
-}
-
-static int map(int ctx, const void *addr, uint64_t gpa, uint64_t len, uint32_t flags)
-{
-	struct elisa_ctx_map arg = {
-		.addr = (uint64_t)(uintptr_t)addr, .gpa = gpa, .len = len, .flags = flags,
-	};
-
-	return err_of(ioctl(ctx, ELISA_CTX_MAP, &arg));
-}
-
-static int unmap(int ctx, uint64_t gpa, uint64_t len)
-{
-	struct elisa_ctx_unmap arg = { .gpa = gpa, .len = len };
-
-	return err_of(ioctl(ctx, ELISA_CTX_UNMAP, &arg));
-}
-
-static int create(const void *root, uint64_t list, uint64_t desc)
-{
-	struct elisa_context_create arg = {
-		.root = (uint64_t)(uintptr_t)root, .list_gpa = list, .desc_gpa = desc,
-	};
-
-	return ioctl(dev, ELISA_CONTEXT_CREATE, &arg);
-}
-
-static int context_open(struct context *c)
-{
-	int err;
-
-	c->root = pages(PAGE);
-	c->table = pages(PAGE);
-	c->gate = pages(PAGE);
-	c->entry = pages(PAGE);
-	c->chunk = info.window_gpa + GIB;
-	memcpy(c->gate, smoke_gate, PAGE);
-	memcpy(c->entry, smoke_entry, PAGE);
-	c->root[ELISA_GATE_VA >> 39 & 511] = info.window_gpa | 0x27;
-	c->table[ELISA_GATE_VA >> 30 & 511] = c->chunk | 0xe7;
-	c->fd = create(c->root, gpa_of(c, ELISA_LIST_VA), gpa_of(c, ELISA_DESC_VA));
-	if (c->fd < 0)
-		return errno;
-	err = map(c->fd, c->table, info.window_gpa, PAGE,
-		  ELISA_MAP_R | ELISA_MAP_TRUSTED | ELISA_MAP_GATE);
-	if (!err)
-		err = map(c->fd, c->gate, gpa_of(c, ELISA_GATE_VA), PAGE, ELISA_MAP_X | ELISA_MAP_GATE);
-	if (!err)
-		err = map(c->fd, c->entry, gpa_of(c, ELISA_GATE_VA), PAGE,
-			  ELISA_MAP_X | ELISA_MAP_TRUSTED);
-	return err;
-}
-
-static void context_close(struct context *c)
-{
-	close(c->fd);
-	munmap(c->root, PAGE);
-	munmap(c->table, PAGE);
-	munmap(c->gate, PAGE);
-	munmap(c->entry, PAGE);
-}
-
-static int attach(int ctx, int kvm_fd, struct elisa_ctx_attach *arg)
-{
-	memset(arg, 0, sizeof(*arg));
-	arg->kvm_fd = kvm_fd;
-	arg->flags = ELISA_ATTACH_FORCE_CPU;
-	return ioctl(ctx, ELISA_CTX_ATTACH, arg);
-}
-
-static int arm(int vm, uint32_t vcpu)
-{
-	struct elisa_vm_arm arg = { .vcpu_id = vcpu };
-
-	return err_of(ioctl(vm, ELISA_VM_ARM, &arg));
-}
-
-static int disarm(int vm, uint32_t vcpu, uint32_t timeout_ms)
-{
-	struct elisa_vm_disarm arg = { .vcpu_id = vcpu, .timeout_ms = timeout_ms };
-
-	return err_of(ioctl(vm, ELISA_VM_DISARM, &arg));
-}
-
-static struct elisa_vm_status status(int vm)
-{
-	struct elisa_vm_status arg;
-
-	if (ioctl(vm, ELISA_VM_STATUS, &arg))
-		ok(false, "ELISA_VM_STATUS: %s", strerror(errno));
-	return arg;
-}
-
-static struct elisa_vcpu_stats stats(int vm, uint32_t vcpu)
-{
-	struct elisa_vcpu_stats arg = { .vcpu_id = vcpu };
-
-	if (ioctl(vm, ELISA_VM_STATS, &arg))
-		ok(false, "ELISA_VM_STATS: %s", strerror(errno));
-	return arg;
-}
 
 /* ---- the guest ---- */
 
@@ -435,11 +293,15 @@ static void test_calls(int vm)
 /* Ends with the VM killed; returns whether all was as it should be. */
 static void test_touched(int vm)
 {
+	static const struct tvm_vectors zero;
+	struct tvm_vectors vectors;
 	struct elisa_vm_status st;
 	struct kvm_regs regs;
 	struct pollfd p = { .fd = vm };
 	enum tvm_why why;
 
+	memset(&vectors, 0x5a, sizeof(vectors));
+	tvm_set_vectors(tvm, 0, &vectors);
 	tvm_regs(tvm, 0, &regs);
 	regs.r15 ^= 1;
 	tvm_set_regs(tvm, 0, &regs);
@@ -451,6 +313,8 @@ static void test_touched(int vm)
 	ok(poll(&p, 1, 0) == 1 && (p.revents & POLLERR), "poll says POLLERR");
 	tvm_regs(tvm, 0, &regs);
 	ok(!regs.rsi && !regs.rdx && !regs.rsp && !regs.r15, "registers are wiped");
+	tvm_vectors(tvm, 0, &vectors);
+	ok(!memcmp(&vectors, &zero, sizeof(zero)), "vector registers are wiped");
 	ok(call(0) == NOT_ARMED, "afterwards: not attached");
 	ok(arm(vm, 0) == EPERM, "arm a killed VM: EPERM");
 }

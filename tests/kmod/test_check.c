@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Every requirement of attach: the good host, VM and guest pass; each with one thing wrong does not. */
+/* Every requirement of attach: good host, VM and guest pass; with one thing wrong they do not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
