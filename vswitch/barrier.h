@@ -37,18 +37,18 @@ void vs_model_step(const char *where, unsigned int line);
 #define VS_STEP() ((void)0)
 #endif
 
-#define vs_load(p)	      __atomic_load_n((p), __ATOMIC_RELAXED)
-#define vs_load_acquire(p)    __atomic_load_n((p), __ATOMIC_ACQUIRE)
-#define vs_store(p, v)	      __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define vs_load(p)	       __atomic_load_n((p), __ATOMIC_RELAXED)
+#define vs_load_acquire(p)     __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define vs_store(p, v)	       __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define vs_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
-#define vs_xchg(p, v)	      __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
-#define vs_fetch_add(p, v)    __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST)
-#define vs_fetch_and(p, v)    __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST)
-#define vs_fetch_or(p, v)     __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST)
-#define vs_count(p, v)	      ((void)__atomic_fetch_add((p), (v), __ATOMIC_RELAXED))
+#define vs_xchg(p, v)	       __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+#define vs_fetch_add(p, v)     __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST)
+#define vs_fetch_and(p, v)     __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST)
+#define vs_fetch_or(p, v)      __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST)
+#define vs_count(p, v)	       ((void)__atomic_fetch_add((p), (v), __ATOMIC_RELAXED))
 /* A counter with one writer at a time, read by others. */
-#define vs_count_owned(p, v)  vs_store((p), vs_load(p) + (v))
-#define vs_cas(p, old, new)                                                                        \
+#define vs_count_owned(p, v) vs_store((p), vs_load(p) + (v))
+#define vs_cas(p, old, new) \
 	__atomic_compare_exchange_n((p), (old), (new), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
 
 #ifdef __SANITIZE_THREAD__

@@ -108,8 +108,7 @@ static int64_t hello(const struct vs_caller *caller, uint64_t revision)
 {
 	if (revision != ELISA_ABI_REVISION)
 		return -ELISA_EPROTO;
-	return (int64_t)((uint64_t)ELISA_HELLO_MAGIC << 48 |
-			 (uint64_t)ELISA_SERVICE_SWITCH << 32 |
+	return (int64_t)((uint64_t)ELISA_HELLO_MAGIC << 48 | (uint64_t)ELISA_SERVICE_SWITCH << 32 |
 			 vs_load_acquire(&caller->guest->generation));
 }
 
@@ -132,8 +131,7 @@ static vs_noinline int64_t dispatch_rare(struct vs_caller *caller, uint64_t op, 
 	return -ELISA_ENOSYS;
 }
 
-int64_t vs_entry(void *cookie, uint64_t op, uint64_t a1, uint64_t ignored, uint64_t a2,
-		 uint64_t a3)
+int64_t vs_entry(void *cookie, uint64_t op, uint64_t a1, uint64_t ignored, uint64_t a2, uint64_t a3)
 {
 	struct vs_caller *caller = cookie;
 	int64_t result;

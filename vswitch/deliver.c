@@ -9,18 +9,18 @@
  *
  * Recovery has to know whether the CAS of a stopped caller X took place. Beside the tail it says
  * who reserved last. Whoever reserves after X sees X there, and before its own CAS hides that, it
- * writes into X's `confirmed` that it took place. So X's reservation number s took place if and only
- * if the ring names (X, s) or X's `confirmed` is at least s. Then those slots are X's alone, and the
- * ones whose completion does not bear their number are not committed: recovery commits them as
- * aborted.
+ * writes into X's `confirmed` that it took place. So X's reservation number s took place if and
+ * only if the ring names (X, s) or X's `confirmed` is at least s. Then those slots are X's alone,
+ * and the ones whose completion does not bear their number are not committed: recovery commits
+ * them as aborted.
  */
 #include "deliver.h"
 
-#define VS_RESERVE_TRIES	16
-#define VS_CONFIRM_TRIES	8
+#define VS_RESERVE_TRIES 16
+#define VS_CONFIRM_TRIES 8
 
 struct vs_taken {
-	uint32_t first;		/* slot, free-running */
+	uint32_t first; /* slot, free-running */
 	uint32_t frames, slots;
 };
 
@@ -68,7 +68,8 @@ vs_inline bool confirm(const struct vs_caller *self, uint64_t owner)
 }
 
 /*
- * One attempt. 0: got it; an enum elisa_drop that all frames meet; or AGAIN, with what is there now.
+ * One attempt. 0: got it; an enum elisa_drop that all frames meet; or AGAIN, with what is there
+ * now.
  */
 #define VS_AGAIN ELISA_DROP_COUNT
 vs_inline unsigned int reserve_once(struct vs_caller *caller, struct vs_rx *rx,
@@ -120,8 +121,7 @@ vs_inline unsigned int reserve_once(struct vs_caller *caller, struct vs_rx *rx,
 }
 
 static vs_noinline unsigned int reserve_again(struct vs_caller *caller, struct vs_rx *rx,
-					      const struct vs_load_of *load,
-					      struct vs_taken *taken)
+					      const struct vs_load_of *load, struct vs_taken *taken)
 {
 	struct vs_pair now = vs_load_pair(&rx->resv);
 
@@ -135,7 +135,7 @@ static vs_noinline unsigned int reserve_again(struct vs_caller *caller, struct v
 	return ELISA_DROP_RX_CONTENDED;
 }
 
-/* The first eight bytes, then, with release, the sequence number. Pairs with the guest's acquire. */
+/* The first eight bytes, then, with release, the sequence number. */
 vs_inline void commit(struct elisa_rxc *comp, uint32_t index, uint64_t len_flags)
 {
 	uint64_t *word = (uint64_t *)(void *)comp;
@@ -156,7 +156,7 @@ static vs_noinline uint8_t *buffer_at(const struct vs_rx *rx, uint64_t gpa)
 
 struct vs_from {
 	const struct vs_seg *seg;
-	uint64_t at;		/* offset in it */
+	uint64_t at; /* offset in it */
 };
 
 /* The next `len` bytes of a frame. */
@@ -206,8 +206,8 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 		if (!i) {
 			/* 14 bytes at least: the first eight, and eight that end there. */
 			vs_put64(to, (uint64_t)_mm_cvtsi128_si64(frame->header));
-			vs_put64(to + 6, (uint64_t)_mm_cvtsi128_si64(
-						 _mm_bsrli_si128(frame->header, 6)));
+			vs_put64(to + 6,
+				 (uint64_t)_mm_cvtsi128_si64(_mm_bsrli_si128(frame->header, 6)));
 		}
 		left -= part;
 		commit(comp, index + i, part | (i + 1 < slots ? ELISA_RXC_MORE << 16 : 0));
@@ -234,8 +234,8 @@ static vs_noinline struct vs_delivered fill_any(struct vs_rx *rx, const struct v
 	return done;
 }
 
-static vs_noinline bool fill_elsewhere(struct vs_rx *rx, const struct vs_frame *frame,
-				       uint64_t gpa, uint32_t index)
+static vs_noinline bool fill_elsewhere(struct vs_rx *rx, const struct vs_frame *frame, uint64_t gpa,
+				       uint32_t index)
 {
 	struct elisa_rxc *comp = &rx->comp[index & rx->mask];
 	uint8_t *to = buffer_at(rx, gpa);

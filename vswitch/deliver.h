@@ -5,7 +5,7 @@
 
 #include "mem.h"
 
-#define VS_BATCH	32	/* descriptors classified at once, hence frames too */
+#define VS_BATCH 32 /* descriptors classified at once, hence frames too */
 
 /* Piece of a frame, checked: within the sender's memory. */
 struct vs_seg {
@@ -14,9 +14,9 @@ struct vs_seg {
 };
 
 struct vs_frame {
-	const uint8_t *data;	/* of the first segment */
-	uint32_t len;		/* of all */
-	uint16_t seg, segs;	/* index of its vs_seg; 0 segs: it is all in one piece */
+	const uint8_t *data; /* of the first segment */
+	uint32_t len;	     /* of all */
+	uint16_t seg, segs;  /* index of its vs_seg; 0 segs: it is all in one piece */
 	/* Its first 16 bytes as they were checked. This is what the receiver gets. */
 	__m128i header;
 };
@@ -24,8 +24,8 @@ struct vs_frame {
 struct vs_load_of {
 	const struct vs_frame *frame;
 	uint32_t count;
-	uint32_t longest;	/* no frame is longer */
-	bool pieces;		/* some frame has segs, or is shorter than 16 bytes */
+	uint32_t longest; /* no frame is longer */
+	bool pieces;	  /* some frame has segs, or is shorter than 16 bytes */
 	const struct vs_seg *segs;
 };
 

@@ -3,20 +3,20 @@
  * Forwarding database: who is where.
  *
  * A slot is sixteen bytes, key and value, always read and changed as one. A free slot is zero. So a
- * reader never gets the port of another key, and whoever dies while changing the table leaves either
- * the old or the new entry. Four slots make a bucket, one cache line; a key may be in either of two
- * buckets, chosen by a hash with a secret seed, and goes into the emptier one. With at least four
- * slots for each address of the capacity, practically every table of that size fits: two-choice
- * hashing leaves the fraction of buckets with five keys doubly exponentially small.
+ * reader never gets the port of another key, and whoever dies while changing the table leaves
+ * either the old or the new entry. Four slots make a bucket, one cache line; a key may be in either
+ * of two buckets, chosen by a hash with a secret seed, and goes into the emptier one. With at least
+ * four slots for each address of the capacity, practically every table of that size fits:
+ * two-choice hashing leaves the fraction of buckets with five keys doubly exponentially small.
  *
  * A race of two inserters may put a key in twice. All look in the same order and so agree on the
  * first; whoever learns the address next removes the others, and so does aging.
  */
 #include "mem.h"
 
-#define VS_FDB_WAYS	4
-#define VS_FDB_STATIC	(1ull << 16)
-#define VS_FDB_TRIES	8
+#define VS_FDB_WAYS   4
+#define VS_FDB_STATIC (1ull << 16)
+#define VS_FDB_TRIES  8
 
 /* Value: port in bits 0-15, flags in 16-31, second it was seen last in 32-63. */
 static uint64_t value_of(uint64_t port, uint64_t flags, uint32_t now)
@@ -40,7 +40,7 @@ size_t vs_fdb_size(uint32_t capacity)
 
 static uint64_t mix(uint64_t x)
 {
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;	/* splitmix64 by Vigna, public domain */
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull; /* splitmix64 by Vigna, public domain */
 	x = (x ^ x >> 27) * 0x94d049bb133111ebull;
 	return x ^ x >> 31;
 }
@@ -92,7 +92,7 @@ int vs_fdb_find(const struct vs_fdb *fdb, uint64_t key)
 }
 
 struct vs_search {
-	struct vs_pair *at, was;	/* the entry that counts, or at: NULL */
+	struct vs_pair *at, was; /* the entry that counts, or at: NULL */
 	struct vs_pair *room[2 * VS_FDB_WAYS];
 	unsigned int rooms;
 };
@@ -246,8 +246,8 @@ int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], int port)
 		return -ELISA_EINVAL;
 	for (int tries = 0; tries < VS_FDB_TRIES; tries++) {
 		search(&vs->fdb, key, &s);
-		if (s.at ? !vs_cas_pair(s.at, &s.was, (struct vs_pair){key, value}) :
-			   !insert(&s, key, value))
+		if (s.at ? !vs_cas_pair(s.at, &s.was, (struct vs_pair){key, value})
+			 : !insert(&s, key, value))
 			continue;
 		search(&vs->fdb, key, &s);
 		vs_changed(vs);

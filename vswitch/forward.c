@@ -8,23 +8,24 @@
  *	flush		one delivery for each destination of the batch
  *	flood		one frame to everyone who may see it
  *
- * A descriptor is read once. The header is read once, into the frame's record: everything is decided
- * on that and the receiver gets that, whatever the sender's other vCPUs do to the buffer meanwhile.
+ * A descriptor is read once. The header is read once, into the frame's record: everything is
+ * decided on that and the receiver gets that, whatever the sender's other vCPUs do to the buffer
+ * meanwhile.
  *
  * Bounds of a call: ELISA_TX_MAX descriptors, as many unicast copies, and VS_FLOOD_MAX copies of
  * flooded frames; it returns early, at a whole frame, when a flood might exceed that.
  */
 #include "deliver.h"
 
-#define VS_FLOOD_MAX	VS_PORTS_MAX
-#define VS_DESTS	8
-#define VS_HEADER_MIN	16	/* of frames on the short way; shorter ones are gathered */
-#define VS_TPID_C	0x8100	/* IEEE 802.1Q customer tag */
-#define VS_TPID_S	0x88a8	/* service tag */
+#define VS_FLOOD_MAX  VS_PORTS_MAX
+#define VS_DESTS      8
+#define VS_HEADER_MIN 16     /* of frames on the short way; shorter ones are gathered */
+#define VS_TPID_C     0x8100 /* IEEE 802.1Q customer tag */
+#define VS_TPID_S     0x88a8 /* service tag */
 
 struct vs_dest {
 	struct vs_port *to;
-	uint32_t frames;	/* bit mask of the batch's frames */
+	uint32_t frames; /* bit mask of the batch's frames */
 	uint32_t longest;
 	bool pieces;
 };
@@ -35,14 +36,14 @@ struct vs_send {
 	struct vs_tx *tx;
 	struct vs_port *port;
 	unsigned int queue;
-	uint32_t next, left;		/* descriptors */
+	uint32_t next, left; /* descriptors */
 	uint64_t version;
-	uint64_t frame_max;		/* of the sender, untagged */
+	uint64_t frame_max; /* of the sender, untagged */
 	uint32_t flood_left;
 	/* The way that the last frame went. */
 	__m128i header;
-	uint64_t way_max;		/* longest frame for it; 0: there is none */
-	uint32_t run;			/* first frame of the batch that goes it */
+	uint64_t way_max; /* longest frame for it; 0: there is none */
+	uint32_t run;	  /* first frame of the batch that goes it */
 	struct vs_dest *way;
 	struct vs_delivered sent;
 	/* The batch. */
@@ -122,6 +123,11 @@ static void flush(struct vs_send *s)
 	s->run = 0;
 }
 
+vs_inline const volatile uint64_t *desc_at(const struct vs_tx *tx, uint32_t index)
+{
+	return (const volatile uint64_t *)(const volatile void *)&tx->ring[index & tx->mask];
+}
+
 /*
  * Frames in one piece, by the way of the one before. Stops at the first that is not such, and at
  * the end of the ring; true in the latter case.
@@ -137,8 +143,7 @@ vs_inline bool take_run(struct vs_send *s)
 	const __m128i address_mask = s->vs->address_mask, same = s->header;
 	struct vs_frame *first = &s->frame[s->frames], *frame = first, *end;
 	uint32_t count = VS_BATCH - s->frames, to_end = tx->size - (s->next & tx->mask);
-	const volatile uint64_t *d =
-		(const volatile uint64_t *)(const volatile void *)&tx->ring[s->next & tx->mask];
+	const volatile uint64_t *d = desc_at(tx, s->next);
 
 	if (s->way_max < VS_HEADER_MIN)
 		return false;
@@ -178,11 +183,11 @@ struct vs_chain {
 	uint32_t descs;
 	uint32_t segs;
 	uint64_t len;
-	unsigned int drop;		/* ELISA_DROP_COUNT: good */
+	unsigned int drop; /* ELISA_DROP_COUNT: good */
 	struct vs_seg seg[ELISA_SEGS_MAX];
 };
 
-/* Reads the descriptors of one frame. False: its end is not among those that the guest announced. */
+/* Reads the descriptors of one frame. False: the guest did not announce all of them. */
 static bool gather(struct vs_send *s, struct vs_chain *c)
 {
 	struct vs_tx *tx = s->tx;
@@ -193,9 +198,7 @@ static bool gather(struct vs_send *s, struct vs_chain *c)
 	c->len = 0;
 	c->drop = ELISA_DROP_COUNT;
 	do {
-		const volatile uint64_t *d =
-			(const volatile uint64_t *)(const volatile void *)
-				&tx->ring[(s->next + c->descs) & tx->mask];
+		const volatile uint64_t *d = desc_at(tx, s->next + c->descs);
 		uint64_t addr = d[0], len;
 		const uint8_t *at;
 
@@ -208,8 +211,7 @@ static bool gather(struct vs_send *s, struct vs_chain *c)
 		len = meta & 0xffff;
 		if (c->drop != ELISA_DROP_COUNT)
 			continue;
-		if (!len || (meta >> 16 & ~(uint64_t)ELISA_TXD_MORE) ||
-		    c->segs == ELISA_SEGS_MAX) {
+		if (!len || (meta >> 16 & ~(uint64_t)ELISA_TXD_MORE) || c->segs == ELISA_SEGS_MAX) {
 			c->drop = ELISA_DROP_TX_BAD_DESC;
 			continue;
 		}
@@ -239,7 +241,7 @@ static __m128i gather_header(const struct vs_chain *c)
 }
 
 struct vs_addresses {
-	uint64_t dst, src;	/* FDB keys */
+	uint64_t dst, src; /* FDB keys */
 	bool tagged;
 };
 
@@ -332,8 +334,8 @@ static void add_frame(struct vs_send *s, struct vs_dest *d, const struct vs_chai
 	s->frames++;
 }
 
-static void unicast(struct vs_send *s, struct vs_port *to, const struct vs_chain *c,
-		    __m128i header, bool tagged)
+static void unicast(struct vs_send *s, struct vs_port *to, const struct vs_chain *c, __m128i header,
+		    bool tagged)
 {
 	struct vs_dest *d;
 
@@ -393,8 +395,8 @@ static void flood(struct vs_send *s, const struct vs_chain *c, __m128i header,
 		uint64_t linked = vs_load(&s->vs->linked[w]);
 
 		for (; linked; linked &= linked - 1)
-			found += flood_to(s, &s->vs->ports[w * 64 + __builtin_ctzll(linked)],
-					  &load, a->tagged, &done);
+			found += flood_to(s, &s->vs->ports[w * 64 + __builtin_ctzll(linked)], &load,
+					  a->tagged, &done);
 	}
 	s->flood_left -= found;
 	if (!found)

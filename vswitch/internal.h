@@ -27,12 +27,12 @@
 #pragma GCC visibility pop
 #include "barrier.h"
 
-#define VS_ALIGN	__attribute__((aligned(128)))
-#define VS_LINE		__attribute__((aligned(64)))
-#define vs_inline	static inline __attribute__((always_inline))
-#define vs_noinline	__attribute__((noinline))
-#define vs_likely(x)	__builtin_expect(!!(x), 1)
-#define vs_unlikely(x)	__builtin_expect(!!(x), 0)
+#define VS_ALIGN       __attribute__((aligned(128)))
+#define VS_LINE	       __attribute__((aligned(64)))
+#define vs_inline      static inline __attribute__((always_inline))
+#define vs_noinline    __attribute__((noinline))
+#define vs_likely(x)   __builtin_expect(!!(x), 1)
+#define vs_unlikely(x) __builtin_expect(!!(x), 0)
 
 _Static_assert(VS_REGION_MIN > UINT16_MAX, "no segment or buffer is longer than a region");
 
@@ -41,8 +41,8 @@ _Static_assert(VS_REGION_MIN > UINT16_MAX, "no segment or buffer is longer than 
  * adds a generation in one go or two, whoever does it; publishing is a CAS from the very word that
  * was seen before all was checked. So nothing is published over somebody's taking down.
  */
-#define VS_UP		(1ull << 32)
-#define VS_GEN		(1ull << 33)
+#define VS_UP  (1ull << 32)
+#define VS_GEN (1ull << 33)
 
 /* A piece of guest memory. */
 struct vs_range {
@@ -54,7 +54,7 @@ struct vs_guest {
 	struct vs_port *ports[ELISA_PORTS_PER_VM];
 	uint32_t generation;
 	uint32_t ranges;
-	struct vs_range range[VS_REGIONS_MAX];	/* longest first */
+	struct vs_range range[VS_REGIONS_MAX]; /* longest first */
 	/* control side only */
 	bool used;
 	uint32_t callers;
@@ -65,19 +65,19 @@ struct vs_guest {
 
 /* Frames with these twelve bytes as addresses go the way that was found last. */
 struct vs_way {
-	uint64_t version;		/* of the switch when it was found; 0: none */
+	uint64_t version; /* of the switch when it was found; 0: none */
 	struct vs_port *to;
 	__m128i header;
 };
 
 /* The sending half of a queue: one owner at a time. */
 struct vs_tx {
-	uint64_t state;			/* low 32 bits: the owning caller's id or 0 */
+	uint64_t state; /* low 32 bits: the owning caller's id or 0 */
 	struct vs_guest *guest;
 	const struct elisa_txd *ring;
 	uint32_t mask, size;
 	uint32_t next;
-	uint32_t hint;			/* memory range that the last buffer was in */
+	uint32_t hint; /* memory range that the last buffer was in */
 	uint64_t learned, learned_version;
 	struct vs_way way;
 	struct {
@@ -108,44 +108,44 @@ struct vs_rx {
 struct vs_queue {
 	struct vs_tx tx;
 	struct vs_rx rx;
-	uint64_t ticket;		/* grace period of the last taking down by the guest */
+	uint64_t ticket; /* grace period of the last taking down by the guest */
 } VS_ALIGN;
 
 struct vs_port {
 	/* Read by everyone. */
-	uint64_t key;			/* its own address as an FDB key */
+	uint64_t key; /* its own address as an FDB key */
 	uint64_t groups;
-	uint32_t frame_max;		/* bytes, untagged */
+	uint32_t frame_max; /* bytes, untagged */
 	uint16_t id;
 	bool up, anti_spoof, used;
 	uint8_t queues;
-	uint8_t rx_map[ELISA_QUEUES_MAX];	/* TX queue -> RX queue of this port */
+	uint8_t rx_map[ELISA_QUEUES_MAX]; /* TX queue -> RX queue of this port */
 	struct vs_guest *guest;
-	uint64_t host_ticket;		/* grace period of the last taking down by the host */
+	uint64_t host_ticket; /* grace period of the last taking down by the host */
 	/* Try-lock of set-up and reset: a caller's id or 0. */
 	uint32_t ctl VS_LINE;
 	uint16_t guest_index;
-	struct vs_port_config config;	/* control side only */
+	struct vs_port_config config; /* control side only */
 	struct vs_queue queue[ELISA_QUEUES_MAX];
 } VS_ALIGN;
 
 /* What a caller is about to take from a ring, or has and did not commit. */
 struct vs_intent {
-	struct vs_rx *rx;		/* NULL: nothing */
-	uint64_t word;			/* rx->resv.a that it counts from */
+	struct vs_rx *rx; /* NULL: nothing */
+	uint64_t word;	  /* rx->resv.a that it counts from */
 	uint64_t seq;
 	uint32_t count;
 };
 
 struct vs_caller {
-	uint64_t active;		/* epoch of entry; 0: outside */
+	uint64_t active; /* epoch of entry; 0: outside */
 	struct vswitch *vs;
 	struct vs_guest *guest;
 	uint64_t calls;
-	uint64_t seq;			/* of its last reservation; outlives the caller */
-	struct vs_tx *tx;		/* that it owns or tries to own */
-	struct vs_port *ctl;		/* likewise */
-	uint32_t id;			/* index + 1 */
+	uint64_t seq;	     /* of its last reservation; outlives the caller */
+	struct vs_tx *tx;    /* that it owns or tries to own */
+	struct vs_port *ctl; /* likewise */
+	uint32_t id;	     /* index + 1 */
 	bool used;
 	struct vs_intent intent VS_LINE;
 	/* Written by others: its reservation `seq` did happen. */
@@ -154,11 +154,11 @@ struct vs_caller {
 } VS_ALIGN;
 
 struct vs_fdb {
-	struct vs_pair *slot;		/* a: key, 0: free; b: value */
-	uint64_t mask;			/* of buckets */
+	struct vs_pair *slot; /* a: key, 0: free; b: value */
+	uint64_t mask;	      /* of buckets */
 	uint64_t seed[3];
 	uint64_t capacity;
-	uint64_t cursor;		/* of aging, in buckets */
+	uint64_t cursor; /* of aging, in buckets */
 	uint64_t learned VS_ALIGN;
 	uint64_t moved, aged, full;
 };
@@ -169,16 +169,16 @@ struct vswitch {
 	struct vs_guest *guests;
 	struct vs_caller *callers;
 	struct vs_fdb fdb;
-	__m128i address_mask;		/* the twelve address bytes of a header */
-	uint32_t callers_high;		/* ids in use are at most this */
-	uint32_t ports_high;		/* ids in use are below this */
-	uint32_t attached;		/* generations given to guests */
-	uint64_t first_s;		/* clock at the first tick */
+	__m128i address_mask;  /* the twelve address bytes of a header */
+	uint32_t callers_high; /* ids in use are at most this */
+	uint32_t ports_high;   /* ids in use are below this */
+	uint32_t attached;     /* generations given to guests */
+	uint64_t first_s;      /* clock at the first tick */
 	uint64_t epoch VS_ALIGN;
 	/* Changes with each thing that a way depends on, and each second. Never 0. */
 	uint64_t version VS_ALIGN;
-	uint32_t now;			/* seconds, from 1 */
-	uint64_t linked[VS_PORTS_MAX / 64];	/* a hint: ports that may receive */
+	uint32_t now;			    /* seconds, from 1 */
+	uint64_t linked[VS_PORTS_MAX / 64]; /* a hint: ports that may receive */
 } VS_ALIGN;
 
 _Static_assert(sizeof(struct vs_queue) / 128 % 2 == 1, "queues are coloured");
@@ -187,8 +187,8 @@ _Static_assert(sizeof(struct vs_caller) / 128 % 2 == 1, "callers are coloured");
 _Static_assert(sizeof(struct vs_guest) / 128 % 2 == 1, "guests are coloured");
 
 /* An address as it lies in the frame's first bytes, and its key: VID in the low 16 bits. */
-#define VS_KEY_MULTICAST	(1ull << 16)
-#define VS_KEY_BROADCAST	0xffffffffffff0000ull
+#define VS_KEY_MULTICAST (1ull << 16)
+#define VS_KEY_BROADCAST 0xffffffffffff0000ull
 
 vs_inline uint64_t vs_mac_key(const uint8_t mac[6])
 {

@@ -38,7 +38,7 @@ vs_inline bool vs_below(uint64_t a, uint64_t b, uint64_t *mask)
 	return below;
 }
 
-/* `len` at most the range's own; no range is shorter than VS_REGION_MIN. NULL: not in this range. */
+/* `len` at most the range's own, which is VS_REGION_MIN or more. NULL: not in this range. */
 vs_inline uint8_t *vs_range_at(const struct vs_range *r, uint64_t gpa, uint64_t len)
 {
 	uint64_t offset = gpa - r->gpa, mask;
@@ -64,16 +64,16 @@ vs_inline uint8_t *vs_guest_at(const struct vs_guest *guest, uint64_t gpa, uint6
 	return NULL;
 }
 
-#define VS_ACCESS(name, type)                                                                      \
-	vs_inline type vs_get##name(const uint8_t *p)                                              \
-	{                                                                                          \
-		type v;                                                                            \
-		__builtin_memcpy(&v, p, sizeof(v));                                                \
-		return v;                                                                          \
-	}                                                                                          \
-	vs_inline void vs_put##name(uint8_t *p, type v)                                            \
-	{                                                                                          \
-		__builtin_memcpy(p, &v, sizeof(v));                                                \
+#define VS_ACCESS(name, type)                           \
+	vs_inline type vs_get##name(const uint8_t *p)   \
+	{                                               \
+		type v;                                 \
+		__builtin_memcpy(&v, p, sizeof(v));     \
+		return v;                               \
+	}                                               \
+	vs_inline void vs_put##name(uint8_t *p, type v) \
+	{                                               \
+		__builtin_memcpy(p, &v, sizeof(v));     \
 	}
 VS_ACCESS(16, uint16_t)
 VS_ACCESS(32, uint32_t)

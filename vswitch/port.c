@@ -53,8 +53,7 @@ static bool config_valid(const struct vs_port_config *cfg)
 	       cfg->mtu <= ELISA_MTU_MAX && cfg->queues >= 1 && cfg->queues <= ELISA_QUEUES_MAX;
 }
 
-static void config_apply(struct vswitch *vs, struct vs_port *port,
-			 const struct vs_port_config *cfg)
+static void config_apply(struct vswitch *vs, struct vs_port *port, const struct vs_port_config *cfg)
 {
 	port->config = *cfg;
 	vs_store(&port->key, vs_mac_key(cfg->mac));

@@ -142,8 +142,7 @@ static int quiesce(struct vs_caller *caller, struct vs_port *port, struct vs_que
 
 static bool size_valid(uint32_t size)
 {
-	return !size ||
-	       (size >= ELISA_RING_MIN && size <= ELISA_RING_MAX && !(size & (size - 1)));
+	return !size || (size >= ELISA_RING_MIN && size <= ELISA_RING_MAX && !(size & (size - 1)));
 }
 
 static int setup_check(const struct elisa_queue_setup *s)
@@ -171,8 +170,8 @@ static int setup_rings(const struct vs_guest *guest, const struct elisa_queue_se
 
 	*rings = (struct vs_rings){NULL, NULL, NULL};
 	if (s->tx_size) {
-		rings->tx = vs_guest_at(guest, s->tx_ring,
-					s->tx_size * sizeof(struct elisa_txd), &range);
+		rings->tx = vs_guest_at(guest, s->tx_ring, s->tx_size * sizeof(struct elisa_txd),
+					&range);
 		if (!rings->tx)
 			return -ELISA_EFAULT;
 	}
@@ -180,8 +179,8 @@ static int setup_rings(const struct vs_guest *guest, const struct elisa_queue_se
 		rings->rx = vs_guest_at(guest, s->rx_ring,
 					sizeof(struct elisa_rx) + s->rx_size * sizeof(uint64_t),
 					&range);
-		rings->comp = vs_guest_at(guest, s->rx_comp,
-					  s->rx_size * sizeof(struct elisa_rxc), &range);
+		rings->comp = vs_guest_at(guest, s->rx_comp, s->rx_size * sizeof(struct elisa_rxc),
+					  &range);
 		if (!rings->rx || !rings->comp)
 			return -ELISA_EFAULT;
 	}

@@ -8,8 +8,8 @@
  */
 #include "harness.h"
 
-#define RING	16
-#define BUF	512
+#define RING 16
+#define BUF  512
 
 uint64_t vs_model_copied;
 void vs_model_step(const char *where, unsigned int line);
@@ -31,12 +31,12 @@ static struct t_guest *evil[2], *good;
 static struct poke pokes[8];
 static unsigned int poke_count, step_count;
 
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                    \
-			abort();                                                                   \
-		}                                                                                  \
+#define CHECK(x)                                                                \
+	do {                                                                    \
+		if (!(x)) {                                                     \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); \
+			abort();                                                \
+		}                                                               \
 	} while (0)
 
 static void do_poke(const struct poke *p)
@@ -66,7 +66,7 @@ static uint64_t take(struct input *in, unsigned int bytes)
 /* An address: near an edge, in the RAM, or anything. */
 static uint64_t take_gpa(struct input *in, struct t_guest *g)
 {
-	const uint64_t edges[] = {T_GPA, T_GPA + T_RAM, 0, T_GPA + g->used,
+	const uint64_t edges[] = {T_GPA,	   T_GPA + T_RAM,      0,	   T_GPA + g->used,
 				  g->q[0].buffers, g->q[0].tx_buffers, UINT64_MAX, 1ull << 63};
 	uint64_t kind = take(in, 1);
 
@@ -80,7 +80,7 @@ static struct poke take_poke(struct input *in)
 {
 	struct t_guest *g = evil[take(in, 1) & 1];
 	struct t_queue *q = &g->q[0];
-	uint8_t *base[] = {(uint8_t *)q->txd, (uint8_t *)q->rx, (uint8_t *)q->comp,
+	uint8_t *base[] = {(uint8_t *)q->txd, (uint8_t *)q->rx,	      (uint8_t *)q->comp,
 			   t_at(g, q->setup), t_at(g, q->tx_buffers), (uint8_t *)q->rx->addr};
 	const uint8_t sizes[] = {1, 2, 4, 8};
 	uint64_t what = take(in, 1);

@@ -2,12 +2,12 @@
 #include <sys/mman.h>
 #include "harness.h"
 
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                    \
-			abort();                                                                   \
-		}                                                                                  \
+#define CHECK(x)                                                                \
+	do {                                                                    \
+		if (!(x)) {                                                     \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); \
+			abort();                                                \
+		}                                                               \
 	} while (0)
 
 const uint8_t t_broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
@@ -213,8 +213,8 @@ bool t_receive(struct t_guest *g, unsigned int queue, struct t_frame *frame)
 		if (c->flags & ELISA_RXC_ABORTED)
 			frame->aborted = true;
 		else
-			memcpy(frame->data + frame->len,
-			       t_at(g, q->rx->addr[index % q->rx_size]), c->len);
+			memcpy(frame->data + frame->len, t_at(g, q->rx->addr[index % q->rx_size]),
+			       c->len);
 		frame->len += c->len;
 		more = c->flags & ELISA_RXC_MORE;
 		slots++;

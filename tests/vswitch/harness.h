@@ -16,11 +16,11 @@
 #include <string.h>
 #include <vswitch/vswitch.h>
 
-#define T_RAM		(4u << 20)
-#define T_GPA		0x100000u	/* of the RAM's first byte */
-#define T_GUESTS	16
-#define T_SIZE		64		/* slots of a ring, unless told */
-#define T_BUF		2048
+#define T_RAM	 (4u << 20)
+#define T_GPA	 0x100000u /* of the RAM's first byte */
+#define T_GUESTS 16
+#define T_SIZE	 64 /* slots of a ring, unless told */
+#define T_BUF	 2048
 
 struct t_queue {
 	int64_t handle;
@@ -28,14 +28,14 @@ struct t_queue {
 	struct elisa_txd *txd;
 	struct elisa_rx *rx;
 	struct elisa_rxc *comp;
-	uint64_t setup, buffers, tx_buffers;	/* GPAs */
+	uint64_t setup, buffers, tx_buffers; /* GPAs */
 	uint32_t tx_next, rx_next;
 };
 
 struct t_guest {
 	int id, port;
 	uint8_t *ram;
-	uint64_t used;			/* bytes of RAM given out */
+	uint64_t used; /* bytes of RAM given out */
 	uint8_t mac[6];
 	struct vs_caller *caller[4];
 	struct t_queue q[2];

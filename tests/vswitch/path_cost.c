@@ -25,8 +25,8 @@ int main(int argc, char **argv)
 	t_post(&a->q[0], 256);
 	t_post(&b->q[0], 256);
 	/* Not counted: the counting starts with the operation's number of calls below. */
-	if (t_send_one(b, 60, a->mac, b->mac, 0) != 1 || t_send_one(a, 60, b->mac, a->mac, 0) != 1 ||
-	    !t_receive(b, 0, &frame))
+	if (t_send_one(b, 60, a->mac, b->mac, 0) != 1 ||
+	    t_send_one(a, 60, b->mac, a->mac, 0) != 1 || !t_receive(b, 0, &frame))
 		return 1;
 	for (unsigned int c = 0; c < calls; c++) {
 		for (unsigned int i = 0; i < burst; i++)
@@ -34,8 +34,7 @@ int main(int argc, char **argv)
 		if (t_send(a, 0, burst) != (int)burst)
 			return 1;
 		for (unsigned int i = 0; i < burst; i++)
-			if (!t_receive(b, 0, &frame) ||
-			    !t_frame_is(&frame, len, b->mac, a->mac, i))
+			if (!t_receive(b, 0, &frame) || !t_frame_is(&frame, len, b->mac, a->mac, i))
 				return 1;
 	}
 	t_destroy(&t);

@@ -57,8 +57,8 @@ static void configuration(void **state)
 /* A switch that fills exactly what it asked for, with inaccessible pages around. */
 static void arena_is_all_it_uses(void **state)
 {
-	const struct vs_config cfg = {.ports = 3, .guests = 2, .callers = 3, .fdb_capacity = 1025,
-				      .generation = 9};
+	const struct vs_config cfg = {
+		.ports = 3, .guests = 2, .callers = 3, .fdb_capacity = 1025, .generation = 9};
 	size_t len = vs_arena_size(&cfg);
 	uint8_t *map = mmap(NULL, len + 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct vs_port_config port = {.mac = {2}, .mtu = 68, .queues = 16};
@@ -89,14 +89,14 @@ static void regions(void **state)
 {
 	static uint8_t at[8192] __attribute__((aligned(4096)));
 	const struct vs_region bad[][2] = {
-		{{0x1000, 0x8000, at}},			/* short */
-		{{0x1001, 0x10000, at}},		/* unaligned */
+		{{0x1000, 0x8000, at}},	 /* short */
+		{{0x1001, 0x10000, at}}, /* unaligned */
 		{{0x1000, 0x10001, at}},
 		{{0x1000, 0x10000, at + 1}},
 		{{0x1000, 0x10000, NULL}},
-		{{UINT64_MAX - 0xfff, 0x10000, at}},	/* too high */
+		{{UINT64_MAX - 0xfff, 0x10000, at}}, /* too high */
 		{{0x1000, UINT64_MAX - 0xfff, at}},
-		{{0x1000, 0x10000, at}, {0x1000, 0x10000, at}},		/* overlap */
+		{{0x1000, 0x10000, at}, {0x1000, 0x10000, at}}, /* overlap */
 		{{0x1000, 0x10000, at}, {0x10000, 0x20000, at}},
 		{{0x20000, 0x10000, at}, {0x10000, 0x40000, at}},
 	};
@@ -137,8 +137,11 @@ static void several_regions(void **state)
 	struct elisa_rx *rx = (void *)(a->ram + 0x2000);
 	struct elisa_rxc *comp = (void *)(a->ram + 0x3000);
 
-	*s = (struct elisa_queue_setup){.revision = ELISA_NET_REVISION, .tx_size = 8, .rx_size = 8,
-					.rx_buf_len = 2048, .tx_ring = (3ull << 32) + 0x1000,
+	*s = (struct elisa_queue_setup){.revision = ELISA_NET_REVISION,
+					.tx_size = 8,
+					.rx_size = 8,
+					.rx_buf_len = 2048,
+					.tx_ring = (3ull << 32) + 0x1000,
 					.rx_ring = (3ull << 32) + 0x2000,
 					.rx_comp = (3ull << 32) + 0x3000};
 	int64_t handle = vs_entry(caller, ELISA_NET_QUEUE_SETUP, 3ull << 32, 0, 0, 0);
@@ -158,8 +161,8 @@ static void several_regions(void **state)
 		memcpy(frame.data, buf, 100);
 		assert_true(t_frame_is(&frame, 100, a->mac, b->mac, i));
 		t_fill(buf + 1048, 1000, b->mac, a->mac, i % 3);
-		txd[i] = (struct elisa_txd){.addr = r[i % 3].gpa + r[i % 3].len - 1000,
-					    .len = 1000};
+		txd[i] =
+			(struct elisa_txd){.addr = r[i % 3].gpa + r[i % 3].len - 1000, .len = 1000};
 	}
 	assert_int_equal(vs_entry(caller, ELISA_NET_TX, (uint64_t)handle, 0, 8, 0), 8);
 	for (uint32_t i = 0; i < 8; i++) {
@@ -336,11 +339,11 @@ static void queue_setup_arguments(void **state)
 	assert_true(t_setup(g, 0, 8, 8, 2048) > 0);
 	s = t_at(g, g->q[0].setup);
 	good = *s;
-#define WITH(change, error)                                                                        \
-	do {                                                                                       \
-		*s = good;                                                                         \
-		change;                                                                            \
-		assert_int_equal(t_call(g, ELISA_NET_QUEUE_SETUP, g->q[0].setup, 0), -(error));    \
+#define WITH(change, error)                                                                     \
+	do {                                                                                    \
+		*s = good;                                                                      \
+		change;                                                                         \
+		assert_int_equal(t_call(g, ELISA_NET_QUEUE_SETUP, g->q[0].setup, 0), -(error)); \
 	} while (0)
 	WITH(s->revision = 0, ELISA_EPROTO);
 	WITH(s->revision = 2, ELISA_EPROTO);
@@ -451,8 +454,12 @@ static void soak(void **state)
 
 	(void)state;
 	for (int i = 0; i < 500; i++) {
-		struct vs_port_config cfg = {.mac = {2, 5}, .mtu = 1500, .queues = 1, .up = true,
-					     .groups = 1, .name = "again"};
+		struct vs_port_config cfg = {.mac = {2, 5},
+					     .mtu = 1500,
+					     .queues = 1,
+					     .up = true,
+					     .groups = 1,
+					     .name = "again"};
 		struct vs_region region = {T_GPA, T_RAM / 2, g->ram + T_RAM / 2};
 		struct vs_caller *caller;
 		int guest = vs_guest_add(t.vs, "again", &region, 1), port;
@@ -463,9 +470,13 @@ static void soak(void **state)
 		assert_true(port >= 0);
 		assert_int_equal(vs_port_bind(t.vs, port, guest), 0);
 		assert_int_equal(vs_caller_add(t.vs, guest, &caller), 0);
-		struct elisa_queue_setup s = {.revision = 1, .tx_size = 8, .rx_size = 8,
-					      .rx_buf_len = 2048, .tx_ring = T_GPA + 4096,
-					      .rx_ring = T_GPA + 8192, .rx_comp = T_GPA + 16384};
+		struct elisa_queue_setup s = {.revision = 1,
+					      .tx_size = 8,
+					      .rx_size = 8,
+					      .rx_buf_len = 2048,
+					      .tx_ring = T_GPA + 4096,
+					      .rx_ring = T_GPA + 8192,
+					      .rx_comp = T_GPA + 16384};
 
 		memcpy(g->ram + T_RAM / 2, &s, sizeof(s));
 		assert_true(vs_entry(caller, ELISA_NET_QUEUE_SETUP, T_GPA, 0, 0, 0) > 0);
@@ -485,18 +496,10 @@ static void soak(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(configuration),
-		TEST(arena_is_all_it_uses),
-		TEST(regions),
-		TEST(several_regions),
-		TEST(names_and_ports),
-		TEST(binding),
-		TEST(simple_operations),
-		TEST(port_information),
-		TEST(queue_setup_arguments),
-		TEST(queue_reset),
-		TEST(host_takes_queues_down),
-		TEST(soak),
+		TEST(configuration),	 TEST(arena_is_all_it_uses),   TEST(regions),
+		TEST(several_regions),	 TEST(names_and_ports),	       TEST(binding),
+		TEST(simple_operations), TEST(port_information),       TEST(queue_setup_arguments),
+		TEST(queue_reset),	 TEST(host_takes_queues_down), TEST(soak),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -311,7 +311,7 @@ static void bad_addresses(void **state)
 		{1ull << 63, 60},
 		{T_GPA | 1ull << 52, 60},
 		{T_GPA + (1ull << 32), 60},
-		{T_GPA, 65535},	/* within, but too long */
+		{T_GPA, 65535}, /* within, but too long */
 		{T_GPA + T_RAM - 65534, 65535},
 	};
 	unsigned int count = sizeof(bad) / sizeof(bad[0]);
@@ -486,8 +486,9 @@ static void senseless_posted_count(void **state)
 
 static void bad_buffers(void **state)
 {
-	const uint64_t bad[] = {0, T_GPA - 1, T_GPA + T_RAM - T_BUF + 1, T_GPA + T_RAM, UINT64_MAX,
-				UINT64_MAX - T_BUF};
+	const uint64_t bad[] = {
+		0,	    T_GPA - 1,	       T_GPA + T_RAM - T_BUF + 1, T_GPA + T_RAM,
+		UINT64_MAX, UINT64_MAX - T_BUF};
 	struct t_queue *q = &b->q[0];
 
 	(void)state;

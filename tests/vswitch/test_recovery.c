@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #define STACK	(256 * 1024)
-#define SENDERS	4
+#define SENDERS 4
 #define RING	32
 
 uint64_t vs_model_copied;
@@ -28,8 +28,8 @@ struct routine {
 	uint64_t op, a1, a2;
 	int64_t result;
 	bool started, done;
-	unsigned int steps;		/* made so far */
-	unsigned int budget;		/* steps until it gives control back */
+	unsigned int steps;  /* made so far */
+	unsigned int budget; /* steps until it gives control back */
 };
 
 static ucontext_t scheduler;
@@ -151,8 +151,7 @@ static bool drain_one(void)
 		return false;
 	if (frame.aborted) {
 		for (; at != q->rx_next; at++)
-			aborted_slots +=
-				!!(q->comp[at % RING].flags & ELISA_RXC_ABORTED);
+			aborted_slots += !!(q->comp[at % RING].flags & ELISA_RXC_ABORTED);
 		return true;
 	}
 	memcpy(&id, frame.data + 14, 4);
@@ -224,7 +223,8 @@ static void check_world(unsigned int dead)
 
 			/* Its sibling finds the queue free. */
 			assert_int_equal(vs_entry(g->caller[1], ELISA_NET_TX,
-						  (uint64_t)g->q[0].handle, 0, 0, 0), 0);
+						  (uint64_t)g->q[0].handle, 0, 0, 0),
+					 0);
 			assert_int_equal(vs_caller_add(t.vs, g->id, &g->caller[0]), 0);
 			handle = t_call(g, ELISA_NET_QUEUE_SETUP, g->q[0].setup, 0);
 			assert_true(handle > 0);

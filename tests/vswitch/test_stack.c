@@ -3,8 +3,8 @@
 #include <ucontext.h>
 #include "harness.h"
 
-#define STACK	(64 * 1024)
-#define LIMIT	(16 * 1024)
+#define STACK (64 * 1024)
+#define LIMIT (16 * 1024)
 
 static struct t_switch t;
 static ucontext_t back, inside;

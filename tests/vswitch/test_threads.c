@@ -114,9 +114,9 @@ static void senders_to_one_ring(void **state)
 	assert_int_equal(seen.frames, sent);
 	assert_int_equal(c.rx_frames, sent);
 	/* What is not there was dropped at the receiver, for a reason that can be. */
-	assert_int_equal(sent + c.drops[ELISA_DROP_RX_NO_BUFFER] +
-				 c.drops[ELISA_DROP_RX_CONTENDED],
-			 SENDERS * (uint64_t)(rounds / 7 * 28 + (rounds % 7) * (rounds % 7 + 1) / 2));
+	assert_int_equal(sent + c.drops[ELISA_DROP_RX_NO_BUFFER] + c.drops[ELISA_DROP_RX_CONTENDED],
+			 SENDERS *
+				 (uint64_t)(rounds / 7 * 28 + (rounds % 7) * (rounds % 7 + 1) / 2));
 	assert_true(sent > 1000);
 	t_destroy(&t);
 }
