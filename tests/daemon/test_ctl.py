@@ -16,6 +16,7 @@ class Ctl(dt.DaemonCase):
 
     def test_tables(self):
         self.assertRegex(self.ok("status"), r"daemon +\S+, pid %d, " % self.d.process.pid)
+        self.assertEqual(self.ok("port"), self.ok("port", "list"))
         self.assertRegex(self.ok("port", "list"), r"(?m)^web0 +\(web\) +down +yes +\S+ +1500 +1 +on +0 ")
         self.assertIn("0 of 65536 addresses", self.ok("fdb", "list"))
         self.assertRegex(self.ok("stats"), r"(?m)^web0 +vmfunc +0 +0 ")

@@ -266,11 +266,13 @@ static void check_all(struct argp_state *state, struct options *o)
 {
 	unsigned int args = TAKES_NAME | TAKES_PORT | TAKES_MAC;
 
+	if (!o->command && o->word) {	/* "port" and "fdb" alone show all there is */
+		static char list[] = "list";
+
+		take_word(state, o, list);
+	}
 	if (!o->command)
-		argp_error(state,
-			   o->word ? "%s what? One of list, show, add, set, del, flush"
-				   : "no command given%s",
-			   o->word ? o->word : "");
+		argp_error(state, "no command given");
 	if (o->command->takes & NEEDS_ALL && (o->command->takes & args) != o->used)
 		argp_error(state, "%s %s needs %s", o->command->word,
 			   o->command->sub ? o->command->sub : "",
@@ -327,8 +329,8 @@ static const struct argp argp = {
 	.args_doc = "status\n"
 		    "attach [NAME] --pid PID [--name NAME] [--port PORT]...\n"
 		    "detach NAME\n"
-		    "port list\nport show NAME\nport add NAME\nport set NAME\nport del NAME\n"
-		    "fdb list [PORT]\nfdb add MAC PORT\nfdb del MAC\nfdb flush [PORT]\n"
+		    "port [list]\nport show NAME\nport add NAME\nport set NAME\nport del NAME\n"
+		    "fdb [list [PORT]]\nfdb add MAC PORT\nfdb del MAC\nfdb flush [PORT]\n"
 		    "stats [PORT]\n"
 		    "doctor",
 	.doc = "Controls elisa-vswitchd.\v"
