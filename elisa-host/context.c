@@ -11,7 +11,7 @@
 /* Nothing of this process may be at the addresses that mean something else inside. */
 static int reserve(struct elisa_ctx *ctx)
 {
-	static const uintptr_t pages[] = { ELISA_LIST_VA, ELISA_DESC_VA, ELISA_GATE_VA };
+	static const uintptr_t pages[] = {ELISA_LIST_VA, ELISA_DESC_VA, ELISA_GATE_VA};
 	size_t i;
 	int rc = 0;
 
@@ -54,7 +54,7 @@ static void ctx_free(struct elisa_ctx *ctx)
 ELISA_PUBLIC int elisa_ctx_create(struct elisa_host *host, elisa_entry_fn entry,
 				  struct elisa_ctx **ctx)
 {
-	struct elisa_context_create create = { 0 };
+	struct elisa_context_create create = {0};
 	struct elisa_ctx *c;
 	int rc;
 
@@ -111,8 +111,8 @@ static int realize(struct elisa_ctx *ctx)
 
 	if (ctx->gate)
 		return -EALREADY;
-	pages = mmap(NULL, 2 * ELISA_PAGE_SIZE, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pages = mmap(NULL, 2 * ELISA_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		     -1, 0);
 	if (pages == MAP_FAILED)
 		return -ENOMEM;
 	memcpy(pages, elisa_gate_page, ELISA_PAGE_SIZE);

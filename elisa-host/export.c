@@ -11,8 +11,8 @@
 
 #include "internal.h"
 
-#define PROT_KNOWN	(ELISA_MAP_R | ELISA_MAP_W | ELISA_MAP_X | ELISA_MAP_DEVICE)
-#define USER_END	(1ULL << 47)
+#define PROT_KNOWN (ELISA_MAP_R | ELISA_MAP_W | ELISA_MAP_X | ELISA_MAP_DEVICE)
+#define USER_END   (1ULL << 47)
 
 /* Index of the first export that ends above `addr`. */
 static size_t book_above(const struct book *b, uintptr_t addr)
@@ -38,7 +38,7 @@ int book_add(struct book *b, uintptr_t addr, size_t len, uint32_t prot)
 		return -EEXIST;
 	if (b->count == b->room) {
 		size_t room = b->room ? 2 * b->room : 32;
-		struct export *all = reallocarray(b->all, room, sizeof(*all));
+		struct exported *all = reallocarray(b->all, room, sizeof(*all));
 
 		if (!all)
 			return -ENOMEM;
@@ -46,12 +46,12 @@ int book_add(struct book *b, uintptr_t addr, size_t len, uint32_t prot)
 		b->room = room;
 	}
 	memmove(&b->all[i + 1], &b->all[i], (b->count - i) * sizeof(*b->all));
-	b->all[i] = (struct export){ addr, len, prot };
+	b->all[i] = (struct exported){addr, len, prot};
 	b->count++;
 	return 0;
 }
 
-struct export *book_find(struct book *b, uintptr_t addr, size_t len)
+struct exported *book_find(struct book *b, uintptr_t addr, size_t len)
 {
 	size_t i = book_above(b, addr);
 
@@ -60,7 +60,7 @@ struct export *book_find(struct book *b, uintptr_t addr, size_t len)
 	return &b->all[i];
 }
 
-void book_remove(struct book *b, struct export *e)
+void book_remove(struct book *b, struct exported *e)
 {
 	memmove(e, e + 1, (b->all + b->count - (e + 1)) * sizeof(*e));
 	b->count--;
@@ -118,7 +118,7 @@ static int map_piece(struct elisa_ctx *ctx, uintptr_t addr, size_t len, uint32_t
 
 static int unmap_piece(struct elisa_ctx *ctx, uintptr_t addr, size_t len)
 {
-	struct elisa_ctx_unmap unmap = { .gpa = table_gpa(&ctx->table, addr), .len = len };
+	struct elisa_ctx_unmap unmap = {.gpa = table_gpa(&ctx->table, addr), .len = len};
 	int rc;
 
 	do
@@ -206,7 +206,7 @@ forget:
 
 int ctx_unexport(struct elisa_ctx *ctx, uintptr_t addr, size_t len)
 {
-	struct export *e = book_find(&ctx->book, addr, len);
+	struct exported *e = book_find(&ctx->book, addr, len);
 
 	if (!e || !e->prot)
 		return -ENOENT;

@@ -25,7 +25,7 @@ static int device_ioctl(int fd, unsigned long request, void *arg)
 	return rc < 0 ? -errno : rc;
 }
 
-const struct elisa_device_ops elisa_device = { device_open, device_ioctl };
+const struct elisa_device_ops elisa_device = {device_open, device_ioctl};
 
 static int get_info(struct elisa_host *host, struct elisa_info *info)
 {

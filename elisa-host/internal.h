@@ -24,15 +24,15 @@
 
 #include <elisa/host.h>
 
-#define ELISA_PUBLIC	__attribute__((visibility("default")))
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#define GIB		(1ULL << 30)
+#define ELISA_PUBLIC  __attribute__((visibility("default")))
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define GIB	      (1ULL << 30)
 
 /* ---- host.c ---- */
 
 /* The module, or the tests' model of it. */
 struct elisa_device_ops {
-	int (*open)(void);	/* descriptor or -errno */
+	int (*open)(void); /* descriptor or -errno */
 	/* ioctl(2) with -errno in the place of -1; `arg` is a pointer or a number. */
 	int (*ioctl)(int fd, unsigned long request, void *arg);
 };
@@ -47,28 +47,28 @@ int elisa_host_open_with(const struct elisa_device_ops *ops, struct elisa_host *
 
 /* ---- table.c ---- */
 
-#define TABLE_ENTRIES	512
-#define TABLE_ROOT_SHIFT 39	/* a root entry: 512 GiB */
-#define TABLE_LEAF_SHIFT 30	/* a leaf: one chunk, 1 GiB */
-#define TABLE_LOW_SLOTS	256	/* root entries of user addresses */
+#define TABLE_ENTRIES	 512
+#define TABLE_ROOT_SHIFT 39  /* a root entry: 512 GiB */
+#define TABLE_LEAF_SHIFT 30  /* a leaf: one chunk, 1 GiB */
+#define TABLE_LOW_SLOTS	 256 /* root entries of user addresses */
 
 /* Entry bits, SDM vol. 3, tables 4-15 and 4-16: present, writable, user, accessed. */
-#define TABLE_LINK	0x27ULL
+#define TABLE_LINK 0x27ULL
 /* ... and dirty, page size. Not global. */
-#define TABLE_LEAF	0xe7ULL
-#define TABLE_ADDR	0x000ffffffffff000ULL
+#define TABLE_LEAF 0xe7ULL
+#define TABLE_ADDR 0x000ffffffffff000ULL
 
 /* Chunks of the window that are not given out on demand. */
-#define CHUNK_PRIVATE	0	/* the chunk of ELISA_GATE_VA: gate, list, descriptor */
-#define CHUNK_TABLES	1	/* second-level tables; no virtual address leads here */
-#define CHUNK_FIRST	2
+#define CHUNK_PRIVATE 0 /* the chunk of ELISA_GATE_VA: gate, list, descriptor */
+#define CHUNK_TABLES  1 /* second-level tables; no virtual address leads here */
+#define CHUNK_FIRST   2
 
 struct table {
 	/* 1 + TABLE_LOW_SLOTS pages: the root, then the second-level table of each root slot. */
 	uint64_t (*pages)[TABLE_ENTRIES];
-	uint64_t window;	/* GPA */
-	uint32_t chunks;	/* of the window */
-	uint32_t *users;	/* per chunk: exports, or pieces of them, that use it */
+	uint64_t window; /* GPA */
+	uint32_t chunks; /* of the window */
+	uint32_t *users; /* per chunk: exports, or pieces of them, that use it */
 };
 
 int table_init(struct table *t, uint64_t window_gpa, uint64_t window_size);
@@ -95,29 +95,29 @@ uint64_t table_gpa(const struct table *t, uintptr_t va);
 
 /* ---- context.c, export.c ---- */
 
-struct export {
+struct exported {
 	uintptr_t addr;
 	size_t len;
-	uint32_t prot;		/* ELISA_MAP_*; 0: reserved, not mapped */
+	uint32_t prot; /* ELISA_MAP_*; 0: reserved, not mapped */
 };
 struct book {
-	struct export *all;	/* sorted by address, none overlaps another */
+	struct exported *all; /* sorted by address, none overlaps another */
 	size_t count, room;
 };
 /* -EEXIST, -ENOMEM. */
 int book_add(struct book *b, uintptr_t addr, size_t len, uint32_t prot);
 /* The export with these very bounds, or NULL. */
-struct export *book_find(struct book *b, uintptr_t addr, size_t len);
-void book_remove(struct book *b, struct export *e);
+struct exported *book_find(struct book *b, uintptr_t addr, size_t len);
+void book_remove(struct book *b, struct exported *e);
 
 struct elisa_ctx {
 	struct elisa_host *host;
 	int fd;
-	pthread_mutex_t lock;	/* all below */
+	pthread_mutex_t lock; /* all below */
 	elisa_entry_fn entry;
 	struct table table;
 	struct book book;
-	void *gate, *stub;	/* copies of the two pages; NULL before realize */
+	void *gate, *stub; /* copies of the two pages; NULL before realize */
 	struct elisa_vm *vms;
 };
 
@@ -136,20 +136,20 @@ extern const uint8_t elisa_gate_page[ELISA_PAGE_SIZE], elisa_entry_page[ELISA_PA
 
 /* ---- park.c ---- */
 
-#define PARK_STACK	(64u << 10)	/* bytes that a vCPU inside can use */
+#define PARK_STACK (64u << 10) /* bytes that a vCPU inside can use */
 /*
  * Between the parked frame and the borrowed stack: glibc's own signals (setuid() of another
  * thread, for one) cannot be blocked, and their frame with all vector state goes here.
  */
-#define PARK_GAP	(16u << 10)
+#define PARK_GAP (16u << 10)
 
 struct park {
 	pthread_t thread;
-	char *map;		/* first the guard page, then the stack, the TLS at its end */
+	char *map; /* first the guard page, then the stack, the TLS at its end */
 	size_t len;
-	uint64_t stack;		/* top of the borrowed part, 16-byte aligned */
+	uint64_t stack; /* top of the borrowed part, 16-byte aligned */
 	uint64_t fs_base;
-	uint32_t word;		/* futex: see park.c */
+	uint32_t word; /* futex: see park.c */
 };
 /* What is to be exported: all but the guard page. */
 static inline void *park_shared(const struct park *p)
@@ -170,7 +170,7 @@ void park_end(struct park *p);
 struct process {
 	pid_t pid;
 	int pidfd;
-	int dir;		/* /proc/PID */
+	int dir; /* /proc/PID */
 };
 /* -ESRCH, -EPERM... */
 int process_open(pid_t pid, struct process *p);
@@ -182,7 +182,7 @@ int process_kvm_fd(const struct process *p);
 
 struct vma {
 	uint64_t start, end, offset, inode;
-	uint64_t line_start, line_end;	/* as in maps, and so the name in map_files */
+	uint64_t line_start, line_end; /* as in maps, and so the name in map_files */
 	uint32_t major, minor;
 	bool shared, writable;
 };
@@ -213,30 +213,30 @@ int process_file(const struct process *p, const struct vma *vma);
  * Guest RAM is mapped here, each file's part that is RAM at one view of the file: base + offset,
  * where base is a multiple of 1 GiB, so that huge pages of the file can be huge in the EPT.
  */
-#define RAM_AREA	0x680000000000ULL
-#define RAM_AREA_END	0x700000000000ULL
-#define RAM_SMALL	(64ULL << 20)	/* private slots below it are not taken for RAM */
+#define RAM_AREA     0x680000000000ULL
+#define RAM_AREA_END 0x700000000000ULL
+#define RAM_SMALL    (64ULL << 20) /* private slots below it are not taken for RAM */
 
 /* A file that has guest RAM. */
 struct view {
 	uint32_t major, minor;
 	uint64_t inode;
-	int fd;			/* -1 once mapped */
-	uint64_t align;		/* of mappings, bytes: the page size of a hugetlbfs file */
-	uint64_t low, high;	/* file offsets that the view spans; low is a multiple of 1 GiB */
-	char *base;		/* address of offset `low`; NULL: not mapped yet */
+	int fd;		    /* -1 once mapped */
+	uint64_t align;	    /* of mappings, bytes: the page size of a hugetlbfs file */
+	uint64_t low, high; /* file offsets that the view spans; low is a multiple of 1 GiB */
+	char *base;	    /* address of offset `low`; NULL: not mapped yet */
 	struct {
-		uint64_t start, end;	/* file offsets */
-	} extents[ELISA_MAX_REGIONS];	/* what is mapped and exported; sorted, apart */
-	uint32_t count, done;	/* done: so many are exported */
+		uint64_t start, end;  /* file offsets */
+	} extents[ELISA_MAX_REGIONS]; /* what is mapped and exported; sorted, apart */
+	uint32_t count, done;	      /* done: so many are exported */
 };
 struct ram {
 	uint32_t count, view_count;
-	struct elisa_region regions[ELISA_MAX_REGIONS];	/* by GPA */
+	struct elisa_region regions[ELISA_MAX_REGIONS]; /* by GPA */
 	struct {
 		uint32_t view;
 		uint64_t offset;
-	} place[ELISA_MAX_REGIONS];	/* of the region with this index */
+	} place[ELISA_MAX_REGIONS]; /* of the region with this index */
 	struct view views[ELISA_MAX_REGIONS];
 };
 /*
@@ -258,11 +258,11 @@ struct vcpu {
 };
 struct elisa_vm {
 	struct elisa_ctx *ctx;
-	struct elisa_vm *next;	/* of the context */
+	struct elisa_vm *next; /* of the context */
 	int fd;
 	pid_t pid;
 	struct ram ram;
-	struct vcpu *vcpus;	/* the armed ones */
+	struct vcpu *vcpus; /* the armed ones */
 	size_t vcpu_count;
 };
 /* The context is gone from the module: frees what is left here. ctx->lock held. */

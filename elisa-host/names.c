@@ -13,6 +13,7 @@ struct refusal {
 	const char *text;
 };
 
+/* clang-format off */
 static const struct refusal refusals[] = {
 	[ELISA_REFUSE_NONE] = { "none", NOTHING, "not refused" },
 	[ELISA_REFUSE_HOST_NO_VMX] = { "host-no-vmx", NOTHING,
@@ -102,6 +103,7 @@ static const struct refusal refusals[] = {
 		"the loaded elisa kernel module is of another revision than this program: install both "
 		"from one release and reload the module" },
 };
+/* clang-format on */
 
 static const struct refusal *find(uint32_t refusal)
 {
@@ -112,7 +114,7 @@ static const struct refusal *find(uint32_t refusal)
 
 static void detail_text(const struct refusal *r, uint64_t detail, char *buf, size_t len)
 {
-	static const char *const bugs[] = { "L1TF", "MDS", "TAA" };
+	static const char *const bugs[] = {"L1TF", "MDS", "TAA"};
 	size_t i, n = 0;
 
 	buf[0] = '\0';

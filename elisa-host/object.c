@@ -7,13 +7,13 @@
 
 #include "internal.h"
 
-#define MAX_SEGMENTS	32
+#define MAX_SEGMENTS 32
 
 struct object {
 	uintptr_t symbol;
-	int rc;			/* -ENOENT until found */
+	int rc; /* -ENOENT until found */
 	size_t count;
-	struct export segments[MAX_SEGMENTS];
+	struct exported segments[MAX_SEGMENTS];
 };
 
 static uintptr_t page_down(uintptr_t addr)
@@ -26,7 +26,7 @@ static uintptr_t page_up(uintptr_t addr)
 	return page_down(addr + ELISA_PAGE_SIZE - 1);
 }
 
-static const ElfW(Phdr) *find_header(const struct dl_phdr_info *info, ElfW(Word) type)
+static const ElfW(Phdr) * find_header(const struct dl_phdr_info *info, ElfW(Word) type)
 {
 	size_t i;
 
@@ -53,7 +53,7 @@ static bool has_symbol(const struct dl_phdr_info *info, uintptr_t symbol)
 static bool binds_lazily(const struct dl_phdr_info *info)
 {
 	const ElfW(Phdr) *header = find_header(info, PT_DYNAMIC);
-	const ElfW(Dyn) *d;
+	const ElfW(Dyn) * d;
 	const ElfW(Rela) *rel = NULL;
 	size_t len = 0, i;
 
@@ -68,9 +68,9 @@ static bool binds_lazily(const struct dl_phdr_info *info)
 			len = d->d_un.d_val;
 		if (d->d_tag == DT_JMPREL)
 			/* glibc has added the load address already, other loaders do not. */
-			rel = (const void *)(d->d_un.d_ptr < info->dlpi_addr ?
-						     d->d_un.d_ptr + info->dlpi_addr :
-						     d->d_un.d_ptr);
+			rel = (const void *)(d->d_un.d_ptr < info->dlpi_addr
+						     ? d->d_un.d_ptr + info->dlpi_addr
+						     : d->d_un.d_ptr);
 	}
 	for (i = 0; rel && i < len / sizeof(*rel); i++)
 		if (ELF64_R_TYPE(rel[i].r_info) == R_X86_64_JUMP_SLOT)
@@ -84,11 +84,11 @@ static int add(struct object *o, uintptr_t start, uintptr_t end, uint32_t prot)
 		return 0;
 	if (o->count == MAX_SEGMENTS)
 		return -E2BIG;
-	o->segments[o->count++] = (struct export){ start, end - start, prot };
+	o->segments[o->count++] = (struct exported){start, end - start, prot};
 	return 0;
 }
 
-static int add_segment(struct object *o, const struct dl_phdr_info *info, const ElfW(Phdr) *p)
+static int add_segment(struct object *o, const struct dl_phdr_info *info, const ElfW(Phdr) * p)
 {
 	const ElfW(Phdr) *relro = find_header(info, PT_GNU_RELRO);
 	uintptr_t start = page_down(info->dlpi_addr + p->p_vaddr);
@@ -105,8 +105,7 @@ static int add_segment(struct object *o, const struct dl_phdr_info *info, const 
 	if (p->p_flags & PF_X)
 		return -ENOEXEC;
 	/* The loader makes these pages read-only: the last one only if it is all RELRO. */
-	if (relro && relro->p_vaddr >= p->p_vaddr &&
-	    relro->p_vaddr < p->p_vaddr + p->p_memsz) {
+	if (relro && relro->p_vaddr >= p->p_vaddr && relro->p_vaddr < p->p_vaddr + p->p_memsz) {
 		ro_start = page_down(info->dlpi_addr + relro->p_vaddr);
 		ro_end = page_down(info->dlpi_addr + relro->p_vaddr + relro->p_memsz);
 	}
@@ -134,7 +133,7 @@ static int look_at(struct dl_phdr_info *info, size_t size, void *arg)
 
 ELISA_PUBLIC int elisa_export_object(struct elisa_ctx *ctx, const void *symbol)
 {
-	struct object o = { .symbol = (uintptr_t)symbol, .rc = -ENOENT };
+	struct object o = {.symbol = (uintptr_t)symbol, .rc = -ENOENT};
 	size_t i;
 	int rc;
 

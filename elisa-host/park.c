@@ -17,13 +17,13 @@
 #include "internal.h"
 
 /* Values of park.word. */
-#define STARTING	0
-#define PARKED		1
-#define LEAVE		2
+#define STARTING 0
+#define PARKED	 1
+#define LEAVE	 2
 
 /* Room for TLS and frames in the first try and in the last. */
-#define REST_FIRST	(64u << 10)
-#define REST_LAST	(4u << 20)
+#define REST_FIRST (64u << 10)
+#define REST_LAST  (4u << 20)
 
 static void futex_wait(uint32_t *word, uint32_t while_value)
 {

@@ -27,7 +27,7 @@ int process_open(pid_t pid, struct process *p)
 
 	if (pid <= 0)
 		return -ESRCH;
-	*p = (struct process){ .pid = pid, .pidfd = -1, .dir = -1 };
+	*p = (struct process){.pid = pid, .pidfd = -1, .dir = -1};
 	p->pidfd = syscall(SYS_pidfd_open, pid, 0);
 	if (p->pidfd < 0)
 		return errno == EINVAL ? -ESRCH : -errno;
@@ -127,9 +127,9 @@ static bool number(const char **s, int base, char after, uint64_t *out)
 	uint64_t v = 0;
 
 	for (;; p++) {
-		unsigned int digit = *p >= '0' && *p <= '9' ? *p - '0' :
-				     *p >= 'a' && *p <= 'f' ? *p - 'a' + 10 :
-							      99;
+		unsigned int digit = *p >= '0' && *p <= '9'   ? *p - '0'
+				     : *p >= 'a' && *p <= 'f' ? *p - 'a' + 10
+							      : 99;
 
 		if (digit >= (unsigned int)base)
 			break;
@@ -203,7 +203,7 @@ int vmas_read(int dir, struct vmas *v)
 	char *line = NULL;
 	int rc = 0;
 
-	*v = (struct vmas){ 0 };
+	*v = (struct vmas){0};
 	if (!f) {
 		rc = errno == ENOENT ? -ESRCH : -errno;
 		if (fd >= 0)
@@ -224,7 +224,7 @@ int vmas_read(int dir, struct vmas *v)
 void vmas_free(struct vmas *v)
 {
 	free(v->all);
-	*v = (struct vmas){ 0 };
+	*v = (struct vmas){0};
 }
 
 int vmas_resolve(const struct vmas *v, uint64_t addr, uint64_t len, struct vma *out)

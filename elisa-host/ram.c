@@ -17,8 +17,8 @@
 #include "internal.h"
 
 /* linux/kvm.h and linux/magic.h, which need not be installed. */
-#define SLOT_READONLY		2u
-#define HUGETLBFS_SUPER_MAGIC	0x958458f6
+#define SLOT_READONLY	      2u
+#define HUGETLBFS_SUPER_MAGIC 0x958458f6
 
 static int refuse(struct elisa_why *why, uint32_t refusal, uint64_t detail)
 {
@@ -53,11 +53,13 @@ static int get_view(struct ram *ram, const struct process *p, const struct vma *
 	if (fd < 0)
 		return fd;
 	v = &ram->views[i];
-	*v = (struct view){ .major = vma->major, .minor = vma->minor, .inode = vma->inode,
-			    .fd = fd, .align = ELISA_PAGE_SIZE };
+	*v = (struct view){.major = vma->major,
+			   .minor = vma->minor,
+			   .inode = vma->inode,
+			   .fd = fd,
+			   .align = ELISA_PAGE_SIZE};
 	ram->view_count++;
-	if (!fstatfs(fd, &fs) && fs.f_type == HUGETLBFS_SUPER_MAGIC &&
-	    fs.f_bsize > ELISA_PAGE_SIZE)
+	if (!fstatfs(fd, &fs) && fs.f_type == HUGETLBFS_SUPER_MAGIC && fs.f_bsize > ELISA_PAGE_SIZE)
 		v->align = fs.f_bsize;
 	return i;
 }
@@ -75,7 +77,7 @@ static int add_region(struct ram *ram, const struct elisa_slot *slot, uint32_t v
 	}
 	if (ram->count == ELISA_MAX_REGIONS)
 		return -E2BIG;
-	ram->regions[ram->count] = (struct elisa_region){ .gpa = slot->gpa, .len = slot->size };
+	ram->regions[ram->count] = (struct elisa_region){.gpa = slot->gpa, .len = slot->size};
 	ram->place[ram->count].view = view;
 	ram->place[ram->count].offset = offset;
 	ram->count++;
@@ -179,7 +181,7 @@ int ram_plan(struct ram *ram, const struct process *p, struct elisa_slot *slots,
 			rc = refuse(why, ELISA_REFUSE_NOT_SHARED, slots[i].gpa);
 		} else {
 			if (!private)
-				private = &slots[i];
+			private = &slots[i];
 			rc = 0;
 		}
 	}
@@ -189,8 +191,8 @@ int ram_plan(struct ram *ram, const struct process *p, struct elisa_slot *slots,
 	if (rc < 0)
 		return rc;
 	if (!ram->count)
-		return private ? refuse(why, ELISA_REFUSE_NOT_SHARED, private->gpa) :
-				 refuse(why, ELISA_REFUSE_NO_RAM, 0);
+		return private ? refuse(why, ELISA_REFUSE_NOT_SHARED, private->gpa)
+			       : refuse(why, ELISA_REFUSE_NO_RAM, 0);
 	return plan_views(ram);
 }
 

@@ -5,7 +5,7 @@
  * which of its pages exist, and how, the EPT says. No third level exists, so there is nothing
  * that a forged CR3 could be made to walk as one.
  *
- * Tables only ever gain links. A leaf goes after the last page of its chunk was unmapped: that drops
+ * Tables only ever gain links. A leaf goes after its chunk's last page was unmapped: that drops
  * translations through it, and none is made without a page that it leads to.
  */
 #include <errno.h>
@@ -15,7 +15,7 @@
 
 #include "internal.h"
 
-#define PAGES_LEN	((1 + TABLE_LOW_SLOTS) * (size_t)ELISA_PAGE_SIZE)
+#define PAGES_LEN ((1 + TABLE_LOW_SLOTS) * (size_t)ELISA_PAGE_SIZE)
 
 static uint64_t *leaf_of(const struct table *t, uintptr_t va)
 {
@@ -32,14 +32,15 @@ int table_init(struct table *t, uint64_t window_gpa, uint64_t window_size)
 {
 	memset(t, 0, sizeof(*t));
 	t->window = window_gpa;
-	t->chunks = window_size >> TABLE_LEAF_SHIFT > UINT32_MAX ? UINT32_MAX :
-								   window_size >> TABLE_LEAF_SHIFT;
+	t->chunks = window_size >> TABLE_LEAF_SHIFT > UINT32_MAX ? UINT32_MAX
+								 : window_size >> TABLE_LEAF_SHIFT;
 	if (t->chunks <= CHUNK_FIRST || window_gpa % GIB || window_gpa & ~TABLE_ADDR)
 		return -EPROTO;
 	t->users = calloc(t->chunks, sizeof(*t->users));
 	if (!t->users)
 		return -ENOMEM;
-	t->pages = mmap(NULL, PAGES_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	t->pages =
+		mmap(NULL, PAGES_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (t->pages == MAP_FAILED) {
 		t->pages = NULL;
 		table_fini(t);

@@ -32,11 +32,9 @@ static int process_error(int rc, struct elisa_why *why)
 		int rc;
 		uint32_t refusal;
 	} table[] = {
-		{ -ESRCH, ELISA_REFUSE_NO_PROCESS },
-		{ -EPERM, ELISA_REFUSE_NO_PERMISSION },
-		{ -EACCES, ELISA_REFUSE_NO_PERMISSION },
-		{ -ENOENT, ELISA_REFUSE_NO_KVM },
-		{ -EMLINK, ELISA_REFUSE_MANY_VMS },
+		{-ESRCH, ELISA_REFUSE_NO_PROCESS},     {-EPERM, ELISA_REFUSE_NO_PERMISSION},
+		{-EACCES, ELISA_REFUSE_NO_PERMISSION}, {-ENOENT, ELISA_REFUSE_NO_KVM},
+		{-EMLINK, ELISA_REFUSE_MANY_VMS},
 	};
 	size_t i;
 
@@ -52,7 +50,7 @@ static int process_error(int rc, struct elisa_why *why)
 static int attach(struct elisa_vm *vm, const struct process *p, uint32_t flags,
 		  struct elisa_why *why)
 {
-	struct elisa_ctx_attach attach = { .flags = flags };
+	struct elisa_ctx_attach attach = {.flags = flags};
 	int rc, fd = process_kvm_fd(p);
 
 	if (fd < 0)
@@ -74,7 +72,7 @@ static int attach(struct elisa_vm *vm, const struct process *p, uint32_t flags,
 
 static int get_slots(struct elisa_vm *vm, struct elisa_slot **slots, uint32_t *count)
 {
-	struct elisa_vm_slots ask = { .count = 32 };
+	struct elisa_vm_slots ask = {.count = 32};
 	struct elisa_slot *all = NULL;
 	int rc = -ENOSPC;
 
@@ -147,7 +145,7 @@ ELISA_PUBLIC int elisa_vm_attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flag
 	struct process p;
 	int rc;
 
-	*why = (struct elisa_why){ 0 };
+	*why = (struct elisa_why){0};
 	if (!v)
 		return -ENOMEM;
 	v->ctx = ctx;
@@ -218,7 +216,7 @@ static int arm(struct elisa_vm *vm, uint32_t id, void *cookie)
 	rc = vm_ioctl(vm, ELISA_VM_ARM, &arm);
 	if (rc < 0)
 		goto unexport;
-	vm->vcpus[vm->vcpu_count++] = (struct vcpu){ id, p };
+	vm->vcpus[vm->vcpu_count++] = (struct vcpu){id, p};
 	return 0;
 unexport:
 	ctx_unexport(ctx, (uintptr_t)park_shared(p), park_shared_len(p));
@@ -237,7 +235,7 @@ static void free_vcpu(struct elisa_vm *vm, struct vcpu *v)
 
 static int disarm(struct elisa_vm *vm, struct vcpu *v, uint32_t timeout_ms)
 {
-	struct elisa_vm_disarm disarm = { .vcpu_id = v->id, .timeout_ms = timeout_ms };
+	struct elisa_vm_disarm disarm = {.vcpu_id = v->id, .timeout_ms = timeout_ms};
 	int rc = vm_must(vm, ELISA_VM_DISARM, &disarm);
 
 	/* ENOENT: the module has let it go already, with its VM. */

@@ -9,19 +9,19 @@
 enum example_op {
 	/* Adds a1 (at most EXAMPLE_MAX_STEP) to the counter that all VMs share; result: its sum. */
 	EXAMPLE_OP_COUNT = ELISA_OP_SERVICE,
-	EXAMPLE_OP_ECHO,	/* result: a1 without its top bit */
-	EXAMPLE_OP_PUT,		/* word a1 = a2 without its top bit; result: what it was */
-	EXAMPLE_OP_GET,		/* result: word a1 */
-	EXAMPLE_OP_WHO,		/* result: this VM's number, as the host sees it */
+	EXAMPLE_OP_ECHO, /* result: a1 without its top bit */
+	EXAMPLE_OP_PUT,	 /* word a1 = a2 without its top bit; result: what it was */
+	EXAMPLE_OP_GET,	 /* result: word a1 */
+	EXAMPLE_OP_WHO,	 /* result: this VM's number, as the host sees it */
 };
-#define EXAMPLE_WORDS		256u	/* a power of two; shared by all VMs */
-#define EXAMPLE_MAX_STEP	(1u << 20)
-#define EXAMPLE_MAX_VMS		64
+#define EXAMPLE_WORDS	 256u /* a power of two; shared by all VMs */
+#define EXAMPLE_MAX_STEP (1u << 20)
+#define EXAMPLE_MAX_VMS	 64
 
 /* What a call's cookie points to. */
 struct example_vm {
 	uint32_t number;
-	uint32_t generation;	/* see ELISA_OP_HELLO */
+	uint32_t generation; /* see ELISA_OP_HELLO */
 };
 
 /* All that the service knows; only atomic operations on what calls change. */

@@ -19,12 +19,12 @@
 
 #include "example.h"
 
-#define TIMEOUT_MS	1000
+#define TIMEOUT_MS 1000
 
 struct guest {
 	struct elisa_vm *vm;
 	uint32_t vcpus;
-	bool done;		/* killed or gone: said so */
+	bool done; /* killed or gone: said so */
 };
 
 static const struct example_service *service;
@@ -43,7 +43,8 @@ static void usage(FILE *f)
 	      "Serves a shared counter and an echo to the VMs of these QEMU processes.\n"
 	      "  --pid PID    a VM's process; may be given up to 64 times\n"
 	      "  --force-cpu  in spite of a CPU that leaks between contexts (L1TF, MDS, TAA)\n"
-	      "  --seconds N  end after N seconds, not only at SIGINT or SIGTERM\n", f);
+	      "  --seconds N  end after N seconds, not only at SIGINT or SIGTERM\n",
+	      f);
 }
 
 static int attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flags)
@@ -94,11 +95,13 @@ static void print_stats(struct guest *g)
 	for (i = 0; i < g->vcpus; i++) {
 		if (elisa_vm_stats(g->vm, i, &s) < 0)
 			continue;
-		printf("process %d vCPU %u: exits %llu, in the gate %llu, inside %llu, parked %llu, "
-		       "delivered %llu, kills %llu;", elisa_vm_pid(g->vm), i,
-		       (unsigned long long)s.exits, (unsigned long long)s.exits_gate,
-		       (unsigned long long)s.exits_trusted, (unsigned long long)s.parked,
-		       (unsigned long long)s.delivered, (unsigned long long)s.kills);
+		printf("process %d vCPU %u: exits %llu, in the gate %llu, inside %llu, parked "
+		       "%llu, "
+		       "delivered %llu, kills %llu;",
+		       elisa_vm_pid(g->vm), i, (unsigned long long)s.exits,
+		       (unsigned long long)s.exits_gate, (unsigned long long)s.exits_trusted,
+		       (unsigned long long)s.parked, (unsigned long long)s.delivered,
+		       (unsigned long long)s.kills);
 		for (r = 0; r < ELISA_EXIT_REASONS; r++)
 			if (s.inside_by_reason[r])
 				printf(" %s=%llu", elisa_exit_reason_name(r),
@@ -116,8 +119,8 @@ static bool look_after(struct guest *g)
 		return true;
 	if (s.state & ELISA_VM_KILLED) {
 		printf("process %d: killed (%s) on vCPU %u in context %u: code %#llx "
-		       "qualification %#llx gpa %#llx\n", elisa_vm_pid(g->vm),
-		       elisa_kill_name(s.kill), s.kill_vcpu, s.kill_context,
+		       "qualification %#llx gpa %#llx\n",
+		       elisa_vm_pid(g->vm), elisa_kill_name(s.kill), s.kill_vcpu, s.kill_context,
 		       (unsigned long long)s.kill_code, (unsigned long long)s.kill_qualification,
 		       (unsigned long long)s.kill_gpa);
 		return true;
@@ -145,7 +148,7 @@ static int run(int seconds)
 		return -errno;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	end = now.tv_sec + seconds;
-	fds[guest_count] = (struct pollfd){ .fd = sfd, .events = POLLIN };
+	fds[guest_count] = (struct pollfd){.fd = sfd, .events = POLLIN};
 	while (left) {
 		int wait = -1, n;
 
@@ -155,8 +158,9 @@ static int run(int seconds)
 		if (seconds)
 			wait = (int)(end - now.tv_sec) * 1000;
 		for (i = 0; i < guest_count; i++)
-			fds[i] = (struct pollfd){ .fd = guests[i].done ? -1 : elisa_vm_fd(guests[i].vm),
-						  .events = POLLIN };
+			fds[i] = (struct pollfd){.fd = guests[i].done ? -1
+								      : elisa_vm_fd(guests[i].vm),
+						 .events = POLLIN};
 		n = poll(fds, guest_count + 1, wait);
 		if (n < 0 && errno != EINTR)
 			break;
@@ -197,8 +201,8 @@ static int serve(struct elisa_host *host, const pid_t *pids, size_t count, uint3
 		print_stats(&guests[i]);
 		elisa_vm_detach(guests[i].vm, TIMEOUT_MS);
 	}
-	printf("counter %llu\n", (unsigned long long)__atomic_load_n(&service->state->counter,
-								     __ATOMIC_RELAXED));
+	printf("counter %llu\n",
+	       (unsigned long long)__atomic_load_n(&service->state->counter, __ATOMIC_RELAXED));
 	elisa_ctx_destroy(ctx);
 	return rc ? 1 : 0;
 }
@@ -206,13 +210,13 @@ static int serve(struct elisa_host *host, const pid_t *pids, size_t count, uint3
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "pid", required_argument, NULL, 'p' },
-		{ "force-cpu", no_argument, NULL, 'f' },
-		{ "seconds", required_argument, NULL, 's' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
+		{"pid", required_argument, NULL, 'p'},
+		{"force-cpu", no_argument, NULL, 'f'},
+		{"seconds", required_argument, NULL, 's'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
 	};
-	struct elisa_why why = { .refusal = ELISA_REFUSE_NO_MODULE };
+	struct elisa_why why = {.refusal = ELISA_REFUSE_NO_MODULE};
 	pid_t pids[EXAMPLE_MAX_VMS];
 	struct elisa_host *host;
 	uint32_t flags = 0;
@@ -225,8 +229,10 @@ int main(int argc, char **argv)
 		switch (c) {
 		case 'p':
 			if (count == EXAMPLE_MAX_VMS || (pids[count++] = atoi(optarg)) <= 0) {
-				fprintf(stderr, "elisa-example-host: --pid %s: not a process id, or "
-						"more than %d of them\n", optarg, EXAMPLE_MAX_VMS);
+				fprintf(stderr,
+					"elisa-example-host: --pid %s: not a process id, or "
+					"more than %d of them\n",
+					optarg, EXAMPLE_MAX_VMS);
 				return 2;
 			}
 			break;
@@ -257,7 +263,8 @@ int main(int argc, char **argv)
 	rc = elisa_host_open(&host);
 	if (rc == -ENOENT || rc == -EPROTO) {
 		why.refusal = rc == -ENOENT ? ELISA_REFUSE_NO_MODULE : ELISA_REFUSE_MODULE_REVISION;
-		fprintf(stderr, "elisa-example-host: %s\n", elisa_why_text(&why, text, sizeof(text)));
+		fprintf(stderr, "elisa-example-host: %s\n",
+			elisa_why_text(&why, text, sizeof(text)));
 		return 1;
 	}
 	if (rc < 0)

@@ -5,8 +5,8 @@
  */
 #include "example.h"
 
-#define EXPORTED	__attribute__((visibility("default")))
-#define POSITIVE	((uint64_t)INT64_MAX)
+#define EXPORTED __attribute__((visibility("default")))
+#define POSITIVE ((uint64_t)INT64_MAX)
 
 static struct example_state state;
 
@@ -14,8 +14,8 @@ static int64_t hello(const struct example_vm *vm, uint64_t revision)
 {
 	if (revision != ELISA_ABI_REVISION)
 		return -ELISA_EPROTO;
-	return (int64_t)((uint64_t)ELISA_HELLO_MAGIC << 48 |
-			 (uint64_t)ELISA_SERVICE_EXAMPLE << 32 | vm->generation);
+	return (int64_t)((uint64_t)ELISA_HELLO_MAGIC << 48 | (uint64_t)ELISA_SERVICE_EXAMPLE << 32 |
+			 vm->generation);
 }
 
 static int64_t word(uint64_t op, uint64_t index, uint64_t value)
@@ -47,8 +47,8 @@ static int64_t entry(void *cookie, uint64_t op, uint64_t a1, uint64_t ignored, u
 	case EXAMPLE_OP_COUNT:
 		if (a1 > EXAMPLE_MAX_STEP)
 			return -ELISA_EINVAL;
-		return (int64_t)(__atomic_add_fetch(&state.counter, a1,
-						    __ATOMIC_RELAXED) & POSITIVE);
+		return (int64_t)(__atomic_add_fetch(&state.counter, a1, __ATOMIC_RELAXED) &
+				 POSITIVE);
 	case EXAMPLE_OP_ECHO:
 		return (int64_t)(a1 & POSITIVE);
 	case EXAMPLE_OP_PUT:
@@ -63,7 +63,7 @@ static int64_t entry(void *cookie, uint64_t op, uint64_t a1, uint64_t ignored, u
 
 EXPORTED const struct example_service *elisa_example_service(void)
 {
-	static const struct example_service service = { entry, &state };
+	static const struct example_service service = {entry, &state};
 
 	return &service;
 }

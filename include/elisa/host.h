@@ -40,6 +40,7 @@ int elisa_host_info(struct elisa_host *host, struct elisa_info *info);
 #define ELISA_R	ELISA_MAP_R
 #define ELISA_W	ELISA_MAP_W
 #define ELISA_X	ELISA_MAP_X
+#define ELISA_DEVICE ELISA_MAP_DEVICE	/* with R or RW: a device's registers */
 
 /*
  * `entry` is the service: called on a guest's vCPU, inside, as a thread of this process would be,
@@ -50,8 +51,11 @@ int elisa_ctx_create(struct elisa_host *host, elisa_entry_fn entry, struct elisa
 
 /*
  * Makes [addr, addr + len) of this process visible inside, at the same addresses. Page multiples.
- * The memory is pinned until unexported. EEXIST: part of it is exported already. ENOSPC: out of
- * window. May be called before and after realize.
+ * The memory is pinned until unexported, and made present first: what can be written is from then
+ * on the very memory that this process goes on using. EEXIST: part of it is exported already, or is
+ * one of the fixed addresses. ENOSPC: out of window (each 1 GiB of addresses in use takes 1 GiB of
+ * it). EACCES: W, but it cannot be written here. ENOMEM: part of it is not mapped. May be called
+ * before and after realize.
  */
 int elisa_export(struct elisa_ctx *ctx, const void *addr, size_t len, uint32_t prot);
 /* Same bounds as the export. The caller sees to it that nobody inside still uses it. */
@@ -59,12 +63,14 @@ int elisa_unexport(struct elisa_ctx *ctx, const void *addr, size_t len);
 /*
  * Exports the whole shared object (or executable) that `symbol` lies in, each segment with its own
  * permissions: code execute-only, relocated read-only data read-only. ENOENT: no such object;
- * ENOEXEC: it was linked with lazy binding (-z now is needed) or has a writable and executable
- * segment.
+ * ENOEXEC: it was linked with lazy binding (-z now is needed), has code and constants in one
+ * segment (-z separate-code is needed) or a writable and executable one. `symbol` must be an address that
+ * the object itself gave out: a program may have copies of an object's data, and stubs for its
+ * functions.
  */
 int elisa_export_object(struct elisa_ctx *ctx, const void *symbol);
 
-/* Installs gate and stubs; after this VMs can be attached. */
+/* Installs gate and stubs; after this VMs can be attached. EALREADY: it was done before. */
 int elisa_ctx_realize(struct elisa_ctx *ctx);
 /* Detaches every VM that is left ("away" for its guests), then frees all. */
 void elisa_ctx_destroy(struct elisa_ctx *ctx);
@@ -108,7 +114,9 @@ struct elisa_region {
 /*
  * Finds the KVM VM of process `pid` (pidfd_getfd), asks the module, maps the VM's RAM from its
  * memory backend's files and exports it. EPERM with `why` filled when refused; other errors have
- * why->refusal 0. The VM need not be paused.
+ * why->refusal 0: EINVAL when the context is not realized, ENXIO when a backend's file is shorter
+ * than its mapping, EPROTO when /proc or the module make no sense. The VM need not be paused.
+ * RAM is mapped from 0x680000000000 on, each file congruent to its offsets modulo 1 GiB.
  */
 int elisa_vm_attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flags, struct elisa_why *why,
 		    struct elisa_vm **vm);
@@ -116,7 +124,8 @@ int elisa_vm_attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flags, struct eli
 int elisa_vm_regions(struct elisa_vm *vm, const struct elisa_region **regions);
 /*
  * Lets vCPU `vcpu_id` in: makes a parked thread, whose stack and TLS block the vCPU borrows while
- * inside, and binds it. `cookie` is what the entry gets.
+ * inside, and binds it: 64 KiB of stack, and thread-local variables of the executable and of what
+ * was loaded with it. `cookie` is what the entry gets. ENOENT: no such vCPU; EBUSY: armed already.
  */
 int elisa_vm_arm(struct elisa_vm *vm, uint32_t vcpu_id, void *cookie);
 int elisa_vm_disarm(struct elisa_vm *vm, uint32_t vcpu_id, uint32_t timeout_ms);

@@ -81,10 +81,10 @@ static int model_ioctl(int fd, unsigned long request, void *arg)
 	(void)fd;
 	switch (request) {
 	case ELISA_INFO:
-		*info = (struct elisa_info){ .revision = ELISA_IOCTL_REVISION,
-					     .phys_bits = MODEL_PHYS_BITS,
-					     .window_gpa = MODEL_WINDOW,
-					     .window_size = model.window_size };
+		*info = (struct elisa_info){.revision = ELISA_IOCTL_REVISION,
+					    .phys_bits = MODEL_PHYS_BITS,
+					    .window_gpa = MODEL_WINDOW,
+					    .window_size = model.window_size};
 		return 0;
 	case ELISA_CONTEXT_CREATE:
 		model.create = *(struct elisa_context_create *)arg;
@@ -109,7 +109,7 @@ static int model_ioctl(int fd, unsigned long request, void *arg)
 	}
 }
 
-const struct elisa_device_ops model_ops = { new_fd, model_ioctl };
+const struct elisa_device_ops model_ops = {new_fd, model_ioctl};
 
 /* ---- walking ---- */
 
@@ -136,7 +136,7 @@ static uint64_t ept_must_lack(enum access access)
 	return 0;
 }
 
-#define BEYOND	(0x000fffffffffffffULL & ~((1ULL << MODEL_PHYS_BITS) - 1))
+#define BEYOND (0x000fffffffffffffULL & ~((1ULL << MODEL_PHYS_BITS) - 1))
 
 const struct paging guest_paging = {
 	.name = "guest",
@@ -144,9 +144,9 @@ const struct paging guest_paging = {
 	.must_have = guest_must_have,
 	.must_lack = guest_must_lack,
 	.leaf = 1 << 7,
-	.reserved = { BEYOND, BEYOND, BEYOND, BEYOND | 1 << 7 },
-	.reserved_leaf = { BEYOND, BEYOND | 0x1fe000, BEYOND | 0x3fffe000, 0 },
-	.leaf_ok = { true, true, true, false },
+	.reserved = {BEYOND, BEYOND, BEYOND, BEYOND | 1 << 7},
+	.reserved_leaf = {BEYOND, BEYOND | 0x1fe000, BEYOND | 0x3fffe000, 0},
+	.leaf_ok = {true, true, true, false},
 };
 
 const struct paging ept_paging = {
@@ -155,9 +155,9 @@ const struct paging ept_paging = {
 	.must_have = ept_must_have,
 	.must_lack = ept_must_lack,
 	.leaf = 1 << 7,
-	.reserved = { 0, 0x78, 0x78, 0xf8 },
-	.reserved_leaf = { 0, 0x1ff000, 0x3ffff000, 0 },
-	.leaf_ok = { true, true, true, false },
+	.reserved = {0, 0x78, 0x78, 0xf8},
+	.reserved_leaf = {0, 0x1ff000, 0x3ffff000, 0},
+	.leaf_ok = {true, true, true, false},
 };
 
 bool walk(const struct paging *p, page_fn page, void *arg, uint64_t root, uint64_t va,
@@ -176,8 +176,7 @@ bool walk(const struct paging *p, page_fn page, void *arg, uint64_t root, uint64
 		e = table[va / size % 512];
 		leaf = !level || (e & p->leaf && p->leaf_ok[level]);
 		if (!(e & p->present) || (e & p->must_have(access)) != p->must_have(access) ||
-		    e & p->must_lack(access) ||
-		    e & (leaf ? p->reserved_leaf : p->reserved)[level])
+		    e & p->must_lack(access) || e & (leaf ? p->reserved_leaf : p->reserved)[level])
 			return false;
 		at = e & TABLE_ADDR;
 		if (leaf) {
@@ -221,7 +220,7 @@ static void ept_set(struct ept *e, uint64_t gpa, uint64_t hpa, uint64_t bits)
 /* Below the window every address is the root: three tables whose entries are all alike. */
 static void ept_apt(struct ept *e)
 {
-	uint64_t *t[3] = { new_table(), new_table(), new_table() };
+	uint64_t *t[3] = {new_table(), new_table(), new_table()};
 	int i, level;
 
 	for (i = 0; i < 512; i++) {

@@ -12,7 +12,7 @@
 
 #include "internal.h"
 
-#define MODEL_PHYS_BITS	40
+#define MODEL_PHYS_BITS 40
 #define MODEL_WINDOW	(1ULL << (MODEL_PHYS_BITS - 1))
 #define MODEL_MAX_MAPS	256
 
@@ -23,9 +23,9 @@ struct model {
 	uint32_t map_count;
 	struct elisa_vm_arm armed[8];
 	uint32_t armed_count;
-	uint32_t detached;		/* calls of ELISA_VM_DETACH */
-	int fail_after;			/* so many CTX_MAPs succeed, then... ; -1: all do */
-	int fail_rc;			/* ...this */
+	uint32_t detached; /* calls of ELISA_VM_DETACH */
+	int fail_after;	   /* so many CTX_MAPs succeed, then... ; -1: all do */
+	int fail_rc;	   /* ...this */
 };
 extern struct model model;
 extern const struct elisa_device_ops model_ops;
@@ -38,13 +38,13 @@ enum access { READ = 1, WRITE = 2, EXEC = 4 };
 /* One kind of page tables, all of four levels of 512 entries of 8 bytes. */
 struct paging {
 	const char *name;
-	uint64_t present;		/* one of these: present */
+	uint64_t present; /* one of these: present */
 	/* What each level's entry must have, and must not have, per access. */
 	uint64_t (*must_have)(enum access access);
 	uint64_t (*must_lack)(enum access access);
-	uint64_t leaf;			/* marks a leaf above the last level */
-	uint64_t reserved[4];		/* per level, [3] is the root's; reserved if no leaf */
-	uint64_t reserved_leaf[4];	/* and in leaves */
+	uint64_t leaf;		   /* marks a leaf above the last level */
+	uint64_t reserved[4];	   /* per level, [3] is the root's; reserved if no leaf */
+	uint64_t reserved_leaf[4]; /* and in leaves */
 	bool leaf_ok[4];
 };
 extern const struct paging guest_paging, ept_paging;

@@ -12,9 +12,9 @@
 #include "example.h"
 #include "model.h"
 
-#define PAGE	((size_t)ELISA_PAGE_SIZE)
+#define PAGE ((size_t)ELISA_PAGE_SIZE)
 /* Where nothing else is. */
-#define AREA	0x510000000000ULL
+#define AREA 0x510000000000ULL
 
 static struct elisa_host *host;
 static struct elisa_ctx *ctx;
@@ -107,7 +107,8 @@ static void test_overlaps(void **state)
 	/* The fixed addresses are nobody's to export or to take away. */
 	assert_int_equal(elisa_export(ctx, (void *)ELISA_GATE_VA, PAGE, ELISA_R), -EEXIST);
 	assert_int_equal(elisa_export(ctx, (void *)ELISA_LIST_VA, PAGE, ELISA_R), -EEXIST);
-	assert_int_equal(elisa_export(ctx, (void *)(ELISA_LIST_VA - PAGE), 4 * PAGE, ELISA_R), -EEXIST);
+	assert_int_equal(elisa_export(ctx, (void *)(ELISA_LIST_VA - PAGE), 4 * PAGE, ELISA_R),
+			 -EEXIST);
 	assert_int_equal(elisa_unexport(ctx, (void *)ELISA_GATE_VA, PAGE), -ENOENT);
 	munmap(p, 16 * PAGE);
 }
@@ -116,8 +117,10 @@ static void test_overlaps(void **state)
 static void test_books(void **state)
 {
 	static uint8_t taken[512];
-	static struct { size_t at, n; } have[256];
-	struct book b = { 0 };
+	static struct {
+		size_t at, n;
+	} have[256];
+	struct book b = {0};
 	size_t count = 0, i, round, pick;
 
 	memset(taken, 0, sizeof(taken));
@@ -136,10 +139,11 @@ static void test_books(void **state)
 			have[count++].n = n;
 			memset(taken + at, 1, n);
 		} else if (count) {
-			struct export *e;
+			struct exported *e;
 
 			pick = random() % count;
-			assert_null(book_find(&b, (have[pick].at + 1) * PAGE, have[pick].n * PAGE + PAGE));
+			assert_null(book_find(&b, (have[pick].at + 1) * PAGE,
+					      have[pick].n * PAGE + PAGE));
 			e = book_find(&b, (have[pick].at + 1) * PAGE, have[pick].n * PAGE);
 			assert_non_null(e);
 			book_remove(&b, e);
@@ -265,7 +269,8 @@ static void test_object(void **state)
 	const struct elisa_ctx_map *data;
 	uint32_t i, x = 0, w = 0, r = 0, before = model.map_count;
 
-	assert_int_equal(elisa_export_object(ctx, (void *)(uintptr_t)elisa_example_service()->entry), 0);
+	assert_int_equal(
+		elisa_export_object(ctx, (void *)(uintptr_t)elisa_example_service()->entry), 0);
 	for (i = before; i < model.map_count; i++) {
 		uint32_t prot = model.maps[i].flags & 7;
 
@@ -274,18 +279,21 @@ static void test_object(void **state)
 		x += prot == ELISA_MAP_X;
 		w += prot == (ELISA_MAP_R | ELISA_MAP_W);
 		r += prot == ELISA_MAP_R;
-		if ((uintptr_t)elisa_example_service()->entry - model.maps[i].addr < model.maps[i].len)
+		if ((uintptr_t)elisa_example_service()->entry - model.maps[i].addr <
+		    model.maps[i].len)
 			assert_int_equal(prot, ELISA_MAP_X);
-		if ((uintptr_t)elisa_example_service()->state - model.maps[i].addr < model.maps[i].len) {
+		if ((uintptr_t)elisa_example_service()->state - model.maps[i].addr <
+		    model.maps[i].len) {
 			data = &model.maps[i];
 			assert_int_equal(prot, ELISA_MAP_R | ELISA_MAP_W);
-			assert_true((uintptr_t)(elisa_example_service()->state + 1) <= data->addr + data->len);
+			assert_true((uintptr_t)(elisa_example_service()->state + 1) <=
+				    data->addr + data->len);
 		}
 		assert_true(prot == ELISA_MAP_X || prot & ELISA_MAP_R);
 	}
 	assert_int_equal(x, 1);
 	assert_int_equal(w, 1);
-	assert_true(r >= 2);	/* headers, RELRO, constants */
+	assert_true(r >= 2); /* headers, RELRO, constants */
 	/* Twice is an overlap, and undone. */
 	i = model.map_count;
 	assert_int_equal(elisa_export_object(ctx, elisa_example_service()->state), -EEXIST);

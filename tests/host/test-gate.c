@@ -19,17 +19,17 @@
 
 #include "internal.h"
 
-#define TF		0x100
-#define ARENA_LEN	(64u << 10)
-#define MAX_STEPS	64
-#define TRUSTED_EPTP	0x0000000abcdef000ULL
+#define TF	     0x100
+#define ARENA_LEN    (64u << 10)
+#define MAX_STEPS    64
+#define TRUSTED_EPTP 0x0000000abcdef000ULL
 
 /* The gate's instructions, as offsets in the page. */
-#define AT_STORE	(ELISA_GATE_OFFSET + 2)
-#define AT_VMFUNC	(ELISA_ENTRY_OFFSET - ELISA_VMFUNC_LEN)
+#define AT_STORE  (ELISA_GATE_OFFSET + 2)
+#define AT_VMFUNC (ELISA_ENTRY_OFFSET - ELISA_VMFUNC_LEN)
 
-static const int gprs[] = { REG_RAX, REG_RBX, REG_RCX, REG_RDX, REG_RSI, REG_RDI, REG_RBP, REG_RSP,
-			    REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15 };
+static const int gprs[] = {REG_RAX, REG_RBX, REG_RCX, REG_RDX, REG_RSI, REG_RDI, REG_RBP, REG_RSP,
+			   REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 
 static uint8_t *arena, arena_copy[ARENA_LEN], alternate_stack[256 << 10];
 static uint64_t *list, list_copy[ELISA_PAGE_SIZE / 8];
@@ -37,14 +37,14 @@ static uint64_t *list, list_copy[ELISA_PAGE_SIZE / 8];
 /* The run under way, for the handlers. */
 static struct {
 	greg_t in[ARRAY_SIZE(gprs)];
-	greg_t before[NGREG];		/* of the test itself */
+	greg_t before[NGREG]; /* of the test itself */
 	unsigned int offset, steps;
-	uintptr_t rip;			/* of the instruction that runs next */
+	uintptr_t rip; /* of the instruction that runs next */
 	bool inside, armed;
-	int signal;			/* that ended it */
+	int signal; /* that ended it */
 	uintptr_t end_rip;
 	greg_t end_rax, end_rcx;
-	const char *wrong;		/* what must not have happened */
+	const char *wrong; /* what must not have happened */
 } run;
 static unsigned long runs, steps;
 
@@ -105,7 +105,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 
 static int setup(void **state)
 {
-	stack_t alt = { .ss_sp = alternate_stack, .ss_size = sizeof(alternate_stack) };
+	stack_t alt = {.ss_sp = alternate_stack, .ss_size = sizeof(alternate_stack)};
 	size_t i;
 	void *page;
 
@@ -130,9 +130,8 @@ static int setup(void **state)
 /* From within each test: cmocka sets handlers of its own before it. */
 static void install(void)
 {
-	static const int signals[] = { SIGUSR1, SIGTRAP, SIGILL, SIGSEGV, SIGBUS, SIGFPE };
-	struct sigaction sa = { .sa_sigaction = on_signal,
-				.sa_flags = SA_SIGINFO | SA_ONSTACK };
+	static const int signals[] = {SIGUSR1, SIGTRAP, SIGILL, SIGSEGV, SIGBUS, SIGFPE};
+	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 	size_t i;
 
 	sigemptyset(&sa.sa_mask);
@@ -238,7 +237,7 @@ static void test_proper_entry(void **state)
 /* The check itself: a gate that stores through a register must be caught. */
 static void test_bad_gate_is_caught(void **state)
 {
-	static const uint8_t bad[] = { 0xc6, 0x00, 0x1e, 0xcc };	/* movb $0x1e, (%rax) */
+	static const uint8_t bad[] = {0xc6, 0x00, 0x1e, 0xcc}; /* movb $0x1e, (%rax) */
 	uint8_t *page = (uint8_t *)ELISA_GATE_VA;
 	size_t i;
 
@@ -263,7 +262,7 @@ static void test_bad_gate_is_caught(void **state)
 /* Bytes: nothing but int3 and the sixteen of the gate; nothing but int3 and code in the stubs. */
 static void test_bytes(void **state)
 {
-	static const uint8_t vmfunc[] = { 0x0f, 0x01, 0xd4 };
+	static const uint8_t vmfunc[] = {0x0f, 0x01, 0xd4};
 	unsigned int i;
 
 	for (i = 0; i < ELISA_PAGE_SIZE; i++)
@@ -280,7 +279,8 @@ static void test_bytes(void **state)
 	for (i = 0; i + sizeof(vmfunc) < ELISA_PAGE_SIZE; i++) {
 		assert_int_not_equal(memcmp(elisa_entry_page + i, vmfunc, sizeof(vmfunc)), 0);
 		if (i != AT_VMFUNC)
-			assert_int_not_equal(memcmp(elisa_gate_page + i, vmfunc, sizeof(vmfunc)), 0);
+			assert_int_not_equal(memcmp(elisa_gate_page + i, vmfunc, sizeof(vmfunc)),
+					     0);
 	}
 }
 

@@ -19,8 +19,8 @@
 
 #include "model.h"
 
-#define PAGE	((size_t)ELISA_PAGE_SIZE)
-#define MIB	(1ULL << 20)
+#define PAGE	 ((size_t)ELISA_PAGE_SIZE)
+#define MIB	 (1ULL << 20)
 #define READONLY 2
 
 /* ---- lines of maps ---- */
@@ -28,20 +28,33 @@
 static void test_lines(void **state)
 {
 	static const char *const bad[] = {
-		"", "\n", "-", "7f00-", "7f00-8f00", "7f00 8f00 rw-p 0 0:0 0\n",
-		"7f00-8f00 rw-p 0 0:0 0",		/* cut */
-		"8f00-7f00 rw-p 0 0:0 0\n",		/* backwards */
+		"",
+		"\n",
+		"-",
+		"7f00-",
+		"7f00-8f00",
+		"7f00 8f00 rw-p 0 0:0 0\n",
+		"7f00-8f00 rw-p 0 0:0 0",   /* cut */
+		"8f00-7f00 rw-p 0 0:0 0\n", /* backwards */
 		"7f00-7f00 rw-p 0 0:0 0\n",
-		"7f00-8f00 rwxq 0 0:0 0\n", "7f00-8f00 r0-p 0 0:0 0\n", "7f00-8f00 rw-pp 0 0:0 0\n",
-		"7f00-8f00 rw-\n", "7f00-8f00 rw-p\n", "7f00-8f00 rw-p 0 0 0\n",
-		"7f00-8f00 rw-p 0 0:0 x\n", "7f00-8f00 rw-p 0 0:0 -1\n", "7f00-8f00 rw-p 0 0:0 \n",
+		"7f00-8f00 rwxq 0 0:0 0\n",
+		"7f00-8f00 r0-p 0 0:0 0\n",
+		"7f00-8f00 rw-pp 0 0:0 0\n",
+		"7f00-8f00 rw-\n",
+		"7f00-8f00 rw-p\n",
+		"7f00-8f00 rw-p 0 0 0\n",
+		"7f00-8f00 rw-p 0 0:0 x\n",
+		"7f00-8f00 rw-p 0 0:0 -1\n",
+		"7f00-8f00 rw-p 0 0:0 \n",
 		"10000000000000000-8f00 rw-p 0 0:0 0\n",
 		"7f00-10000000000000000 rw-p 0 0:0 0\n",
-		"7f00-8f00 rw-p ffffffffffffff00 0:0 0\n",	/* offset wraps */
+		"7f00-8f00 rw-p ffffffffffffff00 0:0 0\n", /* offset wraps */
 		"7f00-8f00 rw-p 0 100000000:0 0\n",
 		"7f00-8f00 rw-p 0 0:0 18446744073709551616\n",
-		" 7f00-8f00 rw-p 0 0:0 0\n", "+7f00-8f00 rw-p 0 0:0 0\n",
-		"0x7f00-8f00 rw-p 0 0:0 0\n", "7F00-8F00 rw-p 0 0:0 0\n",
+		" 7f00-8f00 rw-p 0 0:0 0\n",
+		"+7f00-8f00 rw-p 0 0:0 0\n",
+		"0x7f00-8f00 rw-p 0 0:0 0\n",
+		"7F00-8F00 rw-p 0 0:0 0\n",
 	};
 	struct vma v;
 	size_t i;
@@ -50,7 +63,9 @@ static void test_lines(void **state)
 		if (vma_parse(bad[i], &v) != -EPROTO)
 			fail_msg("taken for a mapping: %s", bad[i]);
 	assert_int_equal(vma_parse("7f0000000000-7f0040000000 rw-s 1000 00:01 1044     "
-				   "/memfd:memory-backend-memfd (deleted)\n", &v), 0);
+				   "/memfd:memory-backend-memfd (deleted)\n",
+				   &v),
+			 0);
 	assert_int_equal(v.start, 0x7f0000000000);
 	assert_int_equal(v.end, 0x7f0040000000);
 	assert_int_equal(v.offset, 0x1000);
@@ -62,7 +77,8 @@ static void test_lines(void **state)
 	assert_false(v.shared || v.writable);
 	assert_int_equal(v.major, 0xfe);
 	/* A path may look like anything. */
-	assert_int_equal(vma_parse("7f00-8f00 r--s 0 0:0 5 1000-2000 rw-s 0 0:1 7 x\\012y\n", &v), 0);
+	assert_int_equal(vma_parse("7f00-8f00 r--s 0 0:0 5 1000-2000 rw-s 0 0:1 7 x\\012y\n", &v),
+			 0);
 	assert_int_equal(v.start, 0x7f00);
 	assert_int_equal(v.inode, 5);
 }
@@ -79,8 +95,8 @@ static void test_random_lines(void **state)
 	for (i = 0; i < 200000; i++) {
 		memcpy(line, good, sizeof(good));
 		for (j = random() % 6; j >= 0; j--)
-			line[random() % (sizeof(good) - 1)] = random() % 3 ? "0f-: s\nw"[random() % 8] :
-									     random();
+			line[random() % (sizeof(good) - 1)] =
+				random() % 3 ? "0f-: s\nw"[random() % 8] : random();
 		if (!vma_parse(line, &v))
 			assert_true(v.start < v.end);
 	}
@@ -283,7 +299,7 @@ static uint32_t plan(struct ram *ram, struct elisa_slot *slots, uint32_t count,
 		     struct elisa_why *why)
 {
 	memset(ram, 0, sizeof(*ram));
-	*why = (struct elisa_why){ 0 };
+	*why = (struct elisa_why){0};
 	if (ram_plan(ram, &self, slots, count, why) == 0)
 		return 0;
 	ram_release(ram, NULL);
@@ -308,12 +324,12 @@ static void test_pc(void **state)
 	char *p = backend(8 * MIB, MAP_SHARED, &fd);
 	char *vga = backend(4 * MIB, MAP_PRIVATE, &vga_fd);
 	struct elisa_slot slots[] = {
-		{ 0x100000000, 4 * MIB, (uintptr_t)p + 4 * MIB, 0, 4 },
-		{ 0xfd000000, 4 * MIB, (uintptr_t)vga, 0, 3 },
-		{ 0xfffc0000, 256 << 10, (uintptr_t)vga, READONLY, 5 },
-		{ 0, 0xa0000, (uintptr_t)p, 0, 0 },
-		{ 0xc0000, 0x20000, (uintptr_t)p + 0xc0000, 0, 1 },
-		{ 0xe0000, 4 * MIB - 0xe0000, (uintptr_t)p + 0xe0000, 0, 2 },
+		{0x100000000, 4 * MIB, (uintptr_t)p + 4 * MIB, 0, 4},
+		{0xfd000000, 4 * MIB, (uintptr_t)vga, 0, 3},
+		{0xfffc0000, 256 << 10, (uintptr_t)vga, READONLY, 5},
+		{0, 0xa0000, (uintptr_t)p, 0, 0},
+		{0xc0000, 0x20000, (uintptr_t)p + 0xc0000, 0, 1},
+		{0xe0000, 4 * MIB - 0xe0000, (uintptr_t)p + 0xe0000, 0, 2},
 	};
 	struct elisa_why why;
 	struct ram ram;
@@ -363,9 +379,9 @@ static void test_views(void **state)
 	int fd1, fd2;
 	char *p1 = backend(4 * MIB, MAP_SHARED, &fd1), *p2 = backend(2 * MIB, MAP_SHARED, &fd2);
 	struct elisa_slot slots[] = {
-		{ 0, 4 * MIB, (uintptr_t)p1, 0, 0 },
-		{ 4 * MIB, 2 * MIB, (uintptr_t)p2, 0, 1 },
-		{ 64 * MIB, MIB, (uintptr_t)p1 + MIB, 0, 2 },
+		{0, 4 * MIB, (uintptr_t)p1, 0, 0},
+		{4 * MIB, 2 * MIB, (uintptr_t)p2, 0, 1},
+		{64 * MIB, MIB, (uintptr_t)p1 + MIB, 0, 2},
 	};
 	struct elisa_why why;
 	struct ram ram;
@@ -389,7 +405,7 @@ static void test_refusals(void **state)
 	int fd, fd2;
 	char *shared = backend(64 * MIB, MAP_SHARED, &fd);
 	char *private = backend(64 * MIB, MAP_PRIVATE, &fd2);
-	struct elisa_slot slots[64] = { { MIB, 64 * MIB, (uintptr_t)private, 0, 0 } };
+	struct elisa_slot slots[64] = {{MIB, 64 * MIB, (uintptr_t) private, 0, 0}};
 	struct elisa_why why;
 	struct ram ram;
 	size_t before = open_files(), i;
@@ -397,26 +413,27 @@ static void test_refusals(void **state)
 	assert_int_equal(plan(&ram, slots, 1, &why), ELISA_REFUSE_NOT_SHARED);
 	assert_int_equal(why.detail, MIB);
 	/* Not even beside RAM that is shared. */
-	slots[1] = (struct elisa_slot){ GIB, 64 * MIB, (uintptr_t)shared, 0, 1 };
+	slots[1] = (struct elisa_slot){GIB, 64 * MIB, (uintptr_t)shared, 0, 1};
 	assert_int_equal(plan(&ram, slots, 2, &why), ELISA_REFUSE_NOT_SHARED);
 	assert_int_equal(why.detail, MIB);
 	/* A small one is not RAM beside RAM, but alone it must be. */
-	slots[0] = (struct elisa_slot){ MIB, 63 * MIB, (uintptr_t)private, 0, 0 };
-	slots[1] = (struct elisa_slot){ GIB, 64 * MIB, (uintptr_t)shared, 0, 1 };
+	slots[0] = (struct elisa_slot){MIB, 63 * MIB, (uintptr_t) private, 0, 0};
+	slots[1] = (struct elisa_slot){GIB, 64 * MIB, (uintptr_t)shared, 0, 1};
 	assert_int_equal(plan(&ram, slots, 2, &why), 0);
 	assert_int_equal(ram.count, 1);
 	ram_release(&ram, NULL);
-	slots[0] = (struct elisa_slot){ MIB, 63 * MIB, (uintptr_t)private, 0, 0 };
+	slots[0] = (struct elisa_slot){MIB, 63 * MIB, (uintptr_t) private, 0, 0};
 	assert_int_equal(plan(&ram, slots, 1, &why), ELISA_REFUSE_NOT_SHARED);
 	slots[0].flags = READONLY;
 	assert_int_equal(plan(&ram, slots, 1, &why), ELISA_REFUSE_NO_RAM);
 	assert_int_equal(plan(&ram, slots, 0, &why), ELISA_REFUSE_NO_RAM);
 	/* Shared, but with a hole in it. */
 	munmap(shared + 32 * MIB, PAGE);
-	slots[0] = (struct elisa_slot){ MIB, 64 * MIB, (uintptr_t)shared, 0, 0 };
+	slots[0] = (struct elisa_slot){MIB, 64 * MIB, (uintptr_t)shared, 0, 0};
 	assert_int_equal(plan(&ram, slots, 1, &why), ELISA_REFUSE_NOT_SHARED);
 	for (i = 0; i < ARRAY_SIZE(slots); i++)
-		slots[i] = (struct elisa_slot){ i * 2 * PAGE, PAGE, (uintptr_t)shared + i * PAGE, 0, i };
+		slots[i] =
+			(struct elisa_slot){i * 2 * PAGE, PAGE, (uintptr_t)shared + i * PAGE, 0, i};
 	assert_int_equal(plan(&ram, slots, 16, &why), 0);
 	ram_release(&ram, NULL);
 	assert_int_equal(plan(&ram, slots, 17, &why), ELISA_REFUSE_TOO_MANY_SLOTS);
@@ -432,9 +449,9 @@ static void test_short_file(void **state)
 {
 	int fd;
 	char *p = backend(4 * MIB, MAP_SHARED, &fd);
-	struct elisa_slot slot = { 0, 4 * MIB, (uintptr_t)p, 0, 0 };
-	struct elisa_why why = { 0 };
-	struct ram ram = { 0 };
+	struct elisa_slot slot = {0, 4 * MIB, (uintptr_t)p, 0, 0};
+	struct elisa_why why = {0};
+	struct ram ram = {0};
 
 	assert_int_equal(ftruncate(fd, MIB), 0);
 	assert_int_equal(ram_plan(&ram, &self, &slot, 1, &why), -ENXIO);
@@ -448,9 +465,9 @@ static void test_closed_file(void **state)
 {
 	int fd;
 	char *p = backend(4 * MIB, MAP_SHARED, &fd);
-	struct elisa_slot slot = { 0, 4 * MIB, (uintptr_t)p, 0, 0 };
-	struct elisa_why why = { 0 };
-	struct ram ram = { 0 };
+	struct elisa_slot slot = {0, 4 * MIB, (uintptr_t)p, 0, 0};
+	struct elisa_why why = {0};
+	struct ram ram = {0};
 	int rc;
 
 	close(fd);
@@ -474,8 +491,8 @@ static void test_map_failures(void **state)
 	int fd, i, rc = -ENOMEM;
 	char *p = backend(8 * MIB, MAP_SHARED, &fd);
 	struct elisa_slot slots[] = {
-		{ 0, MIB, (uintptr_t)p, 0, 0 },
-		{ 4 * MIB, MIB, (uintptr_t)p + 4 * MIB, 0, 1 },
+		{0, MIB, (uintptr_t)p, 0, 0},
+		{4 * MIB, MIB, (uintptr_t)p + 4 * MIB, 0, 1},
 	};
 	size_t before = open_files();
 	struct elisa_why why;

@@ -35,13 +35,13 @@ _Static_assert(offsetof(struct stub_regs, ymm) == 160, "stub-call.S");
 void stub_call(const struct stub_regs *in, struct stub_regs *out);
 void stub_return(void);
 
-#define FLAG_CF		(1u << 0)
-#define FLAG_ARITH	0x8d5u		/* OF SF ZF AF PF CF */
-#define FLAG_DF		(1u << 10)
-#define FLAG_NT		(1u << 14)
-#define FLAG_AC		(1u << 18)
-#define FLAG_ID		(1u << 21)
-#define HOSTILE_RSP	0xdead00000000beefULL	/* not even canonical */
+#define FLAG_CF	    (1u << 0)
+#define FLAG_ARITH  0x8d5u /* OF SF ZF AF PF CF */
+#define FLAG_DF	    (1u << 10)
+#define FLAG_NT	    (1u << 14)
+#define FLAG_AC	    (1u << 18)
+#define FLAG_ID	    (1u << 21)
+#define HOSTILE_RSP 0xdead00000000beefULL /* not even canonical */
 
 static struct park *park;
 static struct elisa_desc *desc;
@@ -80,9 +80,9 @@ service(void *cookie, uint64_t op, uint64_t a1, uint64_t ignored, uint64_t a2, u
 			 "vmovdqa %%ymm0, %%ymm7\n"
 			 "vmovdqa %%ymm0, %%ymm15\n"
 			 "mov $-1, %%rsi\n mov $-1, %%rdi\n mov $-1, %%r8\n mov $-1, %%r9\n"
-			 "mov $-1, %%r10\n mov $-1, %%r11\n mov $-1, %%rcx\n mov $-1, %%rdx\n"
-			 ::: "rsi", "rdi", "r8", "r9", "r10", "r11", "rcx", "rdx", "xmm0", "xmm7",
-			 "xmm15");
+			 "mov $-1, %%r10\n mov $-1, %%r11\n mov $-1, %%rcx\n mov $-1, %%rdx\n" ::
+				 : "rsi", "rdi", "r8", "r9", "r10", "r11", "rcx", "rdx", "xmm0",
+				   "xmm7", "xmm15");
 	return -(int64_t)ELISA_ENODEV;
 }
 
@@ -97,7 +97,7 @@ static void *map_at(uint64_t va)
 
 static int setup(void **state)
 {
-	static const uint8_t nop3[] = { 0x0f, 0x1f, 0x00 }, jump[] = { 0xff, 0x25, 0, 0, 0, 0 };
+	static const uint8_t nop3[] = {0x0f, 0x1f, 0x00}, jump[] = {0xff, 0x25, 0, 0, 0, 0};
 	uint64_t back = (uintptr_t)stub_return;
 	uint8_t *code = map_at(ELISA_GATE_VA), *next = map_at(ELISA_RETURN_VA);
 
@@ -123,9 +123,12 @@ static int teardown(void **state)
 
 static void describe(elisa_entry_fn entry, void *cookie)
 {
-	*desc = (struct elisa_desc){ .magic = ELISA_DESC_MAGIC, .stack = park->stack,
-				     .fs_base = park->fs_base, .entry = (uintptr_t)entry,
-				     .cookie = (uintptr_t)cookie, .flags = ELISA_FLAG_EVENT };
+	*desc = (struct elisa_desc){.magic = ELISA_DESC_MAGIC,
+				    .stack = park->stack,
+				    .fs_base = park->fs_base,
+				    .entry = (uintptr_t)entry,
+				    .cookie = (uintptr_t)cookie,
+				    .flags = ELISA_FLAG_EVENT};
 	memset(list, 0, ELISA_PAGE_SIZE);
 	list[ELISA_SLOT_DEFAULT] = 0x1111000 | ELISA_EPTP_LOW;
 	list[ELISA_SLOT_TRUSTED] = 0x2222000 | ELISA_EPTP_LOW;
@@ -247,7 +250,7 @@ static void test_exit(void **state)
 static void test_again(void **state)
 {
 	struct stub_regs in, out;
-	struct example_vm vm = { .number = 3 };
+	struct example_vm vm = {.number = 3};
 	uint64_t at, i;
 
 	describe(service, NULL);
@@ -257,7 +260,7 @@ static void test_again(void **state)
 		describe(elisa_example_service()->entry, &vm);
 		desc->flags = 0;
 		arrive(&in, &out);
-		assert_int_equal(out.rdx, in.rdx & INT64_MAX);	/* op 17: echo */
+		assert_int_equal(out.rdx, in.rdx & INT64_MAX); /* op 17: echo */
 		assert_int_equal(out.r11, 0);
 	}
 	describe(service, NULL);
@@ -268,8 +271,8 @@ static void test_again(void **state)
 /* ---- how many instructions an empty call takes ---- */
 
 /* The gate's, and libelisa-guest's: call, xor, mov, vmfunc; test, jz, mov, xor, xor, ret. */
-#define GATE_INSTRUCTIONS	5
-#define GUEST_INSTRUCTIONS	10
+#define GATE_INSTRUCTIONS  5
+#define GUEST_INSTRUCTIONS 10
 
 static unsigned int step_through(pid_t child)
 {
@@ -292,8 +295,8 @@ static unsigned int step_through(pid_t child)
 			inside = false;
 		count += inside;
 		/* Once back, let it run. */
-		assert_int_equal(ptrace(!inside && count ? PTRACE_CONT : PTRACE_SINGLESTEP, child,
-					0, 0), 0);
+		assert_int_equal(
+			ptrace(!inside && count ? PTRACE_CONT : PTRACE_SINGLESTEP, child, 0, 0), 0);
 	}
 }
 
@@ -318,8 +321,9 @@ static void test_count(void **state)
 		_exit(out.rdx ? 2 : 0);
 	}
 	count = step_through(child);
-	print_message("an empty call: %u instructions in stubs and service, %u with gate and guest\n",
-		      count, count + GATE_INSTRUCTIONS + GUEST_INSTRUCTIONS);
+	print_message(
+		"an empty call: %u instructions in stubs and service, %u with gate and guest\n",
+		count, count + GATE_INSTRUCTIONS + GUEST_INSTRUCTIONS);
 	assert_true(count > 20);
 	assert_true(count + GATE_INSTRUCTIONS + GUEST_INSTRUCTIONS <= 64);
 }

@@ -15,7 +15,7 @@
 
 static struct elisa_host *host;
 static struct elisa_ctx *ctx;
-static uint64_t *forged, *victim;	/* exported pages that a guest can write */
+static uint64_t *forged, *victim; /* exported pages that a guest can write */
 static uint64_t *list, *desc;
 static struct ept gate, trusted;
 
@@ -58,7 +58,8 @@ static int setup(void **state)
 	assert_true(mmap((void *)(ELISA_GATE_VA + 8 * GIB), ELISA_PAGE_SIZE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != MAP_FAILED);
 	assert_int_equal(elisa_export(ctx, (void *)(ELISA_GATE_VA + 8 * GIB), ELISA_PAGE_SIZE,
-				      ELISA_R | ELISA_W), 0);
+				      ELISA_R | ELISA_W),
+			 0);
 	assert_int_equal(elisa_ctx_realize(ctx), 0);
 	list = pages(1);
 	desc = pages(1);
@@ -66,8 +67,10 @@ static int setup(void **state)
 	list[ELISA_SLOT_GATE] = 0x12345701e;
 	list[ELISA_SLOT_TRUSTED] = 0x123458000;
 	d = (struct elisa_desc *)desc;
-	*d = (struct elisa_desc){ .magic = ELISA_DESC_MAGIC, .stack = 0x7f0000001000,
-				  .fs_base = 0x7f0000002740, .entry = (uintptr_t)entry };
+	*d = (struct elisa_desc){.magic = ELISA_DESC_MAGIC,
+				 .stack = 0x7f0000001000,
+				 .fs_base = 0x7f0000002740,
+				 .entry = (uintptr_t)entry};
 	ept_build(&gate, ELISA_MAP_GATE, list, desc);
 	ept_build(&trusted, ELISA_MAP_TRUSTED, list, desc);
 	return 0;
