@@ -7,12 +7,12 @@
 #include "gen.h"
 #include "tool.h"
 
-#define BURST		64
-#define IDLE_US		200
+#define BURST	64
+#define IDLE_US 200
 
 struct result {
 	uint64_t frames, bytes, duplicates, corrupt, foreign, unexpected, seen;
-	uint8_t *map;	/* a bit for each sequence number from options.seq on */
+	uint8_t *map; /* a bit for each sequence number from options.seq on */
 };
 
 /* Copies a frame together. Returns its length, 0: longer than any frame. */
@@ -51,7 +51,7 @@ static void check(const struct options *o, struct result *r, const uint8_t *fram
 	memcpy(&h, frame, sizeof(h));
 	if (len < GEN_MIN || h.type[0] != GEN_TYPE_0 || h.type[1] != GEN_TYPE_1 ||
 	    h.magic[0] != GEN_MAGIC_0 || h.magic[1] != GEN_MAGIC_1) {
-		r->foreign++;	/* the guest's own chatter */
+		r->foreign++; /* the guest's own chatter */
 		return;
 	}
 	r->frames++;
@@ -89,7 +89,7 @@ int gen_receive(struct elisa_port *port, const struct options *o)
 {
 	const uint64_t end = tool_now_us() + o->timeout_s * 1000000;
 	struct elisa_rxq *q = elisa_port_rxq(port, 0);
-	struct result r = { .map = calloc(o->count / 8 + 1, 1) };
+	struct result r = {.map = calloc(o->count / 8 + 1, 1)};
 	uint64_t next_poll = 0, missing;
 	int resets = 0;
 	bool good;
@@ -110,8 +110,9 @@ int gen_receive(struct elisa_port *port, const struct options *o)
 	good = !missing && !r.duplicates && !r.corrupt && !q->aborted;
 	printf("{\"frames\": %lu, \"bytes\": %lu, \"missing\": %lu, \"duplicates\": %lu, "
 	       "\"corrupt\": %lu, \"aborted\": %lu, \"unexpected\": %lu, \"foreign\": %lu, "
-	       "\"resets\": %d, \"ok\": %s}\n", r.frames, r.bytes, missing, r.duplicates, r.corrupt,
-	       q->aborted, r.unexpected, r.foreign, resets, good ? "true" : "false");
+	       "\"resets\": %d, \"ok\": %s}\n",
+	       r.frames, r.bytes, missing, r.duplicates, r.corrupt, q->aborted, r.unexpected,
+	       r.foreign, resets, good ? "true" : "false");
 	free(r.map);
 	return good ? 0 : 1;
 }

@@ -3,8 +3,8 @@
  * elisa-gen: raw sender and receiver on libelisa-guest, and what a call costs.
  *
  * Costs are in ticks of the time-stamp counter: cycles of a fixed rate on hardware, instructions in
- * the lab. A burst's cost is that of filling its descriptors and of the call; writing the payload is
- * outside of it. Only bursts that the switch took as a whole in one call count.
+ * the lab. A burst's cost is that of filling its descriptors and of the call; writing the payload
+ * is outside of it. Only bursts that the switch took as a whole in one call count.
  */
 #include <argp.h>
 #include <cpuid.h>
@@ -85,9 +85,10 @@ static void write_payload(struct sender *s, uint32_t buf, uint32_t size)
 {
 	const uint32_t seq = (uint32_t)s->seq++;
 	uint8_t *p = s->q->buf[buf];
-	struct gen_header h = { .type = { GEN_TYPE_0, GEN_TYPE_1 },
-				.magic = { GEN_MAGIC_0, GEN_MAGIC_1 }, .seq = seq,
-				.len = (uint16_t)size };
+	struct gen_header h = {.type = {GEN_TYPE_0, GEN_TYPE_1},
+			       .magic = {GEN_MAGIC_0, GEN_MAGIC_1},
+			       .seq = seq,
+			       .len = (uint16_t)size};
 
 	memcpy(h.dst, s->o->dst, 6);
 	memcpy(h.src, s->o->src, 6);
@@ -112,8 +113,8 @@ static uint32_t put_segments(const struct sender *s, uint32_t at, uint32_t buf, 
 	return segs;
 }
 
-static __attribute__((noinline)) int64_t timed_burst(struct sender *s, uint32_t size, uint32_t burst,
-						     uint64_t *ticks)
+static __attribute__((noinline)) int64_t timed_burst(struct sender *s, uint32_t size,
+						     uint32_t burst, uint64_t *ticks)
 {
 	const uint64_t start = __rdtsc();
 	int64_t taken;
@@ -173,7 +174,7 @@ static void pace(struct sender *s, uint32_t burst)
 
 static int send_run(struct sender *s, uint32_t size, uint32_t burst)
 {
-	struct elisa_port_counters before = { 0 }, after = { 0 };
+	struct elisa_port_counters before = {0}, after = {0};
 	const uint64_t calls = s->q->calls;
 	bool more = true;
 
@@ -186,13 +187,13 @@ static int send_run(struct sender *s, uint32_t size, uint32_t burst)
 
 		more = send_burst(s, size, n);
 		if (n != burst && s->samples.count)
-			s->samples.count--;	/* a short last one is another burst size */
+			s->samples.count--; /* a short last one is another burst size */
 		pace(s, n);
 	}
 	elisa_port_counters(s->port, &after);
 	printf("{\"size\": %u, \"burst\": %u, \"segs\": %lu, \"frames\": %lu, \"taken\": %lu, "
-	       "\"forwarded\": %lu, \"calls\": %lu, \"bursts_timed\": %lu, ", size, burst,
-	       s->o->segs, s->frames, s->taken, after.tx_frames - before.tx_frames,
+	       "\"forwarded\": %lu, \"calls\": %lu, \"bursts_timed\": %lu, ",
+	       size, burst, s->o->segs, s->frames, s->taken, after.tx_frames - before.tx_frames,
 	       s->q->calls - calls, s->samples.count);
 	print_summary("tsc_per_packet", &s->samples, burst);
 	if (s->errors)
@@ -203,7 +204,7 @@ static int send_run(struct sender *s, uint32_t size, uint32_t burst)
 
 static int send_all(struct elisa_port *port, const struct options *o)
 {
-	struct sender s = { .o = o, .port = port, .q = elisa_port_txq(port, 0), .seq = o->seq };
+	struct sender s = {.o = o, .port = port, .q = elisa_port_txq(port, 0), .seq = o->seq};
 	int rc = 0;
 
 	s.overhead = tsc_overhead();
@@ -247,7 +248,7 @@ static void hypercall(void)
 static int measure_calls(struct elisa_guest *guest, const struct options *o)
 {
 	const uint64_t overhead = tsc_overhead();
-	struct samples calls = { .room = o->nops }, exits = { .room = o->nops };
+	struct samples calls = {.room = o->nops}, exits = {.room = o->nops};
 	double per_call, per_exit;
 	uint64_t bad = 0, total;
 	struct elisa_call call;
@@ -270,7 +271,8 @@ static int measure_calls(struct elisa_guest *guest, const struct options *o)
 	for (uint64_t i = 0; i < o->nops; i++)
 		bad += elisa_call(&call, ELISA_OP_NOP, 0, 0, 0) != 0;
 	total = __rdtsc() - total;
-	printf("{\"transport\": \"%s\", \"nops\": %lu, \"failed\": %lu, \"tsc_per_call_loop\": %.2f, ",
+	printf("{\"transport\": \"%s\", \"nops\": %lu, \"failed\": %lu, \"tsc_per_call_loop\": "
+	       "%.2f, ",
 	       elisa_guest_transport(guest), o->nops, bad, (double)total / (double)o->nops);
 	per_call = print_summary("tsc_per_call", &calls, 1);
 	if (o->vmcall) {
@@ -308,9 +310,10 @@ static int print_mac(const struct elisa_port *port)
 
 static int run(struct options *o)
 {
-	const struct elisa_port_params params = { .tx_size = 256, .tx_bufs = 256,
-						  .rx_size = (uint32_t)o->rx_size,
-						  .rx_buf_len = (uint32_t)o->rx_buf_len };
+	const struct elisa_port_params params = {.tx_size = 256,
+						 .tx_bufs = 256,
+						 .rx_size = (uint32_t)o->rx_size,
+						 .rx_buf_len = (uint32_t)o->rx_buf_len};
 	struct elisa_guest *guest = NULL;
 	struct elisa_port *port = NULL;
 	int rc = tool_open_guest(PROGRAM, o->transport, o->wait_s, &guest);
@@ -341,36 +344,49 @@ out:
 
 /* ---- command line ---- */
 
-enum { KEY_TX = 256, KEY_RX, KEY_NOP, KEY_MAC, KEY_VMCALL, KEY_DST, KEY_SRC, KEY_WINDOW, KEY_PAUSE,
-       KEY_SEGS, KEY_SEQ, KEY_WAIT, KEY_RX_SIZE, KEY_RX_BUF };
+enum {
+	KEY_TX = 256,
+	KEY_RX,
+	KEY_NOP,
+	KEY_MAC,
+	KEY_VMCALL,
+	KEY_DST,
+	KEY_SRC,
+	KEY_WINDOW,
+	KEY_PAUSE,
+	KEY_SEGS,
+	KEY_SEQ,
+	KEY_WAIT,
+	KEY_RX_SIZE,
+	KEY_RX_BUF
+};
 
 static const struct argp_option option_list[] = {
-	{ NULL, 0, NULL, 0, "What to do, one of:", 1 },
-	{ "tx", KEY_TX, NULL, 0, "Send, and measure", 1 },
-	{ "rx", KEY_RX, NULL, 0, "Receive, and check content and sequence", 1 },
-	{ "nop", KEY_NOP, "N", 0, "Make N empty calls", 1 },
-	{ "mac-info", KEY_MAC, NULL, 0, "Print the port's MAC address", 1 },
-	{ NULL, 0, NULL, 0, "How:", 2 },
-	{ "transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET (no isolation)", 2 },
-	{ "port", 'p', "NAME|INDEX", 0, "Port of the switch (the first)", 2 },
-	{ "count", 'n', "N", 0, "Frames: of each run, or to receive (1000)", 2 },
-	{ "size", 's', "N", 0, "Bytes of a frame, without FCS (64)", 2 },
-	{ "sizes", 's', "N,N...", 0, "A run for each size...", 2 },
-	{ "burst", 'b', "N", 0, "Frames of a call, up to 256 (32)", 2 },
-	{ "bursts", 'b', "N,N...", 0, "...and burst", 2 },
-	{ "segs", KEY_SEGS, "N", 0, "Descriptors of a frame, up to 8 (1)", 2 },
-	{ "dst", KEY_DST, "MAC", 0, "Destination (broadcast)", 2 },
-	{ "src", KEY_SRC, "MAC", 0, "Source (the port's)", 2 },
-	{ "window", KEY_WINDOW, "N", 0, "Rest after so many frames (256)...", 2 },
-	{ "pause", KEY_PAUSE, "US", 0, "...for so many microseconds (2000)", 2 },
-	{ "seq", KEY_SEQ, "N", 0, "First sequence number, sent or expected (0)", 2 },
-	{ "timeout", 'T', "S", 0, "Seconds to receive for (10)", 2 },
-	{ "rx-size", KEY_RX_SIZE, "N", 0, "RX buffers, a power of two (512)", 2 },
-	{ "rx-buffer", KEY_RX_BUF, "BYTES", 0, "Length of one (2048)", 2 },
-	{ "vmcall", KEY_VMCALL, NULL, 0, "With --nop: as many KVM hypercalls, and the ratio", 2 },
-	{ "wait", KEY_WAIT, "SECONDS", 0, "Wait for the switch at start (0)", 2 },
-	{ 0 }
-};
+	{NULL, 0, NULL, 0, "What to do, one of:", 1},
+	{"tx", KEY_TX, NULL, 0, "Send, and measure", 1},
+	{"rx", KEY_RX, NULL, 0, "Receive, and check content and sequence", 1},
+	{"nop", KEY_NOP, "N", 0, "Make N empty calls", 1},
+	{"mac-info", KEY_MAC, NULL, 0, "Print the port's MAC address", 1},
+	{NULL, 0, NULL, 0, "How:", 2},
+	{"transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET (no isolation)", 2},
+	{"port", 'p', "NAME|INDEX", 0, "Port of the switch (the first)", 2},
+	{"count", 'n', "N", 0, "Frames: of each run, or to receive (1000)", 2},
+	{"size", 's', "N", 0, "Bytes of a frame, without FCS (64)", 2},
+	{"sizes", 's', "N,N...", 0, "A run for each size...", 2},
+	{"burst", 'b', "N", 0, "Frames of a call, up to 256 (32)", 2},
+	{"bursts", 'b', "N,N...", 0, "...and burst", 2},
+	{"segs", KEY_SEGS, "N", 0, "Descriptors of a frame, up to 8 (1)", 2},
+	{"dst", KEY_DST, "MAC", 0, "Destination (broadcast)", 2},
+	{"src", KEY_SRC, "MAC", 0, "Source (the port's)", 2},
+	{"window", KEY_WINDOW, "N", 0, "Rest after so many frames (256)...", 2},
+	{"pause", KEY_PAUSE, "US", 0, "...for so many microseconds (2000)", 2},
+	{"seq", KEY_SEQ, "N", 0, "First sequence number, sent or expected (0)", 2},
+	{"timeout", 'T', "S", 0, "Seconds to receive for (10)", 2},
+	{"rx-size", KEY_RX_SIZE, "N", 0, "RX buffers, a power of two (512)", 2},
+	{"rx-buffer", KEY_RX_BUF, "BYTES", 0, "Length of one (2048)", 2},
+	{"vmcall", KEY_VMCALL, NULL, 0, "With --nop: as many KVM hypercalls, and the ratio", 2},
+	{"wait", KEY_WAIT, "SECONDS", 0, "Wait for the switch at start (0)", 2},
+	{0}};
 
 /* False: a bad value. */
 static bool parse_numbers(int key, const char *arg, struct options *o)
@@ -420,8 +436,10 @@ static void check_options(const struct options *o, struct argp_state *state)
 		argp_error(state, "--vmcall: this machine is no VM on VT-x");
 	for (uint32_t i = 0; i < o->burst_count; i++)
 		if (o->bursts[i] * o->segs > ELISA_TX_MAX)
-			argp_error(state, "a burst of %u times %lu segments is more than the %d "
-				   "descriptors of a call", o->bursts[i], o->segs, ELISA_TX_MAX);
+			argp_error(state,
+				   "a burst of %u times %lu segments is more than the %d "
+				   "descriptors of a call",
+				   o->bursts[i], o->segs, ELISA_TX_MAX);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -463,12 +481,25 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 int main(int argc, char **argv)
 {
-	static const struct argp argp = { option_list, parse, NULL,
-		"Sends, receives and measures on a port of this VM's ELISA switch. Prints JSON; exit "
-		"status 0: all was well.", NULL, NULL, NULL };
-	struct options o = { .sizes = { 64 }, .bursts = { 32 }, .size_count = 1, .burst_count = 1,
-			     .count = 1000, .window = 256, .pause_us = 2000, .segs = 1,
-			     .timeout_s = 10, .dst = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff } };
+	static const struct argp argp = {option_list,
+					 parse,
+					 NULL,
+					 "Sends, receives and measures on a port of this VM's "
+					 "ELISA switch. Prints JSON; exit "
+					 "status 0: all was well.",
+					 NULL,
+					 NULL,
+					 NULL};
+	struct options o = {.sizes = {64},
+			    .bursts = {32},
+			    .size_count = 1,
+			    .burst_count = 1,
+			    .count = 1000,
+			    .window = 256,
+			    .pause_us = 2000,
+			    .segs = 1,
+			    .timeout_s = 10,
+			    .dst = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
 	return run(&o);

@@ -8,8 +8,8 @@
 
 #include <elisa/port.h>
 
-#define PROGRAM		"elisa-gen"
-#define LIST_MAX	16
+#define PROGRAM	 "elisa-gen"
+#define LIST_MAX 16
 
 struct options {
 	const char *transport, *port;
@@ -31,13 +31,13 @@ struct gen_header {
 	uint8_t type[2];
 	uint8_t magic[2];
 	uint32_t seq;
-	uint16_t len;		/* of the frame */
+	uint16_t len; /* of the frame */
 } __attribute__((packed));
-#define GEN_MIN		((uint32_t)sizeof(struct gen_header))
-#define GEN_TYPE_0	0x88
-#define GEN_TYPE_1	0xb5
-#define GEN_MAGIC_0	0xe1
-#define GEN_MAGIC_1	0x5a
+#define GEN_MIN	    ((uint32_t)sizeof(struct gen_header))
+#define GEN_TYPE_0  0x88
+#define GEN_TYPE_1  0xb5
+#define GEN_MAGIC_0 0xe1
+#define GEN_MAGIC_1 0x5a
 
 static inline uint8_t gen_byte(uint32_t seq, uint32_t offset)
 {

@@ -8,7 +8,7 @@
 
 #include "internal.h"
 
-static const struct transport *const transports[] = { &transport_vmfunc, &transport_local };
+static const struct transport *const transports[] = {&transport_vmfunc, &transport_local};
 
 static _Thread_local char error_text[400];
 
@@ -32,7 +32,8 @@ static void explain(const struct transport *t, const char *spec, int rc)
 		guest_error("\"%s\" is no transport: \"vmfunc\" or \"local:SOCKET\"", spec);
 	else if (rc == -ENOTCONN)
 		guest_error("%s: this VM is not attached to a switch: ask the host to run "
-			    "`elisactl attach`", name);
+			    "`elisactl attach`",
+			    name);
 	else if (rc == -ESHUTDOWN)
 		guest_error("%s: the service is away; it may come back", name);
 	else if (rc == -EOPNOTSUPP)

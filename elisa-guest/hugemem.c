@@ -25,14 +25,14 @@
 
 #include "internal.h"
 
-#define HUGE		(UINT64_C(2) << 20)
-#define SMALL		4096
+#define HUGE  (UINT64_C(2) << 20)
+#define SMALL 4096
 /* Documentation/admin-guide/mm/pagemap.rst: bits 0-54 page frame number, bit 63 present. */
 #define PAGEMAP_PFN	((UINT64_C(1) << 55) - 1)
-#define PAGEMAP_PRESENT	(UINT64_C(1) << 63)
+#define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 
 struct hugemem {
-	struct elisa_mem mem;	/* first: what the user has is a pointer to it */
+	struct elisa_mem mem; /* first: what the user has is a pointer to it */
 	uint64_t *gpa;
 	int fd;
 	char path[PATH_MAX];
@@ -98,7 +98,8 @@ static int map_file(struct hugemem *h, size_t len)
 		len = (size_t)st.st_size;
 	else if (ftruncate(h->fd, (off_t)len))
 		return -errno;
-	/* hugetlbfs reserves at mmap time, so too few pages are an error here, not a SIGBUS later. */
+	/* hugetlbfs reserves at mmap time, so too few pages are an error here, not a SIGBUS later.
+	 */
 	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, h->fd, 0);
 	if (p == MAP_FAILED) {
 		rc = -errno;
@@ -132,7 +133,7 @@ static int find_gpas(struct hugemem *h)
 		else if (!(entry & PAGEMAP_PRESENT))
 			rc = -ENOMEM;
 		else if (!(entry & PAGEMAP_PFN))
-			rc = -EPERM;	/* frame numbers are shown to CAP_SYS_ADMIN only */
+			rc = -EPERM; /* frame numbers are shown to CAP_SYS_ADMIN only */
 		else
 			h->gpa[i] = (entry & PAGEMAP_PFN) * SMALL;
 	}
@@ -171,7 +172,7 @@ unmap:
 	free(h->gpa);
 	munmap(h->mem.addr, h->mem.len);
 close_file:
-	close(h->fd);	/* the file stays: it may be a leftover that must not be let go */
+	close(h->fd); /* the file stays: it may be a leftover that must not be let go */
 free_handle:
 	free(h);
 	return rc;

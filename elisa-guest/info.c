@@ -15,10 +15,9 @@ struct options {
 };
 
 static const struct argp_option option_list[] = {
-	{ "transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET (no isolation)", 0 },
-	{ "json", 'j', NULL, 0, "Print JSON", 0 },
-	{ 0 }
-};
+	{"transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET (no isolation)", 0},
+	{"json", 'j', NULL, 0, "Print JSON", 0},
+	{0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -62,14 +61,15 @@ static int read_ports(struct elisa_guest *guest, struct elisa_port_info *ports)
 	return r < 0 && r != -ELISA_ENODEV ? (int)r : n;
 }
 
-static void print_json(struct elisa_guest *guest, int64_t hello, const struct elisa_port_info *ports,
-		       int count)
+static void print_json(struct elisa_guest *guest, int64_t hello,
+		       const struct elisa_port_info *ports, int count)
 {
 	char mac[MAC_TEXT];
 
 	printf("{\"attached\": true, \"transport\": \"%s\", \"abi_revision\": %d, \"service\": %u, "
-	       "\"generation\": %u, \"ports\": [", elisa_guest_transport(guest), ELISA_ABI_REVISION,
-	       ELISA_HELLO_SERVICE(hello), ELISA_HELLO_GENERATION(hello));
+	       "\"generation\": %u, \"ports\": [",
+	       elisa_guest_transport(guest), ELISA_ABI_REVISION, ELISA_HELLO_SERVICE(hello),
+	       ELISA_HELLO_GENERATION(hello));
 	for (int i = 0; i < count; i++) {
 		printf("%s{\"index\": %d, \"name\": ", i ? ", " : "", i);
 		tool_json_string(stdout, ports[i].name);
@@ -129,10 +129,16 @@ static int run(const struct options *o)
 
 int main(int argc, char **argv)
 {
-	static const struct argp argp = { option_list, parse, NULL,
+	static const struct argp argp = {
+		option_list,
+		parse,
+		NULL,
 		"Says whether this VM is attached to a switch, and which ports it has. "
-		"Exit status 0: attached; 1: not.", NULL, NULL, NULL };
-	struct options o = { 0 };
+		"Exit status 0: attached; 1: not.",
+		NULL,
+		NULL,
+		NULL};
+	struct options o = {0};
 
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
 	return run(&o);

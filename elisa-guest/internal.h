@@ -9,12 +9,12 @@
 
 #include <elisa/guest.h>
 
-#define ELISA_PUBLIC	__attribute__((visibility("default")))
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#define ELISA_PUBLIC  __attribute__((visibility("default")))
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 struct transport {
-	const char *prefix;	/* of the spec */
-	const char *name;	/* for people */
+	const char *prefix; /* of the spec */
+	const char *name;   /* for people */
 	/* `options`: what follows "prefix:" in the spec, or NULL. Sets guest->state. */
 	int (*open)(struct elisa_guest *guest, const char *options);
 	void (*close)(struct elisa_guest *guest);
@@ -30,7 +30,7 @@ extern const struct transport transport_vmfunc, transport_local;
 struct elisa_guest {
 	const struct transport *transport;
 	uint32_t service;
-	void *state;		/* the transport's */
+	void *state; /* the transport's */
 };
 
 /* Sets what elisa_guest_error() says, when errno's text would not do. */

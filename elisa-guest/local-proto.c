@@ -14,17 +14,17 @@ _Static_assert(sizeof(struct elisa_local_refused) == 168, "elisa_local_refused")
 _Static_assert(sizeof(struct elisa_local_map) == 32, "elisa_local_map");
 
 static const struct {
-	uint16_t len;	/* of the body */
-	bool fd;	/* a descriptor comes with it */
+	uint16_t len; /* of the body */
+	bool fd;      /* a descriptor comes with it */
 } kinds[ELISA_LOCAL_TYPES] = {
-	[ELISA_LOCAL_JOIN] = { sizeof(struct elisa_local_join), true },
-	[ELISA_LOCAL_WELCOME] = { sizeof(struct elisa_local_welcome), true },
-	[ELISA_LOCAL_REFUSED] = { sizeof(struct elisa_local_refused), false },
-	[ELISA_LOCAL_MAP] = { sizeof(struct elisa_local_map), true },
-	[ELISA_LOCAL_UNMAP] = { sizeof(struct elisa_local_unmap), false },
-	[ELISA_LOCAL_ACK] = { sizeof(struct elisa_local_ack), false },
-	[ELISA_LOCAL_READY] = { 0, false },
-	[ELISA_LOCAL_LEAVE] = { 0, false },
+	[ELISA_LOCAL_JOIN] = {sizeof(struct elisa_local_join), true},
+	[ELISA_LOCAL_WELCOME] = {sizeof(struct elisa_local_welcome), true},
+	[ELISA_LOCAL_REFUSED] = {sizeof(struct elisa_local_refused), false},
+	[ELISA_LOCAL_MAP] = {sizeof(struct elisa_local_map), true},
+	[ELISA_LOCAL_UNMAP] = {sizeof(struct elisa_local_unmap), false},
+	[ELISA_LOCAL_ACK] = {sizeof(struct elisa_local_ack), false},
+	[ELISA_LOCAL_READY] = {0, false},
+	[ELISA_LOCAL_LEAVE] = {0, false},
 };
 
 static bool is_text(const char *s, size_t size)
@@ -56,7 +56,8 @@ static bool body_ok(const struct elisa_local_msg *msg)
 		       is_text(b->welcome.check_symbol, sizeof(b->welcome.check_symbol)) &&
 		       b->welcome.callers >= 1 && b->welcome.callers <= ELISA_LOCAL_CALLERS_MAX &&
 		       b->welcome.ram_addr && is_range(b->welcome.ram_addr, 4096) &&
-		       b->welcome.arena_addr && is_range(b->welcome.arena_addr, b->welcome.arena_len);
+		       b->welcome.arena_addr &&
+		       is_range(b->welcome.arena_addr, b->welcome.arena_len);
 	case ELISA_LOCAL_REFUSED:
 		return is_text(b->refused.text, sizeof(b->refused.text)) && b->refused.error;
 	case ELISA_LOCAL_MAP:
@@ -108,9 +109,9 @@ int elisa_local_send(int sock, struct elisa_local_msg *msg, enum elisa_local_typ
 	union {
 		char buf[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
-	} control = { 0 };
-	struct iovec iov = { .iov_base = msg, .iov_len = (size_t)len };
-	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+	} control = {0};
+	struct iovec iov = {.iov_base = msg, .iov_len = (size_t)len};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t sent;
 
 	if (len < 0)
@@ -162,9 +163,11 @@ int elisa_local_recv(int sock, struct elisa_local_msg *msg, int *fd)
 		char buf[CMSG_SPACE(4 * sizeof(int))];
 		struct cmsghdr align;
 	} control;
-	struct iovec iov = { .iov_base = msg, .iov_len = sizeof(*msg) };
-	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
-			     .msg_controllen = sizeof(control.buf) };
+	struct iovec iov = {.iov_base = msg, .iov_len = sizeof(*msg)};
+	struct msghdr mh = {.msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = control.buf,
+			    .msg_controllen = sizeof(control.buf)};
 	ssize_t len;
 	int rc;
 
@@ -177,8 +180,9 @@ int elisa_local_recv(int sock, struct elisa_local_msg *msg, int *fd)
 	if (!len)
 		return -ECONNRESET;
 	*fd = take_fd(&mh);
-	rc = mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ?
-		     -EBADMSG : elisa_local_decode(msg, (size_t)len, *fd >= 0);
+	rc = mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)
+		     ? -EBADMSG
+		     : elisa_local_decode(msg, (size_t)len, *fd >= 0);
 	if (rc && *fd >= 0) {
 		close(*fd);
 		*fd = -1;

@@ -33,13 +33,13 @@
 #include <elisa/abi.h>
 #include <elisa/local.h>
 
-#define PEERS_MAX	256
-#define REQUESTS_MAX	4096	/* unanswered ones of a peer */
-#define TIMER_MS	100
+#define PEERS_MAX    256
+#define REQUESTS_MAX 4096 /* unanswered ones of a peer */
+#define TIMER_MS     100
 
 struct request {
 	struct request *next;
-	struct elisa_local_region *region;	/* NULL: the WELCOME */
+	struct elisa_local_region *region; /* NULL: the WELCOME */
 	uint32_t seq;
 	uint64_t deadline_ms;
 };
@@ -49,20 +49,20 @@ enum region_state { REGION_ADDING, REGION_READY, REGION_REMOVING };
 struct elisa_local_region {
 	struct elisa_local_region *next;
 	struct elisa_local_server *server;
-	struct elisa_local_peer *owner;	/* a peer's RAM; NULL: by region_add */
+	struct elisa_local_peer *owner; /* a peer's RAM; NULL: by region_add */
 	enum region_state state;
-	uint32_t pending;		/* requests about it */
+	uint32_t pending; /* requests about it */
 	struct elisa_local_map map;
 	int fd;
 	void *user;
 };
 
 enum peer_state {
-	PEER_NEW,	/* connected, has not asked yet */
-	PEER_JOINING,	/* let in; its and the others' ACKs are awaited */
+	PEER_NEW,     /* connected, has not asked yet */
+	PEER_JOINING, /* let in; its and the others' ACKs are awaited */
 	PEER_READY,
-	PEER_LEFT,	/* `leave` was called; the service is to release it */
-	PEER_RELEASED,	/* its RAM is being unmapped by the others */
+	PEER_LEFT,     /* `leave` was called; the service is to release it */
+	PEER_RELEASED, /* its RAM is being unmapped by the others */
 };
 
 struct elisa_local_peer {
@@ -99,8 +99,8 @@ static uint64_t now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-__attribute__((format(printf, 2, 3)))
-static void say(const struct elisa_local_server *s, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void say(const struct elisa_local_server *s,
+						      const char *format, ...)
 {
 	char line[256];
 	va_list args;
@@ -125,7 +125,7 @@ static void wake(const struct elisa_local_server *s)
 
 static int watch(const struct elisa_local_server *s, int fd, void *what)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = what };
+	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = what};
 
 	return epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
 }
@@ -142,8 +142,8 @@ static void doom(struct elisa_local_peer *p, const char *why)
 }
 
 /* Sends a message that the client will ACK. A client that cannot be told is doomed. */
-static void ask(struct elisa_local_peer *p, struct elisa_local_msg *msg,
-		enum elisa_local_type type, int fd, struct elisa_local_region *region)
+static void ask(struct elisa_local_peer *p, struct elisa_local_msg *msg, enum elisa_local_type type,
+		int fd, struct elisa_local_region *region)
 {
 	struct request *r = p->request_count < REQUESTS_MAX ? malloc(sizeof(*r)) : NULL;
 	int rc;
@@ -158,8 +158,10 @@ static void ask(struct elisa_local_peer *p, struct elisa_local_msg *msg,
 		doom(p, rc == -EAGAIN ? "does not read its messages" : strerror(-rc));
 		return;
 	}
-	*r = (struct request){ .next = p->requests, .region = region, .seq = p->seq,
-			       .deadline_ms = now_ms() + p->server->config.ack_timeout_ms };
+	*r = (struct request){.next = p->requests,
+			      .region = region,
+			      .seq = p->seq,
+			      .deadline_ms = now_ms() + p->server->config.ack_timeout_ms};
 	p->requests = r;
 	p->request_count++;
 	if (region)
@@ -179,7 +181,7 @@ static void drop_request(struct elisa_local_peer *p, struct request **at)
 
 static void ask_map(struct elisa_local_peer *p, struct elisa_local_region *region)
 {
-	struct elisa_local_msg msg = { .body.map = region->map };
+	struct elisa_local_msg msg = {.body.map = region->map};
 
 	ask(p, &msg, ELISA_LOCAL_MAP, region->fd, region);
 }
@@ -221,9 +223,9 @@ static void region_announce(struct elisa_local_region *region)
 int elisa_local_region_add(struct elisa_local_server *server, int fd, uint64_t offset, void *addr,
 			   uint64_t len, bool write, void *user, struct elisa_local_region **region)
 {
-	const struct elisa_local_map map = { .addr = (uintptr_t)addr, .len = len,
-					     .offset = offset, .write = write };
-	struct elisa_local_msg probe = { .body.map = map };
+	const struct elisa_local_map map = {
+		.addr = (uintptr_t)addr, .len = len, .offset = offset, .write = write};
+	struct elisa_local_msg probe = {.body.map = map};
 	ssize_t size = elisa_local_encode(&probe, ELISA_LOCAL_MAP, 0);
 	struct elisa_local_region *r;
 
@@ -240,8 +242,8 @@ int elisa_local_region_add(struct elisa_local_server *server, int fd, uint64_t o
 
 static void region_retire(struct elisa_local_region *region)
 {
-	struct elisa_local_msg msg = { .body.unmap = { .addr = region->map.addr,
-						       .len = region->map.len } };
+	struct elisa_local_msg msg = {
+		.body.unmap = {.addr = region->map.addr, .len = region->map.len}};
 
 	if (region->state == REGION_REMOVING)
 		return;
@@ -344,8 +346,8 @@ static void peer_accept(struct elisa_local_server *s)
 		close(sock);
 		return;
 	}
-	*p = (struct elisa_local_peer){ .server = s, .sock = sock, .pidfd = -1, .ram_fd = -1,
-					.next = s->peers };
+	*p = (struct elisa_local_peer){
+		.server = s, .sock = sock, .pidfd = -1, .ram_fd = -1, .next = s->peers};
 	p->join_deadline_ms = now_ms() + s->config.ack_timeout_ms;
 	s->peers = p;
 	s->peer_count++;
@@ -361,7 +363,7 @@ static void peer_accept(struct elisa_local_server *s)
 
 static void refuse(struct elisa_local_peer *p, int error, const char *text)
 {
-	struct elisa_local_msg msg = { .body.refused.error = (uint32_t)-error };
+	struct elisa_local_msg msg = {.body.refused.error = (uint32_t)-error};
 
 	snprintf(msg.body.refused.text, sizeof(msg.body.refused.text), "%s", text);
 	elisa_local_send(p->sock, &msg, ELISA_LOCAL_REFUSED, 0, -1);
@@ -385,9 +387,9 @@ static void peer_welcome(struct elisa_local_peer *p, const struct elisa_local_an
 			 uint64_t ram_len)
 {
 	struct elisa_local_server *s = p->server;
-	const struct elisa_local_map map = { .addr = (uintptr_t)answer->ram_addr, .len = ram_len,
-					     .write = 1 };
-	struct elisa_local_msg msg = { .body.welcome = s->welcome };
+	const struct elisa_local_map map = {
+		.addr = (uintptr_t)answer->ram_addr, .len = ram_len, .write = 1};
+	struct elisa_local_msg msg = {.body.welcome = s->welcome};
 
 	p->state = PEER_JOINING;
 	msg.body.welcome.callers = answer->callers;
@@ -411,11 +413,16 @@ static void peer_join(struct elisa_local_peer *p, const struct elisa_local_join 
 {
 	struct elisa_local_server *s = p->server;
 	const struct elisa_local_request request = {
-		.pid = p->cred.pid, .uid = p->cred.uid, .gid = p->cred.gid, .name = join->name,
-		.callers = join->callers, .page = join->page, .ram_fd = fd,
+		.pid = p->cred.pid,
+		.uid = p->cred.uid,
+		.gid = p->cred.gid,
+		.name = join->name,
+		.callers = join->callers,
+		.page = join->page,
+		.ram_fd = fd,
 		.ram_len = join->ram_len,
 	};
-	struct elisa_local_answer answer = { .text = "refused by the service" };
+	struct elisa_local_answer answer = {.text = "refused by the service"};
 	const char *problem = ram_problem(fd, join);
 	int rc;
 
@@ -484,7 +491,7 @@ static void peer_readable(struct elisa_local_peer *p)
 
 static bool peer_process_dead(const struct elisa_local_peer *p)
 {
-	struct pollfd fd = { .fd = p->pidfd, .events = POLLIN };
+	struct pollfd fd = {.fd = p->pidfd, .events = POLLIN};
 
 	return p->pidfd >= 0 && poll(&fd, 1, 0) > 0;
 }
@@ -626,7 +633,7 @@ int elisa_local_server_fd(const struct elisa_local_server *server)
 static int fill_welcome(struct elisa_local_server *s)
 {
 	const struct elisa_local_config *c = &s->config;
-	struct elisa_local_msg probe = { 0 };
+	struct elisa_local_msg probe = {0};
 	struct elisa_local_welcome *w = &s->welcome;
 	const char *check = c->check_symbol ? c->check_symbol : "";
 
@@ -664,7 +671,7 @@ static int remove_stale(const struct sockaddr_un *addr)
 
 static int listen_at(struct elisa_local_server *s)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	const mode_t mode = s->config.mode ? s->config.mode : 0600;
 	int rc;
 
@@ -691,8 +698,8 @@ static int listen_at(struct elisa_local_server *s)
 
 static int make_fds(struct elisa_local_server *s)
 {
-	const struct itimerspec period = { .it_interval.tv_nsec = TIMER_MS * 1000000L,
-					   .it_value.tv_nsec = TIMER_MS * 1000000L };
+	const struct itimerspec period = {.it_interval.tv_nsec = TIMER_MS * 1000000L,
+					  .it_value.tv_nsec = TIMER_MS * 1000000L};
 	int rc;
 
 	s->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -707,7 +714,7 @@ static int make_fds(struct elisa_local_server *s)
 
 static void close_fds(struct elisa_local_server *s)
 {
-	const int fds[] = { s->sock, s->event, s->timer, s->epoll };
+	const int fds[] = {s->sock, s->event, s->timer, s->epoll};
 	struct stat st;
 
 	/* Only our own socket file: another service may have replaced it. */

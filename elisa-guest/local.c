@@ -4,8 +4,8 @@
  *
  * Roadmap: join() connects, maps what the service says and waits for READY; a helper thread then
  * answers MAP and UNMAP. When the service goes away, the thread cuts all callers off (they answer
- * ELISA_ESHUTDOWN), unmaps the service's memory and keeps trying to join again, with the same RAM, which
- * the program sees through a mapping of its own that never moves.
+ * ELISA_ESHUTDOWN), unmaps the service's memory and keeps trying to join again, with the same RAM,
+ * which the program sees through a mapping of its own that never moves.
  *
  * A caller is cut off like this: `away` is set, membarrier(2) orders that against every thread's
  * "inside = 1; read away", then inside falls to 0 soon, since a service's calls are bounded. So a
@@ -37,12 +37,12 @@
 
 #include "internal.h"
 
-#define RAM_DEFAULT	(UINT64_C(64) << 20)
-#define RAM_LIMIT	(UINT64_C(64) << 30)
-#define CALLERS		16
-#define JOIN_MS		10000
-#define RETRY_MS	100
-#define HUGE		(UINT64_C(2) << 20)
+#define RAM_DEFAULT (UINT64_C(64) << 20)
+#define RAM_LIMIT   (UINT64_C(64) << 30)
+#define CALLERS	    16
+#define JOIN_MS	    10000
+#define RETRY_MS    100
+#define HUGE	    (UINT64_C(2) << 20)
 
 struct mapping {
 	struct mapping *next;
@@ -61,28 +61,28 @@ struct caller {
 };
 
 struct block {
-	struct elisa_mem mem;	/* first: what the user has is a pointer to it */
-	struct block *next;	/* by offset */
+	struct elisa_mem mem; /* first: what the user has is a pointer to it */
+	struct block *next;   /* by offset */
 	uint64_t offset;
-	bool left;		/* given up without the service's consent */
+	bool left; /* given up without the service's consent */
 	char name[33];
 };
 
 struct local {
-	char path[108];		/* of the socket, as long as sockaddr_un allows */
+	char path[108]; /* of the socket, as long as sockaddr_un allows */
 	char name[ELISA_LOCAL_NAME_MAX];
 	uint32_t service;
 	bool huge;
 	uint64_t ram_len;
 	int ram_fd;
-	char *ram;		/* the program's view */
-	int sock, stop;		/* stop: an eventfd */
+	char *ram;	/* the program's view */
+	int sock, stop; /* stop: an eventfd */
 	bool joined;
-	struct mapping *mappings;	/* the service's addresses */
+	struct mapping *mappings; /* the service's addresses */
 	struct elisa_local_welcome welcome;
 	elisa_entry_fn entry;
 	pthread_t thread;
-	pthread_mutex_t lock;	/* callers' `used`, blocks */
+	pthread_mutex_t lock; /* callers' `used`, blocks */
 	pthread_key_t key;
 	struct block *blocks;
 	struct caller callers[ELISA_LOCAL_CALLERS_MAX];
@@ -97,7 +97,7 @@ static int64_t local_entry(void *cookie, uint64_t op, uint64_t a1, uint64_t igno
 	int64_t result = -ELISA_ESHUTDOWN;
 
 	atomic_store_explicit(&c->inside, true, memory_order_relaxed);
-	atomic_signal_fence(memory_order_seq_cst);	/* pairs with cut_off()'s membarrier */
+	atomic_signal_fence(memory_order_seq_cst); /* pairs with cut_off()'s membarrier */
 	if (!atomic_load_explicit(&c->away, memory_order_acquire))
 		result = c->fn(c->cookie, op, a1, ignored, a2, a3);
 	atomic_store_explicit(&c->inside, false, memory_order_release);
@@ -106,7 +106,7 @@ static int64_t local_entry(void *cookie, uint64_t op, uint64_t a1, uint64_t igno
 
 static void nap(long ms)
 {
-	struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
+	struct timespec ts = {ms / 1000, ms % 1000 * 1000000};
 
 	nanosleep(&ts, NULL);
 }
@@ -186,7 +186,7 @@ static int map_at(struct local *l, uint64_t addr, uint64_t len, int fd, uint64_t
 	}
 	/* A child is no caller, and must not keep writing to a service that thinks we are dead. */
 	madvise(p, len, MADV_DONTFORK);
-	*m = (struct mapping){ .next = l->mappings, .addr = p, .len = len };
+	*m = (struct mapping){.next = l->mappings, .addr = p, .len = len};
 	l->mappings = m;
 	return 0;
 }
@@ -251,7 +251,7 @@ static int on_message(struct local *l)
 {
 	struct elisa_local_msg msg;
 	const union elisa_local_body *b = &msg.body;
-	struct elisa_local_msg ack = { 0 };
+	struct elisa_local_msg ack = {0};
 	int fd, rc = elisa_local_recv(l->sock, &msg, &fd);
 
 	if (rc)
@@ -300,12 +300,12 @@ static int check_peer(int sock)
 
 static int connect_service(struct local *l)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct elisa_local_msg msg = { .body.join = { .abi_revision = ELISA_ABI_REVISION,
-						      .service = l->service,
-						      .callers = CALLERS,
-						      .page = l->huge ? HUGE : 4096,
-						      .ram_len = l->ram_len } };
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct elisa_local_msg msg = {.body.join = {.abi_revision = ELISA_ABI_REVISION,
+						    .service = l->service,
+						    .callers = CALLERS,
+						    .page = l->huge ? HUGE : 4096,
+						    .ram_len = l->ram_len}};
 	int rc;
 
 	memcpy(addr.sun_path, l->path, sizeof(addr.sun_path));
@@ -332,8 +332,8 @@ static void leave(struct local *l)
 /* 1: a message is there; 0: told to stop, or (timeout_ms >= 0) nothing came in time. */
 static int wait_message(struct local *l, int timeout_ms)
 {
-	struct pollfd fds[2] = { { .fd = l->stop, .events = POLLIN },
-				 { .fd = l->sock, .events = POLLIN } };
+	struct pollfd fds[2] = {{.fd = l->stop, .events = POLLIN},
+				{.fd = l->sock, .events = POLLIN}};
 	int n;
 
 	do
@@ -364,7 +364,7 @@ static int join(struct local *l)
 static void *helper(void *arg)
 {
 	struct local *l = arg;
-	struct pollfd stop = { .fd = l->stop, .events = POLLIN };
+	struct pollfd stop = {.fd = l->stop, .events = POLLIN};
 
 	for (;;) {
 		if (!l->joined) {
@@ -470,7 +470,7 @@ static int make_ram(struct local *l)
 	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 
 	if (l->huge)
-		flags |= MFD_HUGETLB | (21u << 26);	/* MFD_HUGE_2MB */
+		flags |= MFD_HUGETLB | (21u << 26); /* MFD_HUGE_2MB */
 	l->ram_fd = memfd_create("elisa-ram", flags);
 	if (l->ram_fd < 0)
 		return -errno;
@@ -607,7 +607,7 @@ static struct block *block_new(struct local *l, const char *name, size_t len)
 	*gpa = offset;
 	snprintf(b->name, sizeof(b->name), "%s", name);
 	b->offset = offset;
-	b->mem = (struct elisa_mem){ .addr = l->ram + offset, .len = len, .page = len, .gpa = gpa };
+	b->mem = (struct elisa_mem){.addr = l->ram + offset, .len = len, .page = len, .gpa = gpa};
 	b->next = *at;
 	*at = b;
 	return b;

@@ -17,13 +17,13 @@
 
 #include "internal.h"
 
-#define LINE		64
-#define RECOVERY_MS	20	/* how long one poll may wait for queues */
+#define LINE	    64
+#define RECOVERY_MS 20 /* how long one poll may wait for queues */
 
 struct queue {
 	struct elisa_txq tx;
 	struct elisa_rxq rx;
-	uint64_t tx_ring, rx_ring, rx_comp;	/* GPAs */
+	uint64_t tx_ring, rx_ring, rx_comp; /* GPAs */
 };
 
 struct elisa_port {
@@ -34,11 +34,11 @@ struct elisa_port {
 	struct elisa_port_params params;
 	struct elisa_port_info info;
 	uint32_t generation;
-	int state;	/* 0: usable */
-	bool set_up;	/* in `generation` */
-	char *scratch;	/* in mem */
+	int state;     /* 0: usable */
+	bool set_up;   /* in `generation` */
+	char *scratch; /* in mem */
 	uint64_t scratch_gpa;
-	void **tables;	/* all queues' buf and buf_gpa */
+	void **tables; /* all queues' buf and buf_gpa */
 	struct queue queues[];
 };
 
@@ -118,7 +118,7 @@ static int make_memory(struct elisa_port *port)
 {
 	const struct elisa_port_params *p = &port->params;
 	const size_t entries = p->rx_size + 2 * (size_t)p->tx_bufs;
-	struct carver c = { .page = (size_t)2 << 20 };
+	struct carver c = {.page = (size_t)2 << 20};
 	char name[16];
 	int rc;
 
@@ -132,7 +132,7 @@ static int make_memory(struct elisa_port *port)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < p->queues; i++)
 		init_queue(p, &port->queues[i], port->tables + i * entries);
-	c = (struct carver){ .mem = port->mem, .page = port->mem->page };
+	c = (struct carver){.mem = port->mem, .page = port->mem->page};
 	carve_all(port, &c);
 	return 0;
 }
@@ -150,7 +150,7 @@ static uint64_t now_ms(void)
 /* Asks again while the answer is EAGAIN, once a millisecond, for at most `ms`. */
 static int64_t call_patiently(const struct elisa_port *port, uint64_t op, uint64_t a1, uint32_t ms)
 {
-	const struct timespec nap = { .tv_nsec = 1000000 };
+	const struct timespec nap = {.tv_nsec = 1000000};
 	const uint64_t end = now_ms() + ms;
 	int64_t r;
 
@@ -202,9 +202,15 @@ static int setup_queue(struct elisa_port *port, uint32_t i, uint32_t ms)
 	/* All buffers are posted from the start; the addresses never change. */
 	__atomic_store_n(&q->rx.ring->posted, p->rx_size, __ATOMIC_RELEASE);
 	*(struct elisa_queue_setup *)port->scratch = (struct elisa_queue_setup){
-		.revision = ELISA_NET_REVISION, .port = port->index, .queue = (uint16_t)i,
-		.tx_size = p->tx_size, .rx_size = p->rx_size, .rx_buf_len = p->rx_buf_len,
-		.tx_ring = q->tx_ring, .rx_ring = q->rx_ring, .rx_comp = q->rx_comp,
+		.revision = ELISA_NET_REVISION,
+		.port = port->index,
+		.queue = (uint16_t)i,
+		.tx_size = p->tx_size,
+		.rx_size = p->rx_size,
+		.rx_buf_len = p->rx_buf_len,
+		.tx_ring = q->tx_ring,
+		.rx_ring = q->rx_ring,
+		.rx_comp = q->rx_comp,
 	};
 	r = call_patiently(port, ELISA_NET_QUEUE_SETUP, port->scratch_gpa, ms);
 	if (r < 0)
@@ -357,7 +363,7 @@ ELISA_PUBLIC int elisa_port_open(struct elisa_guest *guest, const char *which,
 
 ELISA_PUBLIC void elisa_port_close(struct elisa_port *port)
 {
-	bool ours = true;	/* the memory, again */
+	bool ours = true; /* the memory, again */
 	int rc;
 
 	if (!port)
@@ -417,13 +423,13 @@ static int check(struct elisa_port *port, int *events)
 		if (rc)
 			return rc;
 		*events |= ELISA_PORT_RESET;
-		if (memcmp(old.mac, port->info.mac, sizeof(old.mac)) ||
-		    old.mtu != port->info.mtu || strcmp(old.name, port->info.name))
+		if (memcmp(old.mac, port->info.mac, sizeof(old.mac)) || old.mtu != port->info.mtu ||
+		    strcmp(old.name, port->info.name))
 			*events |= ELISA_PORT_CHANGED;
 	}
 	rc = read_link(port);
 	if (rc == -ELISA_ESTALE)
-		port->set_up = false;	/* forgotten without a new generation: next time */
+		port->set_up = false; /* forgotten without a new generation: next time */
 	return rc;
 }
 
@@ -493,8 +499,8 @@ ELISA_PUBLIC int64_t elisa_tx_burst(struct elisa_txq *q, const struct elisa_txd 
 
 /*
  * Looks at one frame from completion `at` on. Returns its completions: 0 if the frame is not all
- * there. A sender commits a frame's buffers in their order, so an aborted one voids what came before
- * it, and those after it are aborted too.
+ * there. A sender commits a frame's buffers in their order, so an aborted one voids what came
+ * before it, and those after it are aborted too.
  */
 static uint32_t look(const struct elisa_rxq *q, uint32_t at, struct elisa_frame *f, bool *aborted)
 {

@@ -40,7 +40,7 @@ static int interface_ioctl(const struct tap *tap, unsigned long request, struct 
 
 int tap_open(struct tap *tap)
 {
-	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI };
+	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI};
 	int rc;
 
 	tap->fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
@@ -59,7 +59,7 @@ int tap_open(struct tap *tap)
 
 int tap_configure(const struct tap *tap, const uint8_t mac[6], uint16_t mtu)
 {
-	struct ifreq ifr = { .ifr_hwaddr.sa_family = ARPHRD_ETHER };
+	struct ifreq ifr = {.ifr_hwaddr.sa_family = ARPHRD_ETHER};
 	int rc;
 
 	memcpy(ifr.ifr_hwaddr.sa_data, mac, 6);
@@ -73,8 +73,8 @@ int tap_configure(const struct tap *tap, const uint8_t mac[6], uint16_t mtu)
 
 static int add_ipv4(const struct tap *tap, struct in_addr addr, int len)
 {
-	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_addr = addr };
-	struct ifreq ifr = { 0 };
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr = addr};
+	struct ifreq ifr = {0};
 	int rc;
 
 	memcpy(&ifr.ifr_addr, &sin, sizeof(sin));
@@ -89,8 +89,9 @@ static int add_ipv4(const struct tap *tap, struct in_addr addr, int len)
 
 static int add_ipv6(const struct tap *tap, const struct in6_addr *addr, int len)
 {
-	struct in6_ifreq req = { .ifr6_addr = *addr, .ifr6_prefixlen = (uint32_t)len,
-				 .ifr6_ifindex = (int)if_nametoindex(tap->name) };
+	struct in6_ifreq req = {.ifr6_addr = *addr,
+				.ifr6_prefixlen = (uint32_t)len,
+				.ifr6_ifindex = (int)if_nametoindex(tap->name)};
 	int sock = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0), rc = 0;
 
 	if (sock < 0)
@@ -128,7 +129,7 @@ malformed:
 
 int tap_up(const struct tap *tap)
 {
-	struct ifreq ifr = { 0 };
+	struct ifreq ifr = {0};
 	int rc = interface_ioctl(tap, SIOCGIFFLAGS, &ifr, "read the flags of");
 
 	if (rc)

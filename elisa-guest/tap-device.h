@@ -8,8 +8,8 @@
 #include <stdint.h>
 
 struct tap {
-	int fd;			/* non-blocking; closing it removes the interface */
-	char name[IFNAMSIZ];	/* asked for (may hold %d), then the real one */
+	int fd;		     /* non-blocking; closing it removes the interface */
+	char name[IFNAMSIZ]; /* asked for (may hold %d), then the real one */
 };
 
 /* All: 0 or -errno, with the reason printed. */

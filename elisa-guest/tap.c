@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * elisa-tap: bridges a TAP interface of this VM to a port of the switch, so that any program uses it.
+ * elisa-tap: bridges a TAP interface of this VM to a port of the switch, so that any program uses
+ * it.
  *
- * Roadmap of a round: frames of the RX rings are written to the TAP straight from their buffers; then up
- * to BURST frames are read from the TAP into TX buffers and sent by one call. A round without a frame
- * is idle: rounds go on for --spin microseconds, looking at memory only, then sleeps on the TAP's
- * descriptor follow that double from the shorter to the longer time of --sleep. An arriving frame
- * wakes nobody yet: the sleep is what it waits.
+ * Roadmap of a round: frames of the RX rings are written to the TAP straight from their buffers;
+ * then up to BURST frames are read from the TAP into TX buffers and sent by one call. A round
+ * without a frame is idle: rounds go on for --spin microseconds, looking at memory only, then
+ * sleeps on the TAP's descriptor follow that double from the shorter to the longer time of --sleep.
+ * An arriving frame wakes nobody yet: the sleep is what it waits.
  */
 #include <argp.h>
 #include <errno.h>
@@ -22,11 +23,11 @@
 #include "tap-device.h"
 #include "tool.h"
 
-#define PROGRAM		"elisa-tap"
-#define BURST		32
-#define RX_BURST	64
-#define SEGS		(ELISA_RX_SEGS_MAX + 1)
-#define POLL_US		100000	/* between looks at the link */
+#define PROGRAM	 "elisa-tap"
+#define BURST	 32
+#define RX_BURST 64
+#define SEGS	 (ELISA_RX_SEGS_MAX + 1)
+#define POLL_US	 100000 /* between looks at the link */
 
 const char *argp_program_version = PROGRAM " " ELISA_VERSION;
 
@@ -40,11 +41,11 @@ struct options {
 };
 
 struct stats {
-	uint64_t to_switch_frames, to_switch_bytes;	/* read from the TAP and taken */
+	uint64_t to_switch_frames, to_switch_bytes; /* read from the TAP and taken */
 	uint64_t to_tap_frames, to_tap_bytes;
-	uint64_t tap_refused;	/* frames that the TAP did not take */
-	uint64_t not_sent;	/* read from the TAP, but the switch was away */
-	uint64_t partial;	/* calls that took less than was put */
+	uint64_t tap_refused; /* frames that the TAP did not take */
+	uint64_t not_sent;    /* read from the TAP, but the switch was away */
+	uint64_t partial;     /* calls that took less than was put */
 	uint64_t rounds, sleeps, downs, ups, resets;
 };
 
@@ -55,7 +56,7 @@ struct bridge {
 	struct tap tap;
 	struct stats stats;
 	bool up;
-	bool tap_readable;	/* perhaps */
+	bool tap_readable; /* perhaps */
 };
 
 static volatile sig_atomic_t stop_signal, stats_signal;
@@ -214,7 +215,8 @@ static void print_stats(struct bridge *b, FILE *out)
 	}
 	fprintf(out, "{\"tap\": \"%s\", \"port\": ", b->tap.name);
 	tool_json_string(out, info->name);
-	fprintf(out, ", \"mac\": \"%s\", \"mtu\": %u, \"transport\": \"%s\", \"state\": \"%s\", "
+	fprintf(out,
+		", \"mac\": \"%s\", \"mtu\": %u, \"transport\": \"%s\", \"state\": \"%s\", "
 		"\"calls\": %lu, \"partial\": %lu, \"to_switch_frames\": %lu, "
 		"\"to_switch_bytes\": %lu, \"not_sent\": %lu, \"to_tap_frames\": %lu, "
 		"\"to_tap_bytes\": %lu, \"tap_refused\": %lu, \"aborted\": %lu, \"rounds\": %lu, "
@@ -259,8 +261,8 @@ static void report(struct bridge *b)
 
 static void sleep_on_tap(struct bridge *b, uint64_t us)
 {
-	const struct timespec timeout = { (time_t)(us / 1000000), (long)(us % 1000000) * 1000 };
-	struct pollfd fd = { .fd = b->tap.fd, .events = POLLIN };
+	const struct timespec timeout = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
+	struct pollfd fd = {.fd = b->tap.fd, .events = POLLIN};
 
 	b->stats.sleeps++;
 	if (ppoll(&fd, 1, &timeout, NULL) <= 0)
@@ -352,7 +354,7 @@ static int make_tap(struct bridge *b)
 
 static void catch_signals(void)
 {
-	struct sigaction action = { .sa_handler = on_signal };
+	struct sigaction action = {.sa_handler = on_signal};
 
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
@@ -377,10 +379,10 @@ static int write_pid(const char *path)
 static int bridge_start(struct bridge *b)
 {
 	const struct options *o = b->options;
-	const struct elisa_port_params params = { .queues = (uint32_t)o->queues,
-						  .tx_bufs = BURST,
-						  .rx_size = (uint32_t)o->rx_size,
-						  .rx_buf_len = (uint32_t)o->rx_buf_len };
+	const struct elisa_port_params params = {.queues = (uint32_t)o->queues,
+						 .tx_bufs = BURST,
+						 .rx_size = (uint32_t)o->rx_size,
+						 .rx_buf_len = (uint32_t)o->rx_buf_len};
 	char mac[MAC_TEXT];
 	int rc;
 
@@ -457,7 +459,7 @@ static void tell_parent(int fd, char status, const char *log_file)
 
 static int run(const struct options *o)
 {
-	struct bridge b = { .options = o, .tap.fd = -1 };
+	struct bridge b = {.options = o, .tap.fd = -1};
 	int parent = -1, rc;
 
 	if (o->daemon) {
@@ -479,29 +481,37 @@ static int run(const struct options *o)
 
 /* ---- command line ---- */
 
-enum { KEY_SPIN = 256, KEY_SLEEP, KEY_WAIT, KEY_STATS, KEY_PID, KEY_LOG, KEY_MAC, KEY_RX_SIZE,
-       KEY_RX_BUF };
+enum {
+	KEY_SPIN = 256,
+	KEY_SLEEP,
+	KEY_WAIT,
+	KEY_STATS,
+	KEY_PID,
+	KEY_LOG,
+	KEY_MAC,
+	KEY_RX_SIZE,
+	KEY_RX_BUF
+};
 
 static const struct argp_option option_list[] = {
-	{ "port", 'p', "NAME|INDEX", 0, "Port of the switch (the first)", 0 },
-	{ "transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET (no isolation)", 0 },
-	{ "tap", 'i', "NAME", 0, "Name of the TAP interface (elisa%d)", 0 },
-	{ "ip", 'a', "ADDR/LEN", 0, "Address to give it; up to eight times", 0 },
-	{ "mac", KEY_MAC, "auto|MAC", 0, "Its MAC address (auto: the port's)", 0 },
-	{ "queues", 'q', "N", 0, "Queue pairs of the port to serve (1)", 0 },
-	{ "rx-size", KEY_RX_SIZE, "N", 0, "RX buffers of a queue, a power of two (512)", 0 },
-	{ "rx-buffer", KEY_RX_BUF, "BYTES", 0, "Length of one (2048)", 0 },
-	{ "spin", KEY_SPIN, "US", 0, "Look at memory this long before sleeping (20)", 0 },
-	{ "sleep", KEY_SLEEP, "MIN:MAX", 0, "Sleep that long when idle, in microseconds (50:1000)",
-	  0 },
-	{ "wait", KEY_WAIT, "SECONDS", 0, "Wait for the switch at start (0)", 0 },
-	{ "stats-file", KEY_STATS, "FILE", 0, "Where SIGUSR1 and the end write counters (stderr)",
-	  0 },
-	{ "pid-file", KEY_PID, "FILE", 0, "Write the process id there", 0 },
-	{ "daemon", 'd', NULL, 0, "Go to the background once at work", 0 },
-	{ "log-file", KEY_LOG, "FILE", 0, "With --daemon: where messages go then (nowhere)", 0 },
-	{ 0 }
-};
+	{"port", 'p', "NAME|INDEX", 0, "Port of the switch (the first)", 0},
+	{"transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET (no isolation)", 0},
+	{"tap", 'i', "NAME", 0, "Name of the TAP interface (elisa%d)", 0},
+	{"ip", 'a', "ADDR/LEN", 0, "Address to give it; up to eight times", 0},
+	{"mac", KEY_MAC, "auto|MAC", 0, "Its MAC address (auto: the port's)", 0},
+	{"queues", 'q', "N", 0, "Queue pairs of the port to serve (1)", 0},
+	{"rx-size", KEY_RX_SIZE, "N", 0, "RX buffers of a queue, a power of two (512)", 0},
+	{"rx-buffer", KEY_RX_BUF, "BYTES", 0, "Length of one (2048)", 0},
+	{"spin", KEY_SPIN, "US", 0, "Look at memory this long before sleeping (20)", 0},
+	{"sleep", KEY_SLEEP, "MIN:MAX", 0, "Sleep that long when idle, in microseconds (50:1000)",
+	 0},
+	{"wait", KEY_WAIT, "SECONDS", 0, "Wait for the switch at start (0)", 0},
+	{"stats-file", KEY_STATS, "FILE", 0, "Where SIGUSR1 and the end write counters (stderr)",
+	 0},
+	{"pid-file", KEY_PID, "FILE", 0, "Write the process id there", 0},
+	{"daemon", 'd', NULL, 0, "Go to the background once at work", 0},
+	{"log-file", KEY_LOG, "FILE", 0, "With --daemon: where messages go then (nowhere)", 0},
+	{0}};
 
 static bool parse_sleep(struct options *o, const char *arg)
 {
@@ -550,7 +560,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'i':
 		if ((size_t)snprintf(o->tap, IFNAMSIZ, "%s", arg) >= IFNAMSIZ)
-			argp_error(state, "\"%s...\": an interface's name has up to 15 bytes", o->tap);
+			argp_error(state, "\"%s...\": an interface's name has up to 15 bytes",
+				   o->tap);
 		return 0;
 	case 'a':
 		if (o->addresses == 8)
@@ -590,11 +601,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 int main(int argc, char **argv)
 {
-	static const struct argp argp = { option_list, parse, NULL,
-		"Bridges a TAP interface of this VM to a port of its ELISA switch.", NULL, NULL,
-		NULL };
-	struct options o = { .tap = "elisa%d", .queues = 1, .spin_us = 20, .sleep_min_us = 50,
-			     .sleep_max_us = 1000 };
+	static const struct argp argp = {
+		option_list, parse,
+		NULL,	     "Bridges a TAP interface of this VM to a port of its ELISA switch.",
+		NULL,	     NULL,
+		NULL};
+	struct options o = {.tap = "elisa%d",
+			    .queues = 1,
+			    .spin_us = 20,
+			    .sleep_min_us = 50,
+			    .sleep_max_us = 1000};
 
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
 	return run(&o);

@@ -7,7 +7,7 @@
 
 #include "tool.h"
 
-#define RETRY_US	100000
+#define RETRY_US 100000
 
 uint64_t tool_now_us(void)
 {
@@ -19,7 +19,7 @@ uint64_t tool_now_us(void)
 
 void tool_sleep_us(uint64_t us)
 {
-	const struct timespec ts = { (time_t)(us / 1000000), (long)(us % 1000000) * 1000 };
+	const struct timespec ts = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
 
 	nanosleep(&ts, NULL);
 }
@@ -61,7 +61,8 @@ bool tool_parse_mac(const char *text, uint8_t mac[6])
 	int used = 0;
 
 	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
-		   &used) != 6 || used != 17 || text[used])
+		   &used) != 6 ||
+	    used != 17 || text[used])
 		return false;
 	for (int i = 0; i < 6; i++)
 		mac[i] = (uint8_t)b[i];
@@ -92,7 +93,7 @@ void tool_json_string(FILE *out, const char *text)
 static bool may_come(int rc)
 {
 	return rc == -ENOTCONN || rc == -ESHUTDOWN || rc == -ECONNREFUSED || rc == -ENOENT ||
-	       rc == -ECONNRESET || rc == -ESTALE;
+	       rc == -ECONNRESET || rc == -ESTALE || rc == -EBUSY || rc == -EAGAIN;
 }
 
 int tool_open_guest(const char *program, const char *spec, uint64_t wait_s,
@@ -114,19 +115,23 @@ static void explain_port(const char *program, const char *which, int rc)
 	if (!which)
 		which = "0";
 	if (rc == -ENODEV)
-		fprintf(stderr, "%s: no port \"%s\" for this VM, or no hugetlbfs of 2 MiB pages is "
+		fprintf(stderr,
+			"%s: no port \"%s\" for this VM, or no hugetlbfs of 2 MiB pages is "
 			"mounted: see elisa-info, `mount -t hugetlbfs none /dev/hugepages`\n",
 			program, which);
 	else if (rc == -EBUSY)
 		fprintf(stderr, "%s: port %s is in use by another process of this VM\n", program,
 			which);
 	else if (rc == -ENOMEM)
-		fprintf(stderr, "%s: not enough memory for port %s: more hugepages are needed "
-			"(sysctl vm.nr_hugepages), or with local a larger ram= option\n", program,
-			which);
+		fprintf(stderr,
+			"%s: not enough memory for port %s: more hugepages are needed "
+			"(sysctl vm.nr_hugepages), or with local a larger ram= option\n",
+			program, which);
 	else if (rc == -EPERM || rc == -EACCES)
-		fprintf(stderr, "%s: port %s needs CAP_SYS_ADMIN (for guest-physical addresses) "
-			"and write access to hugetlbfs: run as root\n", program, which);
+		fprintf(stderr,
+			"%s: port %s needs CAP_SYS_ADMIN (for guest-physical addresses) "
+			"and write access to hugetlbfs: run as root\n",
+			program, which);
 	else if (rc == -EAGAIN)
 		fprintf(stderr, "%s: port %s: its former queues stay busy; try again\n", program,
 			which);
@@ -141,8 +146,8 @@ int tool_open_port(const char *program, struct elisa_guest *guest, const char *w
 	const uint64_t end = tool_now_us() + wait_s * 1000000;
 	int rc;
 
-	while ((rc = elisa_port_open(guest, which, params, port)) &&
-	       (may_come(rc) || rc == -EBUSY || rc == -EAGAIN) && tool_now_us() < end)
+	while ((rc = elisa_port_open(guest, which, params, port)) && may_come(rc) &&
+	       tool_now_us() < end)
 		tool_sleep_us(RETRY_US);
 	if (rc)
 		explain_port(program, which, rc);
@@ -158,7 +163,8 @@ void tool_json_counters(FILE *out, const struct elisa_port_counters *c)
 	};
 	const char *comma = "";
 
-	fprintf(out, "\"tx_frames\": %lu, \"tx_bytes\": %lu, \"rx_frames\": %lu, \"rx_bytes\": %lu, "
+	fprintf(out,
+		"\"tx_frames\": %lu, \"tx_bytes\": %lu, \"rx_frames\": %lu, \"rx_bytes\": %lu, "
 		"\"tx_unicast\": %lu, \"tx_multicast\": %lu, \"tx_broadcast\": %lu, "
 		"\"tx_flooded\": %lu, \"tx_calls\": %lu, \"drops\": {",
 		c->tx_frames, c->tx_bytes, c->rx_frames, c->rx_bytes, c->tx_unicast,

@@ -19,7 +19,7 @@ uint32_t tool_parse_list(const char *text, uint64_t min, uint64_t max, uint32_t 
 			 uint32_t room);
 /* "xx:xx:xx:xx:xx:xx". */
 bool tool_parse_mac(const char *text, uint8_t mac[6]);
-#define MAC_TEXT	18
+#define MAC_TEXT 18
 const char *tool_mac_text(const uint8_t mac[6], char text[MAC_TEXT]);
 /* Prints `text` as a JSON string. */
 void tool_json_string(FILE *out, const char *text);

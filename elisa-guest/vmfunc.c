@@ -25,8 +25,8 @@
 
 #include "internal.h"
 
-#define STRING2(x)	#x
-#define STRING(x)	STRING2(x)
+#define STRING2(x) #x
+#define STRING(x)  STRING2(x)
 
 /* Templates, copied to their fixed addresses; never run where they are linked. */
 extern const uint8_t elisa_call_code[], elisa_call_code_end[];
@@ -39,21 +39,25 @@ __asm__(".pushsection .rodata\n"
 	".hidden elisa_return_code, elisa_return_code_end\n"
 	"elisa_call_code:\n"
 	"	xorl	%eax, %eax\n"
-	"	movl	$" STRING(ELISA_SLOT_GATE) ", %ecx\n"
-	"	vmfunc\n"
-	"elisa_call_code_end:\n"
-	"elisa_return_code:\n"
-	"	testb	$" STRING(ELISA_FLAG_EVENT) ", %r11b\n"
-	"	jz	1f\n"
-	/* An event waits until this vCPU makes an exit: KVM refuses a hypercall from user mode
-	 * and changes only %rax, which holds nothing yet. */
-	"	vmcall\n"
-	"1:	movq	%rdx, %rax\n"
-	"	xorl	%edx, %edx\n"
-	"	xorl	%r11d, %r11d\n"
-	"	ret\n"
-	"elisa_return_code_end:\n"
-	".popsection\n");
+	"	movl	$" STRING(
+		ELISA_SLOT_GATE) ", %ecx\n"
+				 "	vmfunc\n"
+				 "elisa_call_code_end:\n"
+				 "elisa_return_code:\n"
+				 "	testb	$" STRING(
+					 ELISA_FLAG_EVENT) ", %r11b\n"
+							   "	jz	1f\n"
+							   /* An event waits until this vCPU makes
+							    * an exit: KVM refuses a hypercall from
+							    * user mode and changes only %rax, which
+							    * holds nothing yet. */
+							   "	vmcall\n"
+							   "1:	movq	%rdx, %rax\n"
+							   "	xorl	%edx, %edx\n"
+							   "	xorl	%r11d, %r11d\n"
+							   "	ret\n"
+							   "elisa_return_code_end:\n"
+							   ".popsection\n");
 
 /* One set of pages and one handler for the process, however often it is opened. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -109,11 +113,11 @@ static int map_code(void)
 
 	if (p == MAP_FAILED)
 		return errno == EEXIST ? -EADDRINUSE : -errno;
-	if (p != (uint8_t *)ELISA_GATE_VA) {	/* a kernel that ignores the flag */
+	if (p != (uint8_t *)ELISA_GATE_VA) { /* a kernel that ignores the flag */
 		munmap(p, 2 * ELISA_PAGE_SIZE);
 		return -EADDRINUSE;
 	}
-	memset(p, 0xcc, 2 * ELISA_PAGE_SIZE);	/* int3 */
+	memset(p, 0xcc, 2 * ELISA_PAGE_SIZE); /* int3 */
 	memcpy((void *)ELISA_CALL_VA, elisa_call_code,
 	       (size_t)(elisa_call_code_end - elisa_call_code));
 	memcpy((void *)ELISA_RETURN_VA, elisa_return_code,
@@ -132,8 +136,8 @@ static int map_code(void)
 static int install(void)
 {
 	/* Not masked while it runs, and on the thread's alternate stack if it has one. */
-	struct sigaction action = { .sa_sigaction = on_sigill,
-				    .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
+	struct sigaction action = {.sa_sigaction = on_sigill,
+				   .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 	int rc = map_code();
 
 	if (rc)
@@ -171,7 +175,7 @@ static int vmfunc_open(struct elisa_guest *guest, const char *options)
 	if (options)
 		return -EINVAL;
 	if (elisa_call_code_end - elisa_call_code != ELISA_CALL_LEN)
-		return -EOPNOTSUPP;	/* an assembler that chose other encodings */
+		return -EOPNOTSUPP; /* an assembler that chose other encodings */
 	if (!cpu_fits())
 		return -EOPNOTSUPP;
 	pthread_mutex_lock(&lock);

@@ -25,11 +25,16 @@ extern "C" {
 struct elisa_guest;
 
 /*
- * `spec`: NULL or "vmfunc", or "local[:SOCKET][,name=NAME][,ram=BYTES[K|M|G]][,huge]" (default socket
- * /run/elisa/local.sock, name "" or $ELISA_LOCAL_NAME: which VM the service takes it for, RAM 64M or
- * $ELISA_LOCAL_RAM; huge: 2 MiB pages or ENOMEM). ENOTCONN: this VM is not attached; ESHUTDOWN: attached, its service is away; EOPNOTSUPP: not an x86-64 with AVX;
- * EADDRINUSE: ELISA_GATE_VA is taken; for local also connect(2)'s errors and EPROTO.
+ * `spec`: NULL or "vmfunc", or "local[:SOCKET][,name=NAME][,ram=BYTES[K|M|G]][,huge]": default
+ * socket /run/elisa/local.sock; name "" or $ELISA_LOCAL_NAME: which VM the service takes it for;
+ * RAM 64M or $ELISA_LOCAL_RAM; huge: 2 MiB pages or ENOMEM.
+ * ENOTCONN: this VM is not attached; ESHUTDOWN: attached, its service is away; EOPNOTSUPP: not an
+ * x86-64 with AVX; EADDRINUSE: ELISA_GATE_VA is taken; EINVAL: a bad spec; for local also
+ * connect(2)'s errors, the service's refusals and EPROTO.
  * `service`: enum elisa_service, EPROTO when another one answers.
+ *
+ * vmfunc installs a SIGILL handler that chains to the former one: it makes a call on a vCPU that is
+ * not armed return -ELISA_ENOTCONN. A program that sets its own afterwards has to chain to it.
  */
 int elisa_guest_open(const char *spec, uint32_t service, struct elisa_guest **guest);
 /* One sentence on why this thread's last elisa_guest_open() failed, and what to do. */
@@ -61,12 +66,12 @@ static inline int64_t elisa_call(const struct elisa_call *c, uint64_t op, uint64
 /*
  * Memory that the service can reach. vmfunc: 2 MiB hugepages of a hugetlbfs file, which outlives a
  * crash of this process until the next one with the same name takes it over, so that late writes
- * of other VMs never land in memory that the kernel gave to somebody else; its pages' GPAs come from
- * /proc/self/pagemap (root or CAP_SYS_ADMIN). local: a piece of the memory shared at open.
- * `name`: [a-z0-9-]{1,32}. `len` is rounded up. EBUSY: another process uses that name; ENOMEM with
- * vmfunc: too few free hugepages (vm.nr_hugepages); ENODEV: no hugetlbfs of 2 MiB pages is mounted;
- * EPERM: no CAP_SYS_ADMIN. Zeroed, but see to it that a former user's set-up is gone before trusting
- * that. With vmfunc `len` may come back larger: a leftover file is not shrunk.
+ * of other VMs never land in memory that the kernel gave to somebody else; its pages' GPAs come
+ * from /proc/self/pagemap (root or CAP_SYS_ADMIN). local: a piece of the memory shared at open.
+ * `name`: [a-z0-9-]{1,32}. `len` is rounded up; with vmfunc it may come back larger still, since a
+ * leftover file is not shrunk. EBUSY: another process uses that name; ENOMEM with vmfunc: too few
+ * free hugepages (vm.nr_hugepages); ENODEV: no hugetlbfs of 2 MiB pages is mounted; EPERM: no
+ * CAP_SYS_ADMIN. Zeroed, but a former user's set-up may still write to it: undo that first.
  */
 struct elisa_mem {
 	void *addr;
@@ -77,7 +82,7 @@ struct elisa_mem {
 int elisa_mem_alloc(struct elisa_guest *guest, const char *name, size_t len,
 		    struct elisa_mem **mem);
 void elisa_mem_free(struct elisa_guest *guest, struct elisa_mem *mem);
-/* As free, when the service did not confirm that it is done with it: the file stays as after a crash. */
+/* As free, when the service did not confirm that it is done: the file stays as after a crash. */
 void elisa_mem_leave(struct elisa_guest *guest, struct elisa_mem *mem);
 static inline uint64_t elisa_mem_gpa(const struct elisa_mem *m, const void *p)
 {

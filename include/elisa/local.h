@@ -13,7 +13,7 @@
  *	ACK (arena, RAM mapped)	  ->
  *				  <-	 MAP + descriptor, for every region: other VMs' RAM
  *	ACK			  ->
- *				  <-	 READY		now every other client has mapped its RAM too
+ *				  <-	 READY		every other client has mapped its RAM too
  *	... calls are made; MAP, UNMAP and their ACKs go on as others come and go ...
  *	LEAVE, or just death	  ->			grace period, then UNMAP to the others
  *
@@ -41,9 +41,9 @@ extern "C" {
 #define ELISA_LOCAL_CALLERS_MAX	64	/* threads of one client that may call */
 #define ELISA_LOCAL_NAME_MAX	32	/* bytes, with the NUL */
 /*
- * Where a service best puts its arena and all RAM: below PIE programs and libraries of x86-64 Linux,
- * above AddressSanitizer's shadow. Nothing depends on it: a client that finds an address taken
- * answers EEXIST.
+ * Where a service best puts its arena and all RAM: below PIE programs and libraries of x86-64
+ * Linux, above AddressSanitizer's shadow. Nothing depends on it: a client that finds an address
+ * taken answers EEXIST.
  */
 #define ELISA_LOCAL_VA_FIRST	0x200000000000
 #define ELISA_LOCAL_VA_LAST	0x4fffffffffff
@@ -175,9 +175,9 @@ struct elisa_local_ops {
 	/* Every client has its RAM mapped and it has everybody's: its port may be switched on. */
 	void (*ready)(void *user, struct elisa_local_peer *peer);
 	/*
-	 * It makes no call any more: the process is dead, or (orderly) has said so. A thread of a dead
-	 * one may have died inside a call. Recover, then elisa_local_peer_release() once no caller
-	 * uses its RAM; at once or later.
+	 * It makes no call any more: the process is dead, or (orderly) has said so. A thread of a
+	 * dead one may have died inside a call. Recover, then elisa_local_peer_release() once no
+	 * caller uses its RAM; at once or later.
 	 */
 	void (*leave)(void *user, struct elisa_local_peer *peer, bool orderly);
 	/* No client maps its RAM any more: unmap it here. The peer is freed on return. */
@@ -191,7 +191,7 @@ struct elisa_local_ops {
 };
 
 struct elisa_local_config {
-	const char *path;	/* of the socket; NULL: ELISA_LOCAL_SOCKET. A stale one is replaced */
+	const char *path;	/* of the socket, stale or new; NULL: ELISA_LOCAL_SOCKET */
 	mode_t mode;		/* of the socket; 0: 0600 */
 	gid_t group;		/* (gid_t)-1: leave */
 	uint32_t service;	/* enum elisa_service */
@@ -207,12 +207,13 @@ struct elisa_local_config {
 	void *user;
 };
 
-/* EADDRINUSE: another service listens on that path; EINVAL: a bad or missing field; and bind(2)'s. */
+/* EADDRINUSE: another service listens on that path; EINVAL: a bad or missing field; bind(2)'s. */
 int elisa_local_server_create(const struct elisa_local_config *config,
 			      struct elisa_local_server **server);
 /*
- * Closes all, with `leave` (not orderly) and `released` for every peer. The caller cuts the clients'
- * calls off first, if it can: they go on in memory that stays theirs, until they see the close.
+ * Closes all, with `leave` (not orderly) and `released` for every peer. The caller cuts the
+ * clients' calls off first, if it can: they go on in memory that stays theirs, until they see the
+ * close.
  */
 void elisa_local_server_destroy(struct elisa_local_server *server);
 /* An epoll descriptor: readable when dispatch has work. */
@@ -222,7 +223,8 @@ int elisa_local_server_dispatch(struct elisa_local_server *server);
 
 /* Gives clients (present and to come) `len` bytes of `fd` at `addr`. `fd` is duplicated. */
 int elisa_local_region_add(struct elisa_local_server *server, int fd, uint64_t offset, void *addr,
-			   uint64_t len, bool write, void *user, struct elisa_local_region **region);
+			   uint64_t len, bool write, void *user,
+			   struct elisa_local_region **region);
 /* After this, region_gone. The caller sees to it that nobody inside uses it. */
 void elisa_local_region_remove(struct elisa_local_region *region);
 void *elisa_local_region_user(const struct elisa_local_region *region);

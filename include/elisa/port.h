@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A port of the switch, over libelisa-guest: rings and buffers in memory that the switch reaches, bursts
- * of frames, and recovery when the switch goes away and returns. The ring format is in net.h.
+ * A port of the switch, over libelisa-guest: rings and buffers in memory that the switch reaches,
+ * bursts of frames, recovery when the switch goes away and returns. The ring format is in net.h.
  *
  *	elisa_guest_open -> elisa_port_open
  *		-> elisa_tx_put..., elisa_tx_push	send: done with when push returns
@@ -10,8 +10,8 @@
  *	-> elisa_port_close
  *
  * One thread at a time per queue and direction; a queue belongs to the thread that opened the port
- * until another one takes it with elisa_port_bind(). The elisa_port_* functions want no other thread
- * inside any function of that port. All: 0 or a count, or a negative errno.
+ * until another one takes it with elisa_port_bind(). The elisa_port_* functions want no other
+ * thread inside any function of that port. All: 0 or a count, or a negative errno.
  */
 #ifndef ELISA_PORT_H
 #define ELISA_PORT_H
@@ -109,13 +109,14 @@ static inline void elisa_tx_put(const struct elisa_txq *q, uint32_t i, uint64_t 
 static inline void elisa_tx_fill(const struct elisa_txq *q, const uint64_t *gpa, uint16_t len,
 				 uint32_t n)
 {
-	const uint64_t word = elisa_txd_word(len, 0), *end = gpa + n;
+	const uint64_t word = elisa_txd_word(len, 0), *const end = gpa + n;
 	struct elisa_txd *d = &q->ring[q->next & q->mask];
-	const uint64_t *wrap = gpa + (&q->ring[q->mask] + 1 - d);
+	const uint32_t to_wrap = q->mask + 1 - (q->next & q->mask);
+	const uint64_t *const stop = gpa + (n < to_wrap ? n : to_wrap);
 
-	for (; gpa < end && gpa < wrap; gpa++, d++)
+	for (; gpa != stop; gpa++, d++)
 		elisa_txd_set(d, *gpa, word);
-	for (d = q->ring; gpa < end; gpa++, d++)
+	for (d = q->ring; gpa != end; gpa++, d++)
 		elisa_txd_set(d, *gpa, word);
 }
 

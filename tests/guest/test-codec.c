@@ -17,29 +17,32 @@
 
 static struct elisa_local_msg good(enum elisa_local_type type)
 {
-	struct elisa_local_msg m = { 0 };
+	struct elisa_local_msg m = {0};
 
 	switch (type) {
 	case ELISA_LOCAL_JOIN:
-		m.body.join = (struct elisa_local_join){ .abi_revision = ELISA_ABI_REVISION,
-							 .callers = 4, .page = 4096,
-							 .ram_len = 1 << 20, .name = "vm1" };
+		m.body.join = (struct elisa_local_join){.abi_revision = ELISA_ABI_REVISION,
+							.callers = 4,
+							.page = 4096,
+							.ram_len = 1 << 20,
+							.name = "vm1"};
 		break;
 	case ELISA_LOCAL_WELCOME:
-		m.body.welcome = (struct elisa_local_welcome){ .callers = 2, .arena_addr = 0x10000,
-							       .arena_len = 8192,
-							       .ram_addr = 0x40000,
-							       .library = "x.so",
-							       .entry = "entry" };
+		m.body.welcome = (struct elisa_local_welcome){.callers = 2,
+							      .arena_addr = 0x10000,
+							      .arena_len = 8192,
+							      .ram_addr = 0x40000,
+							      .library = "x.so",
+							      .entry = "entry"};
 		break;
 	case ELISA_LOCAL_REFUSED:
-		m.body.refused = (struct elisa_local_refused){ .error = EPERM, .text = "no" };
+		m.body.refused = (struct elisa_local_refused){.error = EPERM, .text = "no"};
 		break;
 	case ELISA_LOCAL_MAP:
-		m.body.map = (struct elisa_local_map){ .addr = 0x1000, .len = 4096, .write = 1 };
+		m.body.map = (struct elisa_local_map){.addr = 0x1000, .len = 4096, .write = 1};
 		break;
 	case ELISA_LOCAL_UNMAP:
-		m.body.unmap = (struct elisa_local_unmap){ .addr = 0x1000, .len = 4096 };
+		m.body.unmap = (struct elisa_local_unmap){.addr = 0x1000, .len = 4096};
 		break;
 	default:
 		break;
@@ -87,15 +90,15 @@ static void every_type_arrives(void **state)
 }
 
 /* Changes one thing of a good message and wants it refused. */
-#define REFUSED(type_, change)                                                                     \
-	do {                                                                                       \
-		struct elisa_local_msg m = good(type_);                                            \
-		ssize_t len = elisa_local_encode(&m, type_, 1);                                    \
-		bool fd = with_fd(type_);                                                          \
-                                                                                                   \
-		assert_int_equal(elisa_local_decode(&m, (size_t)len, fd), 0);                      \
-		change;                                                                            \
-		assert_true(elisa_local_decode(&m, (size_t)len, fd) < 0);                          \
+#define REFUSED(type_, change)                                                \
+	do {                                                                  \
+		struct elisa_local_msg m = good(type_);                       \
+		ssize_t len = elisa_local_encode(&m, type_, 1);               \
+		bool fd = with_fd(type_);                                     \
+                                                                              \
+		assert_int_equal(elisa_local_decode(&m, (size_t)len, fd), 0); \
+		change;                                                       \
+		assert_true(elisa_local_decode(&m, (size_t)len, fd) < 0);     \
 	} while (0)
 
 static void malformed_is_refused(void **state)

@@ -31,20 +31,20 @@
 #include <elisa/local.h>
 #include "toy-service.h"
 
-#define ARENA_ADDR	((void *)0x210000000000)
-#define ARENA_LEN	(1 << 20)
-#define RAM_FIRST	0x220000000000
-#define REGION_ADDR	((void *)0x230000000000)
+#define ARENA_ADDR  ((void *)0x210000000000)
+#define ARENA_LEN   (1 << 20)
+#define RAM_FIRST   0x220000000000
+#define REGION_ADDR ((void *)0x230000000000)
 
 struct seen {
 	volatile int joins, ready, leaves, orderly, released, region_ready, region_gone, lines;
-	volatile int callers;		/* cookies to hand out */
-	volatile int refuse;		/* errno */
-	volatile int hold;		/* do not release those who leave */
-	volatile int add_region, remove_region;	/* commands */
+	volatile int callers;			/* cookies to hand out */
+	volatile int refuse;			/* errno */
+	volatile int hold;			/* do not release those who leave */
+	volatile int add_region, remove_region; /* commands */
 	volatile uint64_t check;
 	volatile uint32_t ack_timeout_ms;
-	volatile uint64_t ram_addr;	/* of the last who joined */
+	volatile uint64_t ram_addr; /* of the last who joined */
 	volatile char name[64], line[256];
 };
 
@@ -90,7 +90,7 @@ static int on_join(void *user, struct elisa_local_peer *peer,
 	for (int i = 0; i < seen->callers; i++) {
 		struct toy_caller *c = &toy->callers[toy->next_caller++];
 
-		*c = (struct toy_caller){ toy->arena, 0, p->ram, p->ram_len };
+		*c = (struct toy_caller){toy->arena, 0, p->ram, p->ram_len};
 		answer->cookie[i] = c;
 	}
 	elisa_local_peer_set_user(peer, p);
@@ -135,8 +135,8 @@ static void on_log(void *user, const char *line)
 	seen->lines++;
 }
 
-static const struct elisa_local_ops ops = { on_join, on_ready, on_leave, on_released,
-					    on_region_ready, on_region_gone, on_log };
+static const struct elisa_local_ops ops = {on_join,	    on_ready,	    on_leave, on_released,
+					   on_region_ready, on_region_gone, on_log};
 static volatile sig_atomic_t stop;
 
 static void on_term(int sig)
@@ -165,21 +165,26 @@ static void service_commands(struct toy *toy, struct elisa_local_region **region
 static void serve(int ready_fd)
 {
 	int fd = memfd_create("arena", MFD_CLOEXEC);
-	struct toy toy = { 0 };
+	struct toy toy = {0};
 	struct elisa_local_region *region = NULL;
-	struct elisa_local_config config = { .path = socket_path, .group = (gid_t)-1,
-					     .service = ELISA_SERVICE_EXAMPLE, .arena_fd = fd,
-					     .arena_addr = ARENA_ADDR, .arena_len = ARENA_LEN,
-					     .library = TOY_LIBRARY, .entry = "toy_entry",
-					     .check_symbol = "toy_check", .check = seen->check,
-					     .ack_timeout_ms = seen->ack_timeout_ms,
-					     .ops = &ops, .user = &toy };
+	struct elisa_local_config config = {.path = socket_path,
+					    .group = (gid_t)-1,
+					    .service = ELISA_SERVICE_EXAMPLE,
+					    .arena_fd = fd,
+					    .arena_addr = ARENA_ADDR,
+					    .arena_len = ARENA_LEN,
+					    .library = TOY_LIBRARY,
+					    .entry = "toy_entry",
+					    .check_symbol = "toy_check",
+					    .check = seen->check,
+					    .ack_timeout_ms = seen->ack_timeout_ms,
+					    .ops = &ops,
+					    .user = &toy};
 	struct timespec ts;
 
 	signal(SIGTERM, on_term);
-	if (ftruncate(fd, ARENA_LEN) ||
-	    mmap(ARENA_ADDR, ARENA_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE,
-		 fd, 0) != ARENA_ADDR)
+	if (ftruncate(fd, ARENA_LEN) || mmap(ARENA_ADDR, ARENA_LEN, PROT_READ | PROT_WRITE,
+					     MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0) != ARENA_ADDR)
 		abort();
 	toy.arena = ARENA_ADDR;
 	toy.callers = (struct toy_caller *)((char *)ARENA_ADDR + 4096);
@@ -190,7 +195,7 @@ static void serve(int ready_fd)
 	if (write(ready_fd, "r", 1) != 1)
 		abort();
 	while (!stop) {
-		struct pollfd p = { .fd = elisa_local_server_fd(toy.server), .events = POLLIN };
+		struct pollfd p = {.fd = elisa_local_server_fd(toy.server), .events = POLLIN};
 
 		poll(&p, 1, 10);
 		service_commands(&toy, &region);
@@ -232,16 +237,16 @@ static void end_service(int sig)
 
 static void nap_ms(long ms)
 {
-	struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
+	struct timespec ts = {ms / 1000, ms % 1000 * 1000000};
 
 	nanosleep(&ts, NULL);
 }
 
-#define EVENTUALLY(condition)                                                                      \
-	do {                                                                                       \
-		for (int i_ = 0; i_ < 500 && !(condition); i_++)                                   \
-			nap_ms(10);                                                                \
-		assert_true(condition);                                                            \
+#define EVENTUALLY(condition)                                    \
+	do {                                                     \
+		for (int i_ = 0; i_ < 500 && !(condition); i_++) \
+			nap_ms(10);                              \
+		assert_true(condition);                          \
 	} while (0)
 
 static int set_up(void **state)
@@ -358,7 +363,7 @@ static void names_and_refusals_arrive(void **state)
 	assert_int_equal(elisa_guest_open("local:/nonexistent/socket", 1, &guest), -ENOENT);
 	assert_int_equal(seen->leaves, 0);
 	end_service(SIGTERM);
-	seen->check = 1;	/* as if the client's library were another build */
+	seen->check = 1; /* as if the client's library were another build */
 	start_service();
 	assert_int_equal(elisa_guest_open(spec, ELISA_SERVICE_EXAMPLE, &guest), -ELIBBAD);
 	assert_non_null(strstr(elisa_guest_error(), "another build"));
@@ -421,7 +426,7 @@ static void callers_can_run_out(void **state)
 	char c;
 
 	seen->callers = 1;
-	arg.guest = open_client();	/* whose HELLO took the only one */
+	arg.guest = open_client(); /* whose HELLO took the only one */
 	assert_int_equal(elisa_guest_call(arg.guest, &call), 0);
 	assert_int_equal(pipe(back) | pipe(forth), 0);
 	arg.fds[0] = forth[0];
@@ -483,7 +488,7 @@ static void a_killed_client_is_noticed(void **state)
 	EVENTUALLY(seen->leaves == 1);
 	assert_int_equal(seen->orderly, 0);
 	nap_ms(200);
-	assert_true(is_mapped(others_ram));	/* not before it is released */
+	assert_true(is_mapped(others_ram)); /* not before it is released */
 	assert_int_equal(seen->released, 0);
 	seen->hold = 0;
 	elisa_guest_close(guest);
@@ -540,9 +545,13 @@ static void a_child_does_not_prolong_a_client(void **state)
 static void a_stopped_client_is_kicked(void **state)
 {
 	pid_t sleeper = fork_client(false), next;
+	int status;
 
 	kill(sleeper, SIGSTOP);
-	/* The next one's RAM cannot be shown to it; it holds nobody up for longer than the timeout. */
+	assert_int_equal(waitpid(sleeper, &status, WUNTRACED), sleeper);
+	assert_true(WIFSTOPPED(status));
+	/* The next one's RAM cannot be shown to it; it holds nobody up for longer than the timeout.
+	 */
 	next = fork_client(false);
 	EVENTUALLY(seen->leaves == 1);
 	EVENTUALLY(seen->ready == 2);
@@ -594,7 +603,8 @@ static void a_service_may_die_and_return(void **state)
 		assert_true(second != first);
 		first = second;
 		/* The program's memory is where it was, and the service sees it again. */
-		assert_int_equal(elisa_call(&call, TOY_SUM, elisa_mem_gpa(mem, mem->addr), 2, 0), 9);
+		assert_int_equal(elisa_call(&call, TOY_SUM, elisa_mem_gpa(mem, mem->addr), 2, 0),
+				 9);
 	}
 	elisa_guest_close(guest);
 }
@@ -632,11 +642,12 @@ static void a_call_under_way_ends_first(void **state)
 static void strangers_do_no_harm(void **state)
 {
 	struct elisa_guest *guest;
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct elisa_local_msg msg = { .body.join = { .abi_revision = ELISA_ABI_REVISION,
-						      .service = ELISA_SERVICE_EXAMPLE,
-						      .callers = 1, .page = 4096,
-						      .ram_len = 1 << 20 } };
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct elisa_local_msg msg = {.body.join = {.abi_revision = ELISA_ABI_REVISION,
+						    .service = ELISA_SERVICE_EXAMPLE,
+						    .callers = 1,
+						    .page = 4096,
+						    .ram_len = 1 << 20}};
 	struct elisa_local_msg answer;
 	int sock[8], fd = memfd_create("ram", MFD_CLOEXEC), got;
 
@@ -665,7 +676,7 @@ static void strangers_do_no_harm(void **state)
 		close(got);
 	}
 	close(sock[6]);
-	msg.body.ack = (struct elisa_local_ack){ .error = ENOMEM };
+	msg.body.ack = (struct elisa_local_ack){.error = ENOMEM};
 	elisa_local_send(sock[5], &msg, ELISA_LOCAL_ACK, answer.header.seq, -1);
 	EVENTUALLY(seen->released == 2);
 	assert_int_equal(seen->ready, 0);
@@ -682,10 +693,13 @@ static void strangers_do_no_harm(void **state)
 
 static void a_second_service_is_refused(void **state)
 {
-	struct elisa_local_config config = { .path = socket_path, .group = (gid_t)-1,
-					     .arena_addr = ARENA_ADDR, .arena_len = ARENA_LEN,
-					     .library = TOY_LIBRARY, .entry = "toy_entry",
-					     .ops = &ops };
+	struct elisa_local_config config = {.path = socket_path,
+					    .group = (gid_t)-1,
+					    .arena_addr = ARENA_ADDR,
+					    .arena_len = ARENA_LEN,
+					    .library = TOY_LIBRARY,
+					    .entry = "toy_entry",
+					    .ops = &ops};
 	struct elisa_local_server *server;
 
 	assert_int_equal(elisa_local_server_create(&config, &server), -EADDRINUSE);
@@ -697,20 +711,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-		TEST(calls_reach_the_service),
-		TEST(names_and_refusals_arrive),
-		TEST(each_thread_has_a_caller),
-		TEST(callers_can_run_out),
-		TEST(memory_is_handed_out_once),
-		TEST(a_killed_client_is_noticed),
-		TEST(a_killed_clients_memory_goes),
-		TEST(a_child_does_not_prolong_a_client),
-		TEST(a_stopped_client_is_kicked),
-		TEST(regions_come_and_go),
-		TEST(a_service_may_die_and_return),
-		TEST(a_call_under_way_ends_first),
-		TEST(strangers_do_no_harm),
-		TEST(a_second_service_is_refused),
+		TEST(calls_reach_the_service),	    TEST(names_and_refusals_arrive),
+		TEST(each_thread_has_a_caller),	    TEST(callers_can_run_out),
+		TEST(memory_is_handed_out_once),    TEST(a_killed_client_is_noticed),
+		TEST(a_killed_clients_memory_goes), TEST(a_child_does_not_prolong_a_client),
+		TEST(a_stopped_client_is_kicked),   TEST(regions_come_and_go),
+		TEST(a_service_may_die_and_return), TEST(a_call_under_way_ends_first),
+		TEST(strangers_do_no_harm),	    TEST(a_second_service_is_refused),
 	};
 	char dir[] = "/tmp/elisa-local-XXXXXX";
 	int rc;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The port layer against a toy switch in this process: what it asks for, in which order, and what it
- * makes of every answer and of every kind of completion.
+ * The port layer against a toy switch in this process: what it asks for, in which order, and what
+ * it makes of every answer and of every kind of completion.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -15,18 +15,18 @@
 #include <elisa/port.h>
 #include "../../elisa-guest/internal.h"
 
-#define RAM_LEN		((size_t)8 << 20)
-#define GPA_BASE	0x40000000
-#define HUGE		((size_t)2 << 20)
+#define RAM_LEN	 ((size_t)8 << 20)
+#define GPA_BASE 0x40000000
+#define HUGE	 ((size_t)2 << 20)
 
 /* ---- a switch that does as it is told, behind a transport of its own ---- */
 
 static struct {
 	uint32_t generation;
 	int hello_error, link_error, info_error, setup_error, reset_error, tx_error;
-	int eagain;		/* so many QUEUE_* calls answer EAGAIN first */
+	int eagain; /* so many QUEUE_* calls answer EAGAIN first */
 	int resets, setups, infos, tx_calls;
-	int take;		/* descriptors that a TX takes; -1: all */
+	int take; /* descriptors that a TX takes; -1: all */
 	uint16_t link, mtu;
 	struct elisa_queue_setup setup[4];
 	bool reset_before_setup;
@@ -99,9 +99,13 @@ static int64_t on_info(uint64_t index, uint64_t gpa)
 		return -sw.info_error;
 	if (index > 1)
 		return -ELISA_ENODEV;
-	*info = (struct elisa_port_info){ .revision = ELISA_NET_REVISION, .port = (uint16_t)index,
-					  .ports = 2, .mac = { 2, 0, 0, 0, 0, (uint8_t)index },
-					  .mtu = sw.mtu, .queues = 4, .link = sw.link };
+	*info = (struct elisa_port_info){.revision = ELISA_NET_REVISION,
+					 .port = (uint16_t)index,
+					 .ports = 2,
+					 .mac = {2, 0, 0, 0, 0, (uint8_t)index},
+					 .mtu = sw.mtu,
+					 .queues = 4,
+					 .link = sw.link};
 	strcpy(info->name, index ? "second" : "first");
 	return 0;
 }
@@ -110,7 +114,7 @@ static int64_t toy_switch(void *cookie, uint64_t op, uint64_t a1, uint64_t ignor
 			  uint64_t a3)
 {
 	if (sw.hello_error)
-		return -sw.hello_error;	/* whatever is asked */
+		return -sw.hello_error; /* whatever is asked */
 	switch (op) {
 	case ELISA_OP_HELLO:
 		return (int64_t)((uint64_t)ELISA_HELLO_MAGIC << 48 |
@@ -139,7 +143,7 @@ static int64_t toy_switch(void *cookie, uint64_t op, uint64_t a1, uint64_t ignor
 
 static int toy_call(struct elisa_guest *guest, struct elisa_call *call)
 {
-	*call = (struct elisa_call){ toy_switch, NULL };
+	*call = (struct elisa_call){toy_switch, NULL};
 	return 0;
 }
 
@@ -153,8 +157,8 @@ static int toy_alloc(struct elisa_guest *guest, const char *name, size_t len,
 	assert_true(len <= RAM_LEN);
 	for (size_t i = 0; i < RAM_LEN / HUGE; i++)
 		gpa[i] = GPA_BASE + (RAM_LEN / HUGE - 1 - i) * HUGE;
-	*m = (struct elisa_mem){ sw.ram, RAM_LEN, HUGE, gpa };
-	memset(sw.ram, 0xee, RAM_LEN);	/* as if a late sender had written to it */
+	*m = (struct elisa_mem){sw.ram, RAM_LEN, HUGE, gpa};
+	memset(sw.ram, 0xee, RAM_LEN); /* as if a late sender had written to it */
 	*mem = sw.mem = m;
 	return 0;
 }
@@ -169,9 +173,12 @@ static void toy_free(struct elisa_guest *guest, struct elisa_mem *mem, bool keep
 	free(mem);
 }
 
-static const struct transport toy = { .prefix = "toy", .name = "toy", .call = toy_call,
-				      .mem_alloc = toy_alloc, .mem_free = toy_free };
-static struct elisa_guest guest = { .transport = &toy, .service = ELISA_SERVICE_SWITCH };
+static const struct transport toy = {.prefix = "toy",
+				     .name = "toy",
+				     .call = toy_call,
+				     .mem_alloc = toy_alloc,
+				     .mem_free = toy_free};
+static struct elisa_guest guest = {.transport = &toy, .service = ELISA_SERVICE_SWITCH};
 
 static int set_up(void **state)
 {
@@ -199,7 +206,7 @@ static struct elisa_port *open_port(const struct elisa_port_params *params)
 
 static void opens_in_order(void **state)
 {
-	const struct elisa_port_params params = { .queues = 3, .rx_buf_len = 700 };
+	const struct elisa_port_params params = {.queues = 3, .rx_buf_len = 700};
 	struct elisa_port *port;
 	struct elisa_port_counters counters;
 	struct elisa_txq *q;
@@ -243,9 +250,8 @@ static void finds_by_name(void **state)
 static void refuses_bad_params(void **state)
 {
 	const struct elisa_port_params bad[] = {
-		{ .queues = 17 }, { .tx_size = 100 }, { .tx_size = 4 }, { .rx_size = 65536 },
-		{ .rx_buf_len = 255 }, { .rx_buf_len = 65536 }, { .tx_buf_len = 13 },
-		{ .tx_bufs = 100000 },
+		{.queues = 17},	     {.tx_size = 100},	    {.tx_size = 4},	{.rx_size = 65536},
+		{.rx_buf_len = 255}, {.rx_buf_len = 65536}, {.tx_buf_len = 13}, {.tx_bufs = 100000},
 	};
 	struct elisa_port *port;
 
@@ -255,7 +261,7 @@ static void refuses_bad_params(void **state)
 
 static void waits_for_a_busy_queue(void **state)
 {
-	const struct elisa_port_params params = { .timeout_ms = 50 };
+	const struct elisa_port_params params = {.timeout_ms = 50};
 	struct elisa_port *port;
 
 	sw.eagain = 5;
@@ -271,7 +277,7 @@ static void waits_for_a_busy_queue(void **state)
 
 static void close_without_an_answer_leaves_the_memory(void **state)
 {
-	const int errors[] = { ELISA_ENOTCONN, ELISA_ESHUTDOWN };
+	const int errors[] = {ELISA_ENOTCONN, ELISA_ESHUTDOWN};
 
 	for (int i = 0; i < 2; i++) {
 		struct elisa_port *port = open_port(NULL);
@@ -307,8 +313,8 @@ static void goes_and_comes_back(void **state)
 	sw.generation++;
 	sw.mtu = 9000;
 	elisa_port_txq(port, 0)->next = 77;
-	assert_int_equal(elisa_port_poll(port), ELISA_PORT_UP | ELISA_PORT_RESET |
-			 ELISA_PORT_CHANGED);
+	assert_int_equal(elisa_port_poll(port),
+			 ELISA_PORT_UP | ELISA_PORT_RESET | ELISA_PORT_CHANGED);
 	assert_int_equal(sw.setups, 2);
 	assert_int_equal(elisa_port_txq(port, 0)->next, 0);
 	assert_int_equal(elisa_port_info(port)->mtu, 9000);
@@ -347,7 +353,7 @@ static void recovery_goes_on_later(void **state)
 
 static void sends_what_was_put(void **state)
 {
-	const struct elisa_port_params params = { .tx_size = 8 };
+	const struct elisa_port_params params = {.tx_size = 8};
 	struct elisa_port *port = open_port(&params);
 	struct elisa_txq *q = elisa_port_txq(port, 0);
 	uint64_t gpas[8];
@@ -397,16 +403,16 @@ static void what_was_not_taken_stays_put(void **state)
 
 static void bursts_are_cut_between_frames(void **state)
 {
-	const struct elisa_port_params params = { .tx_size = 8 };
+	const struct elisa_port_params params = {.tx_size = 8};
 	struct elisa_port *port = open_port(&params);
 	struct elisa_txq *q = elisa_port_txq(port, 0);
 	struct elisa_txd d[21];
 
 	for (uint32_t i = 0; i < 21; i++)
-		d[i] = (struct elisa_txd){ .addr = i, .len = 60,
-					   .flags = i % 3 < 2 ? ELISA_TXD_MORE : 0 };
+		d[i] = (struct elisa_txd){
+			.addr = i, .len = 60, .flags = i % 3 < 2 ? ELISA_TXD_MORE : 0};
 	assert_int_equal(elisa_tx_burst(q, d, 21), 21);
-	assert_int_equal(sw.tx_calls, 4);	/* 6 + 6 + 6 + 3 */
+	assert_int_equal(sw.tx_calls, 4); /* 6 + 6 + 6 + 3 */
 	for (uint32_t i = 0; i < 21; i++)
 		assert_int_equal(sw.sent[i].addr, i);
 	sw.take = 0;
@@ -434,7 +440,7 @@ static void deliver(struct elisa_rxq *q, uint32_t number, uint16_t len, uint16_t
 
 static void receives_in_order(void **state)
 {
-	const struct elisa_port_params params = { .rx_size = 8, .rx_buf_len = 256 };
+	const struct elisa_port_params params = {.rx_size = 8, .rx_buf_len = 256};
 	struct elisa_port *port = open_port(&params);
 	struct elisa_rxq *q = elisa_port_rxq(port, 0);
 	struct elisa_frame f[16];
@@ -466,7 +472,7 @@ static void receives_in_order(void **state)
 
 static void does_not_run_past_unreleased_buffers(void **state)
 {
-	const struct elisa_port_params params = { .rx_size = 8, .rx_buf_len = 256 };
+	const struct elisa_port_params params = {.rx_size = 8, .rx_buf_len = 256};
 	struct elisa_port *port = open_port(&params);
 	struct elisa_rxq *q = elisa_port_rxq(port, 0);
 	struct elisa_frame f[16];
@@ -484,7 +490,7 @@ static void does_not_run_past_unreleased_buffers(void **state)
 
 static void chains_are_whole_or_not_there(void **state)
 {
-	const struct elisa_port_params params = { .rx_size = 16, .rx_buf_len = 256 };
+	const struct elisa_port_params params = {.rx_size = 16, .rx_buf_len = 256};
 	struct elisa_port *port = open_port(&params);
 	struct elisa_rxq *q = elisa_port_rxq(port, 0);
 	struct elisa_frame f[16];
@@ -495,7 +501,7 @@ static void chains_are_whole_or_not_there(void **state)
 	deliver(q, 1, 256, ELISA_RXC_MORE, 'b');
 	assert_true(elisa_rx_ready(q));
 	assert_int_equal(elisa_rx_burst(q, f, 16), 0);
-	deliver(q, 3, 60, 0, 'd');	/* another sender was faster */
+	deliver(q, 3, 60, 0, 'd'); /* another sender was faster */
 	assert_int_equal(elisa_rx_burst(q, f, 16), 0);
 	deliver(q, 2, 10, 0, 'c');
 	assert_int_equal(elisa_rx_burst(q, f, 16), 2);
@@ -512,15 +518,15 @@ static void chains_are_whole_or_not_there(void **state)
 
 static void aborted_frames_are_skipped(void **state)
 {
-	const struct elisa_port_params params = { .rx_size = 16, .rx_buf_len = 256 };
+	const struct elisa_port_params params = {.rx_size = 16, .rx_buf_len = 256};
 	struct elisa_port *port = open_port(&params);
 	struct elisa_rxq *q = elisa_port_rxq(port, 0);
 	struct elisa_frame f[16];
 
 	deliver(q, 0, 60, 0, '0');
-	deliver(q, 1, 0, ELISA_RXC_ABORTED, 0);			/* one alone */
+	deliver(q, 1, 0, ELISA_RXC_ABORTED, 0); /* one alone */
 	deliver(q, 2, 60, 0, '2');
-	deliver(q, 3, 256, ELISA_RXC_MORE, '3');		/* died after its first */
+	deliver(q, 3, 256, ELISA_RXC_MORE, '3'); /* died after its first */
 	deliver(q, 4, 0, ELISA_RXC_ABORTED, 0);
 	deliver(q, 5, 0, ELISA_RXC_ABORTED, 0);
 	deliver(q, 6, 0, ELISA_RXC_ABORTED | ELISA_RXC_MORE, 0);
@@ -539,7 +545,7 @@ static void aborted_frames_are_skipped(void **state)
 /* A ring that is all one frame cannot stop the queue. */
 static void endless_chain_is_dropped(void **state)
 {
-	const struct elisa_port_params params = { .rx_size = 8, .rx_buf_len = 256 };
+	const struct elisa_port_params params = {.rx_size = 8, .rx_buf_len = 256};
 	struct elisa_port *port = open_port(&params);
 	struct elisa_rxq *q = elisa_port_rxq(port, 0);
 	struct elisa_frame f[4];
@@ -556,7 +562,7 @@ static void endless_chain_is_dropped(void **state)
 
 static void numbers_wrap_around(void **state)
 {
-	const struct elisa_port_params params = { .rx_size = 8, .tx_size = 8, .rx_buf_len = 256 };
+	const struct elisa_port_params params = {.rx_size = 8, .tx_size = 8, .rx_buf_len = 256};
 	struct elisa_port *port = open_port(&params);
 	struct elisa_rxq *q = elisa_port_rxq(port, 0);
 	struct elisa_frame f[8];

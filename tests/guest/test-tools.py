@@ -60,7 +60,7 @@ class WithSwitch(unittest.TestCase):
         self.switch.wait(10)
 
     def spec(self, name):
-        return f"local:{self.socket},name={name},ram=16M"
+        return f"local:{self.socket},name={name},ram=64M"
 
     def spawn(self, *command, prefix=()):
         process = subprocess.Popen([*prefix, *command], stdout=subprocess.PIPE,
@@ -121,24 +121,25 @@ class Gen(WithSwitch):
         return json.loads(out)["runs"]
 
     def test_every_frame_arrives(self):
-        rx = self.receiver(20000)
-        runs = self.send("--sizes", "64,1518", "--bursts", "1,4,8,32,128", "--count", "2000",
+        # As many buffers as frames: a receiver that gets no CPU for a while loses nothing.
+        rx = self.receiver(10000, "--rx-size", "16384")
+        runs = self.send("--sizes", "64,1518", "--bursts", "1,4,8,32,128", "--count", "1000",
                          "--window", "128")
         result, status, err = self.finish(rx)
         self.assertEqual(len(runs), 10)
         for run in runs:
-            self.assertEqual(run["taken"], 2000)
-            self.assertEqual(run["forwarded"], 2000)
-            self.assertGreaterEqual(run["bursts_timed"], 2000 // run["burst"] // 2)
+            self.assertEqual(run["taken"], 1000)
+            self.assertEqual(run["forwarded"], 1000)
+            self.assertGreaterEqual(run["bursts_timed"], 1000 // run["burst"] // 2)
             self.assertGreater(run["tsc_per_packet"]["median"], 0)
         self.assertEqual(status, 0, f"{result} {err}")
-        self.assertEqual(result["frames"], 20000 + result["unexpected"])
+        self.assertEqual(result["frames"], 10000 + result["unexpected"])
         self.assertEqual(result["missing"], 0)
         self.assertEqual(result["corrupt"], 0)
         self.assertEqual(result["duplicates"], 0)
 
     def test_chained_both_ways(self):
-        rx = self.receiver(1200, "--rx-buffer", "1024")
+        rx = self.receiver(1200, "--rx-buffer", "1024", "--rx-size", "8192")
         self.send("--sizes", "64,1519,9014", "--bursts", "1,8", "--count", "200", "--segs", "5",
                   "--window", "16")
         result, status, err = self.finish(rx)

@@ -20,7 +20,7 @@
 
 #include "../../elisa-guest/internal.h"
 
-static struct elisa_guest dummy = { .transport = &transport_vmfunc };
+static struct elisa_guest dummy = {.transport = &transport_vmfunc};
 
 /* Inside each test: cmocka sets a SIGILL handler of its own after a set-up function. */
 static void open_dummy(void)
@@ -127,7 +127,7 @@ static void return_page_unpacks(void **state)
 static void all_else_is_int3(void **state)
 {
 	const uint8_t *p = (const uint8_t *)ELISA_GATE_VA;
-	const uint8_t entry[] = { 0x31, 0xc0, 0xb9, ELISA_SLOT_GATE, 0, 0, 0, 0x0f, 0x01, 0xd4 };
+	const uint8_t entry[] = {0x31, 0xc0, 0xb9, ELISA_SLOT_GATE, 0, 0, 0, 0x0f, 0x01, 0xd4};
 
 	open_dummy();
 	assert_memory_equal((const void *)ELISA_CALL_VA, entry, sizeof(entry));
@@ -142,8 +142,8 @@ static void all_else_is_int3(void **state)
 static void works_on_an_alternate_stack(void **state)
 {
 	static char stack[65536];
-	const stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) };
-	const stack_t off = { .ss_flags = SS_DISABLE };
+	const stack_t ss = {.ss_sp = stack, .ss_size = sizeof(stack)};
+	const stack_t off = {.ss_flags = SS_DISABLE};
 	struct elisa_call call;
 
 	open_dummy();
@@ -164,7 +164,7 @@ static void skip_ud2(int sig, siginfo_t *info, void *context)
 
 static void other_faults_go_to_the_former_handler(void **state)
 {
-	struct sigaction mine = { .sa_sigaction = skip_ud2, .sa_flags = SA_SIGINFO }, now;
+	struct sigaction mine = {.sa_sigaction = skip_ud2, .sa_flags = SA_SIGINFO}, now;
 	struct elisa_call call;
 
 	sigaction(SIGILL, &mine, NULL);

@@ -5,14 +5,14 @@
 #include <stdint.h>
 #include <elisa/abi.h>
 
-#define TOY_PUBLIC	__attribute__((visibility("default")))
-#define TOY_CHECK	0x746f79
+#define TOY_PUBLIC __attribute__((visibility("default")))
+#define TOY_CHECK  0x746f79
 
 enum {
-	TOY_COUNT = ELISA_OP_SERVICE,	/* result: calls of all clients so far */
-	TOY_SUM,			/* a1: GPA, a2: bytes: the sum of those bytes */
-	TOY_PEEK,			/* a1: any address: the byte there */
-	TOY_HANG,			/* until arena->go_on */
+	TOY_COUNT = ELISA_OP_SERVICE, /* result: calls of all clients so far */
+	TOY_SUM,		      /* a1: GPA, a2: bytes: the sum of those bytes */
+	TOY_PEEK,		      /* a1: any address: the byte there */
+	TOY_HANG,		      /* until arena->go_on */
 };
 
 struct toy_arena {

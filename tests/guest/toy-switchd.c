@@ -19,10 +19,10 @@
 #include <elisa/local.h>
 #include <vswitch/vswitch.h>
 
-#define ARENA_ADDR	((void *)0x210000000000)
-#define RAM_FIRST	0x220000000000
-#define RAM_STEP	0x1000000000
-#define CLIENTS_MAX	32
+#define ARENA_ADDR  ((void *)0x210000000000)
+#define RAM_FIRST   0x220000000000
+#define RAM_STEP    0x1000000000
+#define CLIENTS_MAX 32
 
 struct client {
 	struct client *next;
@@ -64,9 +64,12 @@ static int free_number(void)
 
 static int add_port(const char *name, int number, bool up)
 {
-	struct vs_port_config port = { .mac = { 2, 0, 0, 0, 0, (uint8_t)number },
-				       .mtu = (uint16_t)mtu, .queues = 4, .up = up,
-				       .anti_spoof = true, .groups = VS_GROUPS_DEFAULT };
+	struct vs_port_config port = {.mac = {2, 0, 0, 0, 0, (uint8_t)number},
+				      .mtu = (uint16_t)mtu,
+				      .queues = 4,
+				      .up = up,
+				      .anti_spoof = true,
+				      .groups = VS_GROUPS_DEFAULT};
 
 	if (*name)
 		snprintf(port.name, sizeof(port.name), "%.31s", name);
@@ -104,9 +107,16 @@ static int on_join(void *user, struct elisa_local_peer *peer,
 		      PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, request->ram_fd, 0);
 	if (c->ram == MAP_FAILED)
 		return -errno;
-	region = (struct vs_region){ .gpa = 0, .len = c->ram_len, .addr = c->ram };
-	c->guest = vs_guest_add(vs, request->name, &region, 1);
+	region = (struct vs_region){.gpa = 0, .len = c->ram_len, .addr = c->ram};
 	c->port = add_port(request->name, c->number, true);
+	if (c->port == -EEXIST) {
+		/* The port's former user is dead, but not all that it had is cleared away yet. */
+		snprintf(answer->text, sizeof(answer->text), "%s is in use", request->name);
+		munmap(c->ram, c->ram_len);
+		free(c);
+		return -EBUSY;
+	}
+	c->guest = vs_guest_add(vs, request->name, &region, 1);
 	rc = c->guest < 0 ? c->guest : c->port < 0 ? c->port : add_callers(c, 4, answer);
 	if (rc) {
 		fprintf(stderr, "toy-switchd: join: %s\n", strerror(-rc));
@@ -185,16 +195,20 @@ static void toggle_ports(void)
 
 static struct elisa_local_server *start(const char *path)
 {
-	static const struct elisa_local_ops ops = { .join = on_join, .ready = on_ready,
-						    .leave = on_leave, .released = on_released,
-						    .log = on_log };
+	static const struct elisa_local_ops ops = {.join = on_join,
+						   .ready = on_ready,
+						   .leave = on_leave,
+						   .released = on_released,
+						   .log = on_log};
 	struct timespec ts;
-	struct vs_config config = { .ports = 64, .guests = 64, .callers = 256,
-				    .fdb_capacity = 1024, .fdb_age_s = 300 };
-	struct elisa_local_config local = { .path = path, .group = (gid_t)-1,
-					    .service = ELISA_SERVICE_SWITCH,
-					    .arena_addr = ARENA_ADDR, .entry = "vs_entry",
-					    .ops = &ops };
+	struct vs_config config = {
+		.ports = 64, .guests = 64, .callers = 256, .fdb_capacity = 1024, .fdb_age_s = 300};
+	struct elisa_local_config local = {.path = path,
+					   .group = (gid_t)-1,
+					   .service = ELISA_SERVICE_SWITCH,
+					   .arena_addr = ARENA_ADDR,
+					   .entry = "vs_entry",
+					   .ops = &ops};
 	static char library[256];
 	struct elisa_local_server *server;
 	int rc;
@@ -234,7 +248,7 @@ int main(int argc, char **argv)
 	printf("ready\n");
 	fflush(stdout);
 	while (!stop) {
-		struct pollfd p = { .fd = elisa_local_server_fd(server), .events = POLLIN };
+		struct pollfd p = {.fd = elisa_local_server_fd(server), .events = POLLIN};
 
 		poll(&p, 1, 10);
 		if (elisa_local_server_dispatch(server))
