@@ -229,7 +229,7 @@ static int create_ram(struct tinyvm *vm, const struct tvm_config *config)
 	uint64_t len = config->ram ? config->ram : TVM_RAM_DEFAULT;
 	int err;
 
-	if (len < TVM_GPA_FREE || len > TVM_RAM_MAX || len % PAGE || config->extra % PAGE)
+	if (len < TVM_RAM_MIN || len > TVM_RAM_MAX || len % PAGE || config->extra % PAGE)
 		return -EINVAL;
 	err = map_ram(config, config->ram_fd, len, &vm->ram);
 	if (err)

@@ -26,6 +26,7 @@
 
 #define TVM_MAX_VCPUS	4
 #define TVM_RAM_DEFAULT	(2ul << 20)
+#define TVM_RAM_MIN	0x90000ul	/* up to 64 KiB of code */
 #define TVM_RAM_MAX	(64ul << 20)
 
 #define TVM_GATE_PAGES	4		/* the page before X, X, the return page, one more */
@@ -34,7 +35,7 @@
 #define TVM_GPA_RETURN	(TVM_GPA_GATE + 0x2000)
 #define TVM_GPA_DATA	0x50000		/* 64 KiB for the test's results */
 #define TVM_GPA_CODE	0x80000		/* the test's code; user stacks end below it */
-#define TVM_GPA_FREE	0x100000	/* from here on unused */
+#define TVM_GPA_FREE	0x100000	/* from here on unused (if there is so much RAM) */
 #define TVM_USER_BASE	0x100000000000
 #define TVM_USER(gpa)	(TVM_USER_BASE + (gpa))
 

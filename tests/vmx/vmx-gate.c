@@ -386,7 +386,7 @@ static struct tvm_stop call_with_cr3(uint64_t cr3)
 static void make_global(bool global)
 {
 	static const uint64_t bases[] = { 0, TVM_USER_BASE, ELISA_GATE_VA - 4096 };
-	static const uint64_t lens[] = { TVM_GPA_FREE, TVM_GPA_FREE, TVM_GATE_PAGES * 4096 };
+	static const uint64_t lens[] = { TVM_RAM_MIN, TVM_RAM_MIN, TVM_GATE_PAGES * 4096 };
 
 	for (int i = 0; i < 3; i++) {
 		for (uint64_t off = 0; off < lens[i]; off += 4096) {
@@ -768,7 +768,7 @@ static void parse(int argc, char **argv, unsigned int *count, unsigned int *stri
 
 int main(int argc, char **argv)
 {
-	struct tvm_config config = { .vcpus = 1, .ram = TVM_GPA_FREE };
+	struct tvm_config config = { .vcpus = 1, .ram = TVM_RAM_MIN };
 	unsigned int count = 3, stride = 1;
 	struct elisa_info info;
 
