@@ -308,12 +308,25 @@ static int print_mac(const struct elisa_port *port)
 	return 0;
 }
 
+/* As little memory as will do: hugepages are scarce in small VMs. */
+static struct elisa_port_params port_params(const struct options *o)
+{
+	struct elisa_port_params p = {.tx_size = 256,
+				      .tx_bufs = 1,
+				      .tx_buf_len = GEN_MIN,
+				      .rx_size = (uint32_t)o->rx_size,
+				      .rx_buf_len = (uint32_t)o->rx_buf_len};
+
+	for (uint32_t i = 0; o->mode == MODE_TX && i < o->size_count; i++)
+		p.tx_buf_len = o->sizes[i] > p.tx_buf_len ? o->sizes[i] : p.tx_buf_len;
+	for (uint32_t i = 0; o->mode == MODE_TX && i < o->burst_count; i++)
+		p.tx_bufs = o->bursts[i] > p.tx_bufs ? o->bursts[i] : p.tx_bufs;
+	return p;
+}
+
 static int run(struct options *o)
 {
-	const struct elisa_port_params params = {.tx_size = 256,
-						 .tx_bufs = 256,
-						 .rx_size = (uint32_t)o->rx_size,
-						 .rx_buf_len = (uint32_t)o->rx_buf_len};
+	const struct elisa_port_params params = port_params(o);
 	struct elisa_guest *guest = NULL;
 	struct elisa_port *port = NULL;
 	int rc = tool_open_guest(PROGRAM, o->transport, o->wait_s, &guest);

@@ -40,14 +40,22 @@ static int read_ports(struct elisa_guest *guest, struct elisa_port_info *ports)
 {
 	struct elisa_port_info *at;
 	struct elisa_call call;
-	struct elisa_mem *mem;
+	struct elisa_mem *mem = NULL;
 	int64_t r = 0;
 	int n = 0, rc = elisa_guest_call(guest, &call);
 
-	if (!rc)
+	/* Others who look at the ports hold this memory for an instant. */
+	for (int i = 0; !rc && i < 1000; i++) {
 		rc = elisa_mem_alloc(guest, "port-names", sizeof(*at), &mem);
+		if (rc != -EBUSY)
+			break;
+		rc = 0;
+		tool_sleep_us(1000);
+	}
 	if (rc)
 		return rc;
+	if (!mem)
+		return -EBUSY;
 	at = mem->addr;
 	while (n < ELISA_PORTS_PER_VM) {
 		r = elisa_call(&call, ELISA_NET_PORT_INFO, (uint64_t)n, elisa_mem_gpa(mem, at), 0);
@@ -61,15 +69,34 @@ static int read_ports(struct elisa_guest *guest, struct elisa_port_info *ports)
 	return r < 0 && r != -ELISA_ENODEV ? (int)r : n;
 }
 
+/* It takes memory that the switch reaches, which takes more than being attached. */
+static const char *why_no_ports(int rc)
+{
+	switch (-rc) {
+	case ENODEV:
+		return "no hugetlbfs of 2 MiB pages is mounted";
+	case ENOMEM:
+		return "no free hugepage (sysctl vm.nr_hugepages)";
+	case EPERM:
+	case EACCES:
+		return "not permitted: run as root";
+	default:
+		return elisa_port_state_text(rc);
+	}
+}
+
 static void print_json(struct elisa_guest *guest, int64_t hello,
 		       const struct elisa_port_info *ports, int count)
 {
 	char mac[MAC_TEXT];
 
 	printf("{\"attached\": true, \"transport\": \"%s\", \"abi_revision\": %d, \"service\": %u, "
-	       "\"generation\": %u, \"ports\": [",
+	       "\"generation\": %u, ",
 	       elisa_guest_transport(guest), ELISA_ABI_REVISION, ELISA_HELLO_SERVICE(hello),
 	       ELISA_HELLO_GENERATION(hello));
+	if (count < 0)
+		printf("\"ports_error\": \"%s\", ", why_no_ports(count));
+	printf("\"ports\": [");
 	for (int i = 0; i < count; i++) {
 		printf("%s{\"index\": %d, \"name\": ", i ? ", " : "", i);
 		tool_json_string(stdout, ports[i].name);
@@ -87,6 +114,10 @@ static void print_table(struct elisa_guest *guest, int64_t hello,
 
 	printf("attached to a switch by %s, ABI revision %d, generation %u\n",
 	       elisa_guest_transport(guest), ELISA_ABI_REVISION, ELISA_HELLO_GENERATION(hello));
+	if (count < 0) {
+		fprintf(stderr, "elisa-info: the ports cannot be read: %s\n", why_no_ports(count));
+		return;
+	}
 	printf("%-6s %-20s %-18s %6s %7s %s\n", "PORT", "NAME", "MAC", "MTU", "QUEUES", "LINK");
 	for (int i = 0; i < count; i++)
 		printf("%-6d %-20s %-18s %6u %7u %s\n", i, ports[i].name,
@@ -114,15 +145,10 @@ static int run(const struct options *o)
 	}
 	hello = elisa_guest_hello(guest);
 	count = read_ports(guest, ports);
-	if (hello < 0 || count < 0) {
-		fprintf(stderr, "elisa-info: attached, but the ports cannot be read: %s\n",
-			elisa_port_state_text(hello < 0 ? (int)hello : count));
-		rc = 1;
-	} else if (o->json) {
+	if (o->json)
 		print_json(guest, hello, ports, count);
-	} else {
+	else
 		print_table(guest, hello, ports, count);
-	}
 	elisa_guest_close(guest);
 	return rc;
 }

@@ -281,12 +281,18 @@ static bool is_number(const char *s, uint16_t *n)
 /* By name: looks at each port through a piece of memory for that alone. */
 static int find_index(struct elisa_port *port, const char *which)
 {
+	const struct timespec nap = {.tv_nsec = 1000000};
+	const uint64_t end = now_ms() + port->params.timeout_ms;
 	struct elisa_port_info info;
 	int rc;
 
 	if (!which || is_number(which, &port->index))
 		return 0;
-	rc = elisa_mem_alloc(port->guest, "port-names", ELISA_PAGE_SIZE, &port->mem);
+	/* Others who look for a name hold it for an instant. */
+	while ((rc = elisa_mem_alloc(port->guest, "port-names", ELISA_PAGE_SIZE, &port->mem)) ==
+		       -EBUSY &&
+	       now_ms() < end)
+		nanosleep(&nap, NULL);
 	if (rc)
 		return rc;
 	port->scratch = port->mem->addr;
