@@ -308,6 +308,23 @@ static int print_mac(const struct elisa_port *port)
 	return 0;
 }
 
+/* A frame that the switch is bound to drop is no measurement. */
+static bool sizes_fit(const struct elisa_port *port, const struct options *o)
+{
+	const struct elisa_port_info *info = elisa_port_info(port);
+
+	for (uint32_t i = 0; i < o->size_count; i++) {
+		if (o->sizes[i] <= info->mtu + 14u)
+			continue;
+		fprintf(stderr,
+			PROGRAM ": --size %u is more than the %u bytes that port %s takes with its "
+				"MTU of %u (FCS does not count: a full Ethernet frame is 1514)\n",
+			o->sizes[i], info->mtu + 14u, info->name, info->mtu);
+		return false;
+	}
+	return true;
+}
+
 /* As little memory as will do: hugepages are scarce in small VMs. */
 static struct elisa_port_params port_params(const struct options *o)
 {
@@ -344,7 +361,7 @@ static int run(struct options *o)
 	if (!o->have_src)
 		memcpy(o->src, elisa_port_info(port)->mac, 6);
 	if (o->mode == MODE_TX)
-		rc = send_all(port, o);
+		rc = sizes_fit(port, o) ? send_all(port, o) : 1;
 	else if (o->mode == MODE_RX)
 		rc = gen_receive(port, o);
 	else

@@ -166,6 +166,12 @@ class Gen(WithSwitch):
         self.assertEqual(status, 1)
         self.assertEqual(result["missing"], 10)
 
+    def test_too_long_is_refused(self):
+        done = subprocess.run([GEN, "--tx", "-t", self.spec("tx"), "-s", "9015"],
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("MTU of 9000", done.stderr)
+
     def test_bad_options(self):
         for options in (["--tx", "-b", "257"], ["--tx", "-s", "3"], ["--tx", "--dst", "x"], [],
                         ["--tx", "-b", "128", "--segs", "8"], ["--rx", "-n", "0"]):
