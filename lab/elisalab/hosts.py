@@ -103,8 +103,9 @@ class LabHost:
         master, slave = pty.openpty()
         env = dict(os.environ, TERM="xterm")
         env.pop("BXSHARE", None)
+        # setpriv: should this program be killed, the emulator must not stay behind
         self.process = subprocess.Popen(
-            ["bochs", "-q", "-f", str(self.run_dir / "bochsrc"), "-rc", str(self.run_dir / "bochs.rc")],
+            ["setpriv", "--pdeathsig", "KILL", "bochs", "-q", "-f", str(self.run_dir / "bochsrc"), "-rc", str(self.run_dir / "bochs.rc")],
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True, cwd=self.run_dir, env=env)
         os.close(slave)
         threading.Thread(target=self._drain, args=(master,), daemon=True).start()
@@ -127,6 +128,8 @@ class LabHost:
 
     def check_alive(self) -> None:
         """Raises HostDied when the emulator ended or the emulated kernel panicked."""
+        if self.why_dead:
+            raise HostDied(self.why_dead)
         console = self.run_dir / "console.log"
         if console.exists() and (found := KERNEL_FATAL.search(console.read_bytes())):
             self.declare_dead(f"the emulated host's kernel: {found.group().decode(errors='replace')}")
@@ -147,10 +150,11 @@ class LabHost:
 
     def shutdown(self) -> None:
         """Ends the machine from inside, and by force when that takes too long."""
-        if self.process and self.process.poll() is None and self.link and not self.why_dead:
+        if self.process and self.process.poll() is None and self.link and self.link.hello.is_set() \
+                and not self.why_dead:
             try:
                 self.link.quit()
-                self.process.wait(15)
+                self.process.wait(8)
             except (LinkDown, subprocess.TimeoutExpired):
                 pass
         self.kill()

@@ -28,6 +28,7 @@ BAD_LOG = re.compile(
     r"hung task|blocked for more than|refcount_t|use-after-free|[Uu]nable to handle")
 
 _print_lock = threading.Lock()
+_running = []  # hosts of the scenarios that run now
 
 
 @dataclass
@@ -376,12 +377,14 @@ def run_one(scen, args, files, prefix: str) -> int:
     host = make_host(args, run_dir, files, **settings)
     run = Run(scen, host, run_dir, args.verbose, prefix)
     ok = False
+    _running.append(host)
     try:
         ok = run.run()
         if args.shell and not host.why_dead:
             run.line("shell in the host; 'guest exec -t NAME sh' for one in a guest; exit to end")
             console.interactive(host, "exec bash -i")
     finally:
+        _running.remove(host)
         host.shutdown()
         result = run.result(ok)
         (run_dir / "result.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -402,6 +405,24 @@ def finished(run, ok: bool, args) -> None:
     passed = sum(r.ok for r in run.results)
     run.line(f"{'PASS' if ok else 'FAIL'} {run.scen.name}: {passed} of {len(run.results)} steps ok; "
              f"record in {run.run_dir}")
+
+
+def run_all(chosen: list, args, files) -> list:
+    """Runs all scenarios, args.jobs at a time. Returns the state of each."""
+    if len(chosen) == 1 or args.jobs == 1:
+        return [run_one(s, args, files, "") for s in chosen]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        futures = [pool.submit(run_one, s, args, files, f"{s.name}: ") for s in chosen]
+        try:
+            return [f.result() for f in futures]
+        except BaseException:
+            # Interrupted: the workers end when their hosts do.
+            for f in futures:
+                f.cancel()
+            for host in list(_running):
+                host.why_dead = "interrupted"
+                host.kill()
+            raise
 
 
 def choose(args, parser) -> list:
@@ -434,10 +455,7 @@ def main(args, parser) -> int:
         return 1
     setup()
     files = args.files or project.stage()
-    wide = len(chosen) > 1 and args.jobs > 1
-    with ThreadPoolExecutor(args.jobs) as pool:
-        futures = [pool.submit(run_one, s, args, files, f"{s.name}: " if wide else "") for s in chosen]
-        states = [f.result() for f in futures]
+    states = run_all(chosen, args, files)
     if len(states) > 1:
         for s, state in zip(chosen, states):
             print(f"  {({0: 'PASS', 1: 'FAIL', SKIP: 'SKIP'})[state]} {s.name}")
