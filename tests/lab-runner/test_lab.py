@@ -558,6 +558,9 @@ class Death(unittest.TestCase):
             with self.assertRaisesRegex(hosts.HostDied, "not syncing: sysrq"):
                 host.check_alive()
             self.assertIsNotNone(host.process.poll(), "the emulator was ended")
+            with self.assertRaisesRegex(hosts.HostDied, "not syncing: sysrq"):
+                host.check_alive()  # and it stays dead, for the same reason
+            host.why_dead = None
             (Path(tmp) / "console.log").unlink()
             (Path(tmp) / "bochs.log").write_text("001p[CPU0] >>PANIC<< exception(): 3rd\n")
             with self.assertRaisesRegex(hosts.HostDied, "3rd"):
