@@ -2,8 +2,8 @@
 /*
  * tinyvm: a KVM virtual machine monitor just big enough for tests. A VM has some RAM, page tables
  * and one or more vCPUs that start in 64-bit mode, at any privilege, with any registers, at a piece
- * of position-independent code of the test. There are no devices: the guest talks by OUT (RFLAGS.IOPL
- * is 3, so ring 3 may), and its memory and registers are the test's to read.
+ * of position-independent code of the test. There are no devices: the guest talks by OUT
+ * (RFLAGS.IOPL is 3, so ring 3 may), and its memory and registers are the test's to read.
  *
  * Guest-virtual memory:
  *	0 ...			RAM, supervisor, address = GPA
@@ -13,8 +13,8 @@
  * The guest has an IDT whose handlers live in tinyvm_guest.S: exceptions are reported as a stop of
  * their own, interrupts (vectors 32 and up) and NMIs are counted.
  *
- * Each function returns 0 or -errno if nothing else is said. A vCPU may be driven by one thread at a
- * time; different vCPUs by different threads. Everything else is for one thread.
+ * Each function returns 0 or -errno if nothing else is said. A vCPU may be driven by one thread at
+ * a time; different vCPUs by different threads. Everything else is for one thread.
  */
 #ifndef TESTS_TINYVM_H
 #define TESTS_TINYVM_H
@@ -83,7 +83,7 @@ uint64_t *tvm_pte(const struct tinyvm *vm, uint64_t va);
 #define TVM_PTE_W	2ul
 #define TVM_PTE_U	4ul
 #define TVM_PTE_G	256ul
-/* Interrupt or INT `vector` runs the ring 0 code at `gpa` from now on instead of tinyvm's handler. */
+/* Interrupt or INT `vector` runs the ring 0 code at `gpa` from now on, not tinyvm's. */
 void tvm_set_handler(struct tinyvm *vm, unsigned int vector, uint64_t gpa);
 /* GPA of the page-table root. */
 uint64_t tvm_cr3(const struct tinyvm *vm);

@@ -9,7 +9,7 @@
 	.balign 16
 	.globl tvm_guest_start, tvm_guest_end
 tvm_guest_start:
-	/* One stub of TVM_STUB_SIZE bytes for each exception; these push an error code themselves. */
+	/* A stub of TVM_STUB_SIZE bytes per exception; these push an error code themselves. */
 	.set vector, 0
 	.rept 32
 	.balign TVM_STUB_SIZE
@@ -52,7 +52,7 @@ count_nmi:
 	add	$16, %rsp
 	iretq
 
-	/* The monitor reads the frame off the stack: vector, error code, RIP, CS, RFLAGS, RSP, SS. */
+	/* The monitor reads the stack: vector, error code, RIP, CS, RFLAGS, RSP, SS. */
 report:
 	out	%al, $TVM_PORT_EXCEPTION
 	jmp	report

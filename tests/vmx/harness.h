@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the VMFUNC tests share: a service in a trusted context, the guest's side of a call, the kernel
- * log, physical memory to look at behind everybody's back, VMs in processes of their own.
+ * What the VMFUNC tests share: a service in a trusted context, the guest's side of a call, the
+ * kernel log, physical memory to look at behind everybody's back, VMs in processes of their own.
  */
 #ifndef TESTS_VMX_HARNESS_H
 #define TESTS_VMX_HARNESS_H
@@ -38,7 +38,7 @@ void host_close(struct host *h);
 /* Attaches process `pid` and arms `vcpus` vCPUs, with arena->vm[slot] as their cookie. */
 int host_attach(struct host *h, pid_t pid, unsigned int vcpus, unsigned int slot,
 		struct elisa_vm **vm);
-/* A fingerprint of all that no guest may change: the filler, the hidden page, the service's data. */
+/* A fingerprint of all that no guest may change: filler, hidden page, the service's data. */
 uint64_t host_fingerprint(const struct host *h);
 /* A fresh look at the module's counts. */
 struct elisa_info host_info(struct host *h);

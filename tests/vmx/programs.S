@@ -49,6 +49,15 @@
 	ud2
 	endprogram prog_call
 
+	program	prog_after
+	call	*%rbx
+	xor	%eax, %eax
+	mov	%r12d, %ecx
+	vmfunc
+	out	%eax, $PORT_DONE
+	ud2
+	endprogram prog_after
+
 	program	prog_vmfunc
 	vmfunc
 	out	%eax, $PORT_DONE

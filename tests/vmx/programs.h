@@ -29,6 +29,7 @@ PROGRAM(prog_out);	/* OUT %eax, then OUT %eax + 1 */
 PROGRAM(prog_vectors);	/* wipes %ymm3, OUT */
 PROGRAM(prog_count);	/* counts %rcx down, OUT, some nops, OUT */
 PROGRAM(prog_call);	/* calls *%rbx, OUT */
+PROGRAM(prog_after);	/* calls *%rbx, then VMFUNC with index %r12, OUT */
 PROGRAM(prog_vmfunc);	/* VMFUNC, OUT */
 PROGRAM(prog_loop);	/* %r12 times: calls *%rbx with %rsi = %r13, %rdx = %r14; %r15 = ticks,
 			 * %rdi = the last result; OUT */

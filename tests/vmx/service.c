@@ -28,9 +28,9 @@ static int64_t dirty(uint64_t with, uint64_t result)
 		     "mov %0, %%r10\n\t"
 		     "mov %0, %%r11\n\t"
 		     : : "d"(with)
-		     : "rcx", "rsi", "rdi", "r8", "r9", "r10", "r11", "xmm0", "xmm1", "xmm2", "xmm3",
-		       "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
-		       "xmm13", "xmm14", "xmm15");
+		     : "rcx", "rsi", "rdi", "r8", "r9", "r10", "r11", "xmm0", "xmm1", "xmm2",
+		       "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
+		       "xmm12", "xmm13", "xmm14", "xmm15");
 	return (int64_t)result;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Test output in TAP's style: "ok N - what" or "not ok N - what", and at the end "N passed, N failed".
+ * Test output in TAP's style: "ok N - what" or "not ok N - what"; at the end "N passed, N failed".
  * For one thread.
  */
 #ifndef TESTS_VMX_TAP_H

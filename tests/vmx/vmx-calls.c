@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a call costs and that it makes no VM exit: many NOP calls while a timer interrupts the guest,
- * the module's counts, KVM's own counts, and KVM's cheapest hypercall for comparison. In the lab a
- * tick of the TSC is an instruction, so the figures are exact counts.
+ * What a call costs and that it makes no VM exit: many NOP calls while a timer interrupts the
+ * guest, the module's counts, KVM's own counts, and KVM's cheapest hypercall for comparison. In
+ * the lab a tick of the TSC is an instruction, so the figures are exact counts.
  *
  *	vmx-calls [--calls N] [--json FILE]
  */

@@ -18,6 +18,7 @@
 #include "tap.h"
 
 #define DETACH_MS	2000
+#define ALARM_US	40000
 
 /* VM exit reasons: SDM vol. 3, appendix C. */
 #define EXIT_TRIPLE_FAULT	2
@@ -85,6 +86,16 @@ static const char *kill_text(const struct elisa_vm_status *s)
 		 s->kill == ELISA_KILL_EXIT ? elisa_exit_reason_name((uint32_t)s->kill_code) : "",
 		 s->kill_context == 1 ? "gate" : s->kill_context == 2 ? "trusted" : "nowhere");
 	return text;
+}
+
+/* Slot 2 of the list as the service reads it inside. */
+static uint64_t gate_eptp(void)
+{
+	struct guest_call c;
+
+	if (!guest_call(vm, SVC_READ, ELISA_LIST_VA + 8 * ELISA_SLOT_GATE, 0, 0, &c))
+		return 0;
+	return (uint64_t)c.result;
 }
 
 /* ---- calls ---- */
@@ -221,7 +232,32 @@ static void test_fs_base(void)
 	tvm_set_sregs(vm, 0, &s);
 	tvm_run(vm, 0, &stop);
 	tvm_sregs(vm, 0, &s);
-	ok(stop.why == TVM_OUT && s.fs.base == fs, "the guest's FS base is back (0x%llx)", s.fs.base);
+	ok(stop.why == TVM_OUT && s.fs.base == fs, "the guest's FS base is back (0x%llx)",
+	   s.fs.base);
+}
+
+/* What a call leaves in the list: the trusted slot is shut before the service runs. */
+static void test_disarmed(void)
+{
+	struct kvm_regs r = {
+		.rip = TVM_USER(TVM_GPA_CODE), .rbx = ELISA_CALL_VA, .rsi = ELISA_OP_NOP,
+		.r12 = ELISA_SLOT_TRUSTED,
+	};
+	uint64_t slot = ~0ull, eptp = gate_eptp(), list = inside_translate(eptp, ELISA_LIST_VA);
+	struct tvm_stop stop;
+
+	/* Once by what the call left in memory ... */
+	ok(list != ~0ull && !phys_read(list + 8 * ELISA_SLOT_TRUSTED, &slot, sizeof(slot)) &&
+	   slot && !(slot & 0xff), "after a call the trusted slot is shut (0x%lx)", slot);
+	/* ... and once by trying, with no VM exit between the call and the attempt. */
+	guest_pages(vm, RETURN_CALL);
+	tvm_load(vm, TVM_GPA_CODE, prog_after, (size_t)(prog_after_end - prog_after));
+	stop = run_from(&r, 3);
+	ok(stop.why == TVM_EXCEPTION && stop.vector == 6 && !(status_now().state & ELISA_VM_KILLED),
+	   "VMFUNC to the trusted index right after a call: #UD (%s %u)", tvm_why_name(stop.why),
+	   stop.vector);
+	if (status_now().state & ELISA_VM_KILLED)
+		reattach();
 }
 
 /* ---- deaths ---- */
@@ -272,8 +308,10 @@ static void test_service_faults(void)
 		       (uintptr_t)host.hidden, EXIT_EPT_VIOLATION);
 	deadly_service("service writes its own code", SVC_WRITE, code, EXIT_EPT_VIOLATION);
 	deadly_service("service reads its own code", SVC_READ, code, EXIT_EPT_VIOLATION);
-	deadly_service("service jumps into its data", SVC_JUMP, (uintptr_t)host.arena, EXIT_EPT_VIOLATION);
-	deadly_service("service writes its descriptor", SVC_WRITE, ELISA_DESC_VA, EXIT_EPT_VIOLATION);
+	deadly_service("service jumps into its data", SVC_JUMP,
+		       (uintptr_t)host.arena, EXIT_EPT_VIOLATION);
+	deadly_service("service writes its descriptor", SVC_WRITE, ELISA_DESC_VA,
+		       EXIT_EPT_VIOLATION);
 	deadly_service("service executes CPUID", SVC_CPUID, 0, EXIT_CPUID);
 	deadly_service("service executes VMCALL", SVC_VMCALL, 0, EXIT_VMCALL);
 	deadly_service("service asks for VMFUNC index 511", SVC_VMFUNC, 511, EXIT_VMFUNC);
@@ -307,8 +345,8 @@ static void test_indices(unsigned int ring)
 		else
 			other++;
 	}
-	ok(ud == 518, "ring %u: VMFUNC with each other index: %u #UD, %u went through, %u else", ring,
-	   ud, out, other);
+	ok(ud == 518, "ring %u: VMFUNC with each other index: %u #UD, %u went through, %u else",
+	   ring, ud, out, other);
 	r.rcx = ELISA_SLOT_DEFAULT;
 	stop = run_from(&r, ring);
 	ok(stop.why == TVM_OUT, "ring %u: VMFUNC to the default context changes nothing (%s)", ring,
@@ -316,7 +354,8 @@ static void test_indices(unsigned int ring)
 	r.rcx = ELISA_SLOT_GATE;
 	stop = run_from(&r, ring);
 	expect_death(&stop, ring ? "ring 3: gate index from an address that is no gate" :
-		     "ring 0: gate index from an address that is no gate", ELISA_KILL_EXIT, EXIT_TRIPLE_FAULT, 1);
+		     "ring 0: gate index from an address that is no gate", ELISA_KILL_EXIT,
+		     EXIT_TRIPLE_FAULT, 1);
 	ok(host.arena->vm[0].calls == calls + 1, "ring %u: the service was never entered", ring);
 }
 
@@ -397,8 +436,6 @@ static void make_global(bool global)
 	}
 }
 
-static uint64_t gate_eptp(void);
-
 static void test_cr3(void)
 {
 	uint64_t calls = host.arena->vm[0].calls, window = host.info.window_gpa, root, e = 0;
@@ -441,13 +478,27 @@ static void on_alarm(int sig)
 	tvm_interrupt_run(vm, 0);
 }
 
+/* So many that a call of them takes a few alarms, on any processor. */
+static uint64_t spin_rounds;
+
+static void measure_spin(void)
+{
+	const uint64_t some = 200000;
+	struct guest_call c;
+	double start = seconds();
+
+	guest_call(vm, SVC_SPIN, some, 0, 0, &c);
+	spin_rounds = (uint64_t)((double)some * 5 * ALARM_US / 1e6 / (seconds() - start));
+}
+
 /* Stops the vCPU inside a long call. */
 static bool stop_inside(void)
 {
 	struct kvm_regs r = {
-		.rip = TVM_USER(TVM_GPA_CODE), .rbx = ELISA_CALL_VA, .rsi = SVC_SPIN, .rdx = 4000000,
+		.rip = TVM_USER(TVM_GPA_CODE), .rbx = ELISA_CALL_VA, .rsi = SVC_SPIN,
+		.rdx = spin_rounds,
 	};
-	struct itimerval t = { .it_value = { .tv_usec = 40000 } };
+	struct itimerval t = { .it_value = { .tv_usec = ALARM_US } };
 	struct tvm_stop stop;
 
 	guest_pages(vm, RETURN_CALL);
@@ -470,8 +521,8 @@ static void meddle(const char *what, void (*change)(struct kvm_regs *, struct kv
 	if (!change) {
 		tvm_run(vm, 0, &stop);
 		tvm_regs(vm, 0, &r);
-		ok(stop.why == TVM_OUT && r.rax == 4000000, "%s: the call goes on and ends (%s, %llu)",
-		   what, tvm_why_name(stop.why), r.rax);
+		ok(stop.why == TVM_OUT && r.rax == spin_rounds,
+		   "%s: the call goes on and ends (%s, %llu)", what, tvm_why_name(stop.why), r.rax);
 		return;
 	}
 	change(&r, &s);
@@ -522,6 +573,7 @@ static void test_meddling(void)
 	struct sigaction sa = { .sa_handler = on_alarm };
 
 	sigaction(SIGALRM, &sa, NULL);
+	measure_spin();
 	meddle("the VMM only looks", NULL);
 	meddle("the VMM changes RBX inside", change_rbx);
 	meddle("the VMM changes RIP inside", change_rip);
@@ -548,16 +600,6 @@ static uint64_t hash_page(uint64_t hash, uint64_t hpa)
 	for (int i = 0; i < 512; i++)
 		hash = (hash ^ page[i]) * 0x100000001b3;
 	return hash;
-}
-
-/* Slot 2 of the list as the service reads it inside. */
-static uint64_t gate_eptp(void)
-{
-	struct guest_call c;
-
-	if (!guest_call(vm, SVC_READ, ELISA_LIST_VA + 8 * ELISA_SLOT_GATE, 0, 0, &c))
-		return 0;
-	return (uint64_t)c.result;
 }
 
 static uint64_t gate_hash(const struct gate_pages *g)
@@ -698,8 +740,8 @@ static void judge(unsigned int offset, const struct tvm_stop *stop, const struct
 	if (good)
 		return;
 	if (t->bad++ < 10)
-		note("offset 0x%x: %s, entered %lu times, %s, list and tables %s, memory %s", offset,
-		     tvm_why_name(stop->why), entered, killed ? kill_text(&s) : "alive",
+		note("offset 0x%x: %s, entered %lu times, %s, list and tables %s, memory %s",
+		     offset, tvm_why_name(stop->why), entered, killed ? kill_text(&s) : "alive",
 		     sound ? "sound" : "CHANGED", untouched() ? "unchanged" : "CHANGED");
 }
 
@@ -783,6 +825,7 @@ int main(int argc, char **argv)
 	test_registers();
 	test_vectors();
 	test_fs_base();
+	test_disarmed();
 	test_indices(3);
 	test_indices(0);
 	test_leaves();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Births and deaths while calls run: VMs, vCPUs, attachments, exports, the owner of the context, the
- * module. Two VMs with two vCPUs each, in processes of their own, call all the time; "A" is the
+ * Births and deaths while calls run: VMs, vCPUs, attachments, exports, the owner of the context,
+ * the module. Two VMs with two vCPUs each, in processes of their own, call all the time; "A" is the
  * bystander who must lose nothing, "B" the one to whom things happen.
  *
  *	vmx-lifetime [--module FILE] [--loops N]	FILE: elisa.ko, to unload and load it again
@@ -307,7 +307,7 @@ static void test_paused(void)
 	check_bystander(&before, "a VM paused inside");
 }
 
-/* The host's load must not hurt: a call much longer than a detach's patience dies, a shorter one not. */
+/* Calls that end within a detach's patience are let end. */
 static void test_detach_under_way(void)
 {
 	struct record before = record_of(A);
@@ -452,7 +452,7 @@ static void test_rmmod(void)
 	for (int i = 0; i < 100 && unload(); i++)
 		usleep(50000);
 	seen = unattached(A);
-	ok(wait_above(unattached, A, seen), "unloaded with VMs away: they are not attached any more");
+	ok(wait_above(unattached, A, seen), "unloaded with VMs away: they are not attached");
 	ok(access("/dev/elisa", F_OK) && errno == ENOENT, "the device is gone");
 	ok(!shutdowns(A), "A lives (%lu deaths)", shutdowns(A));
 	for (int i = 0; i < 10; i++) {

@@ -260,7 +260,8 @@ static void test_processes(void)
 static void test_descriptors(void)
 {
 	struct elisa_why why = { .refusal = ELISA_REFUSE_NOT_KVM };
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC), kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	int fds[2], rc;
 
 	if (!ok(null >= 0 && kvm >= 0 && !pipe2(fds, O_CLOEXEC), "descriptors to try"))
