@@ -294,15 +294,29 @@ static struct vs_dest *dest_of(struct vs_send *s, struct vs_port *to)
 	return d;
 }
 
+/*
+ * Frames up to this length need no look of their own at lengths. The receiver's buffers bound it as
+ * well: longer frames span several, and are delivered piece by piece anyway. Only a hint, should
+ * the queue be set up anew meanwhile.
+ */
+vs_inline uint64_t way_max(const struct vs_send *s, struct vs_port *to)
+{
+	uint64_t max = vs_load(&to->frame_max),
+		 buf = vs_load(&vs_rx_queue(to, s->queue)->rx.buf_len);
+
+	if (max > s->frame_max)
+		max = s->frame_max;
+	return max < buf ? max : buf;
+}
+
 /* From here on frames with the same addresses take the short way, also those of later calls. */
 static void set_way(struct vs_send *s, struct vs_dest *d, __m128i header)
 {
 	struct vs_way *way = &s->tx->way;
-	uint64_t max = vs_load(&d->to->frame_max);
 
 	s->way = d;
 	s->header = header;
-	s->way_max = max < s->frame_max ? max : s->frame_max;
+	s->way_max = way_max(s, d->to);
 	if (d->longest < s->way_max)
 		d->longest = (uint32_t)s->way_max;
 	/* Stopped in between, it must not be taken for a whole one. */
@@ -462,7 +476,6 @@ vs_inline void resume_way(struct vs_send *s)
 {
 	const struct vs_way *way = &s->tx->way;
 	struct vs_dest *d = &s->dest[0];
-	uint64_t max;
 
 	s->way = NULL;
 	s->way_max = 0;
@@ -470,9 +483,8 @@ vs_inline void resume_way(struct vs_send *s)
 	s->dests = 0;
 	if (way->version != s->version || !vs_load(&s->port->up))
 		return;
-	max = vs_load(&way->to->frame_max);
 	s->header = way->header;
-	s->way_max = max < s->frame_max ? max : s->frame_max;
+	s->way_max = way_max(s, way->to);
 	s->way = d;
 	d->to = way->to;
 	d->frames = 0;
