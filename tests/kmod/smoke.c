@@ -185,6 +185,67 @@ static void test_map(void)
 	munmap(root, PAGE);
 }
 
+/* Physical addresses that are neither RAM nor anybody's: mapped as device memory is. */
+#define HOLE	0xd0000000
+
+static void *device_page(void)
+{
+	int fd = open("/dev/mem", O_RDWR);
+	void *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, HOLE);
+
+	close(fd);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void test_map_device(void)
+{
+	const uint32_t rw = ELISA_MAP_R | ELISA_MAP_W | ELISA_MAP_TRUSTED | ELISA_MAP_DEVICE;
+	uint64_t w = info.window_gpa, pinned;
+	void *root = pages(PAGE), *p = device_page();
+	int fd;
+
+	if (!p) {
+		note("/dev/mem: %s", strerror(errno));
+		return;
+	}
+	fd = create(root, w, w + PAGE);
+	pinned = get_info().pinned_pages;
+	ok(map(fd, p, w + GIB, PAGE, rw & ~ELISA_MAP_DEVICE) == EFAULT, "device as RAM: EFAULT");
+	ok(map(fd, p, w + GIB, PAGE, (rw & ~ELISA_MAP_W) | ELISA_MAP_X) == EINVAL,
+	   "executable device: EINVAL");
+	ok(!map(fd, p, w + GIB, PAGE, rw) && get_info().pinned_pages == pinned,
+	   "map device memory: nothing to pin");
+	ok(!unmap(fd, w + GIB, PAGE), "and unmap it");
+	munmap(p, PAGE);
+	close(fd);
+	munmap(root, PAGE);
+}
+
+static void nothing(int sig)
+{
+}
+
+/* A signal ends a long mapping, and nothing of it stays. */
+static void test_map_interrupted(void)
+{
+	const struct itimerval soon = { .it_value = { .tv_usec = 1000 } };
+	uint64_t w = info.window_gpa, len = 128 * MIB;
+	void *root = pages(PAGE), *p = pages(len);
+	struct sigaction action = { .sa_handler = nothing }, old;
+	int fd = create(root, w, w + PAGE), err;
+
+	sigaction(SIGALRM, &action, &old);
+	setitimer(ITIMER_REAL, &soon, NULL);
+	err = map(fd, p, w + GIB, len, ELISA_MAP_R | ELISA_MAP_W | ELISA_MAP_TRUSTED);
+	sigaction(SIGALRM, &old, NULL);
+	ok(err == EINTR && get_info().pinned_pages == 1, "a signal ends a long mapping (%s)",
+	   strerror(err));
+	ok(!map(fd, p, w + GIB, MIB, ELISA_MAP_R | ELISA_MAP_TRUSTED), "the range is free again");
+	close(fd);
+	munmap(p, len);
+	munmap(root, PAGE);
+}
+
 /* ---- tests: refusals ---- */
 
 static void refused(int ctx, const struct tvm_config *config, uint32_t refusal, const char *what)
@@ -570,6 +631,8 @@ int main(void)
 	signal(SIGALRM, alarm_handler);
 	test_create();
 	test_map();
+	test_map_device();
+	test_map_interrupted();
 	test_refusals();
 	guest_create();
 	test_life();
