@@ -142,11 +142,12 @@ class Agent(unittest.TestCase):
         # The link code wants a socket: splice the terminal to one.
         ours, theirs = socket.socketpair()
         self.process = subprocess.Popen([self.agent, "guest", os.ttyname(slave)], stderr=subprocess.PIPE)
-        threading.Thread(target=self.copy, args=(lambda: os.read(master, 4096), theirs.sendall),
-                         daemon=True).start()
-        threading.Thread(target=self.copy, args=(lambda: theirs.recv(4096), lambda d: os.write(master, d)),
-                         daemon=True).start()
-        self.fds = [master, slave]
+        self.copiers = [threading.Thread(target=self.copy, args=pair, daemon=True) for pair in [
+            (lambda: os.read(master, 4096), theirs.sendall),
+            (lambda: theirs.recv(4096), lambda d: os.write(master, d))]]
+        for thread in self.copiers:
+            thread.start()
+        self.master, self.slave = master, slave
         self.socks = [ours, theirs]
         self.link = link.AgentLink(ours)
         self.assertTrue(self.link.hello.wait(20))
@@ -162,10 +163,14 @@ class Agent(unittest.TestCase):
     def tearDown(self):
         self.process.kill()
         self.process.communicate()
+        os.close(self.slave)
+        for s in self.socks:
+            s.shutdown(socket.SHUT_RDWR)
+        for thread in self.copiers:
+            thread.join(10)  # before its descriptors' numbers mean something else
         for s in self.socks:
             s.close()
-        for fd in self.fds:
-            os.close(fd)
+        os.close(self.master)
 
     def finish(self, job, limit=20):
         out = b""
