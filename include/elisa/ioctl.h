@@ -12,7 +12,9 @@
  * that created it (its memory is what gets mapped). Any ioctl may be called from any thread.
  *
  * Errors, for all: EFAULT bad pointer, EINVAL bad argument or a reserved field that is not zero,
- * ENOTTY unknown ioctl, ENOMEM. A failed ioctl leaves nothing half done.
+ * ENOTTY unknown ioctl, ENOMEM. On a context: EACCES from another process than its creator. On a
+ * VM: ESTALE when it was attached anew since (ARM also: its context is gone), ENODEV when it is gone
+ * or detached (STATUS still answers). A failed ioctl leaves nothing half done.
  */
 #ifndef ELISA_IOCTL_H
 #define ELISA_IOCTL_H
@@ -190,7 +192,8 @@ struct elisa_vm_arm {
 	__u64 stack, fs_base, entry, cookie;	/* in: as in struct elisa_desc */
 };
 /* Builds the vCPU's EPTs, list and descriptor; VMFUNC works from its next VM entry on.
- * ENOENT: no such vCPU; EBUSY: armed already; EPERM: the VM was killed. */
+ * ENOENT: no such vCPU; EBUSY: armed already, or its last call was not let out yet; EPERM: the VM
+ * was killed; EOPNOTSUPP: a vCPU newer than the attach whose CPUID attach would refuse. */
 #define ELISA_VM_ARM		_IOW(ELISA_IOC, 0x21, struct elisa_vm_arm)
 
 struct elisa_vm_disarm {
