@@ -12,12 +12,14 @@ import socket
 import subprocess
 import threading
 import time
+import tty
 from pathlib import Path
 
 from . import images
 from .link import RUN_PTY, RUN_STDIN, AgentLink, LinkDown
 from .paths import LabError
 
+BOCHS_SCREEN = re.compile(rb'connected to screen "(/dev/pts/\d+)"')
 BOCHSRC = """display_library: term
 config_interface: textconfig
 plugin_ctrl: speaker=0, e1000=0, usb_uhci=0, es1370=0, sb16=0, gameport=0, parallel=0
@@ -111,14 +113,25 @@ class LabHost:
         threading.Thread(target=self._drain, args=(master,), daemon=True).start()
 
     @staticmethod
-    def _drain(master: int) -> None:
-        """Bochs paints an emulated screen; nobody looks at it."""
+    def _drain(fd: int, said: bytes | None = b"") -> None:
+        """
+        Bochs paints an emulated screen; nobody looks at it. The build with the debugger paints on a
+        terminal that it opens itself and names in its output, and stops for good after some minutes
+        when that is full of what nobody has read: so that one (`said` None) is read as well.
+        """
         try:
-            while os.read(master, 65536):
-                pass
+            while data := os.read(fd, 65536):
+                if said is None:
+                    continue
+                said = (said + data)[-1000:]
+                if found := BOCHS_SCREEN.search(said):
+                    screen = os.open(found[1], os.O_RDONLY | os.O_NOCTTY)
+                    tty.setraw(screen)
+                    threading.Thread(target=LabHost._drain, args=(screen, None), daemon=True).start()
+                    said = None
         except OSError:
             pass
-        os.close(master)
+        os.close(fd)
 
     def declare_dead(self, why: str) -> None:
         """Ends the emulator and raises HostDied."""
