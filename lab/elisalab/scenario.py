@@ -12,7 +12,7 @@ from .paths import SCENARIOS, LabError
 TOP_KEYS = {"description", "groups", "needs", "timeout", "include", "vars", "host", "guest", "step",
             "report", "keep_going"}
 HOST_KEYS = {"memory": int, "cpus": int, "model": str, "allow_log": list}
-GUEST_KEYS = {"name": str, "memory": int, "smp": int, "cpu": str, "shared": bool, "hugepages": int,
+GUEST_KEYS = {"name": str, "memory": int, "smp": int, "cpu": str, "shared": bool, "hugetlb": bool, "hugepages": int,
               "accel": str, "append": str, "extra": str}
 ACTIONS = ("run", "start_guest", "stop_guest", "kill_guest", "reboot_guest", "wait", "sleep", "check",
            "include")
