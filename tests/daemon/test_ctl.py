@@ -64,7 +64,7 @@ class Ctl(dt.DaemonCase):
         self.assertIn("modprobe elisa", r.stderr)
 
     def test_usage(self):
-        for args in ([], ["nix"], ["port"], ["port", "nix"], ["port", "show"], ["fdb", "add", "x"],
+        for args in ([], ["nix"], ["port", "nix"], ["port", "show"], ["fdb", "add", "x"],
                      ["attach"], ["detach"], ["status", "more"], ["status", "--pid", "5"],
                      ["port", "add", "q", "--mtu", "many"], ["port", "add", "q", "--groups", "1,,2"],
                      ["attach", "--pid", "5", "--mtu", "5"], ["port", "add", "q", "--anti-spoof", "x"]):
