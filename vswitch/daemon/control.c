@@ -425,6 +425,9 @@ bool control_work(struct daemon *d)
 
 /* ---- the socket ---- */
 
+/* A daemon that was killed keeps its socket until its pinned memory is given back. */
+#define FORMER_WAIT_MS 3000
+
 /* 1: somebody listens there; 0: stale or not there. */
 static int socket_used(const struct sockaddr_un *addr)
 {
@@ -471,6 +474,15 @@ int control_open(struct daemon *d)
 	control->daemon = d;
 	TAILQ_INIT(&control->clients);
 	control->fd = socket_listen(d, d->set.control_socket);
+	if (control->fd == -EADDRINUSE)
+		log_notice("control socket %s: somebody listens there; waiting up to %d s for a "
+			   "former "
+			   "daemon to end",
+			   d->set.control_socket, FORMER_WAIT_MS / 1000);
+	for (int ms = 0; control->fd == -EADDRINUSE && ms < FORMER_WAIT_MS; ms += 20) {
+		usleep(20000);
+		control->fd = socket_listen(d, d->set.control_socket);
+	}
 	if (control->fd < 0) {
 		ret = control->fd;
 		log_error("control socket %s: %s", d->set.control_socket,
