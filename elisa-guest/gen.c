@@ -107,7 +107,7 @@ static uint32_t put_segments(const struct sender *s, uint32_t at, uint32_t buf, 
 		const uint32_t len = (size - offset) / (segs - i);
 
 		elisa_tx_put(s->q, at + i, s->q->buf_gpa[buf] + offset, (uint16_t)len,
-			     i + 1 < segs ? ELISA_TXD_MORE : 0);
+			     i + 1 < segs ? ELISA_NET_MORE : 0);
 		offset += len;
 	}
 	return segs;

@@ -492,7 +492,7 @@ ELISA_PUBLIC int64_t elisa_tx_burst(struct elisa_txq *q, const struct elisa_txd 
 		/* A frame that is cut off here goes with the next push: whole frames are taken. */
 		for (uint32_t i = 0; i < put; i++)
 			q->ring[(q->next + i) & q->mask] = descs[done + i];
-		while (put < n - done && put > 1 && descs[done + put - 1].flags & ELISA_TXD_MORE)
+		while (put < n - done && put > 1 && descs[done + put - 1].flags & ELISA_NET_MORE)
 			put--;
 		r = elisa_tx_push(q, put);
 		if (r < 0)
@@ -526,7 +526,7 @@ static uint32_t look(const struct elisa_rxq *q, uint32_t at, struct elisa_frame 
 			return i + 1;
 		}
 		f->len += c->len;
-		if (!(c->flags & ELISA_RXC_MORE)) {
+		if (!(c->flags & ELISA_NET_MORE)) {
 			f->segs = (uint16_t)(i + 1);
 			f->seg_len = q->comp[at & q->mask].len;
 			f->data = q->buf[at & q->mask];

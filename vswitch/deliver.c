@@ -210,7 +210,7 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 				 (uint64_t)_mm_cvtsi128_si64(_mm_bsrli_si128(frame->header, 6)));
 		}
 		left -= part;
-		commit(comp, index + i, part | (i + 1 < slots ? ELISA_RXC_MORE << 16 : 0));
+		commit(comp, index + i, part | (i + 1 < slots ? ELISA_NET_MORE << 16 : 0));
 	}
 	return good;
 }

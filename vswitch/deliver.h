@@ -6,6 +6,7 @@
 #include "mem.h"
 
 #define VS_BATCH 32 /* descriptors classified at once, hence frames too */
+#define VS_SEGS  96 /* segments of the frames of a batch that have several */
 
 /* Piece of a frame, checked: within the sender's memory. */
 struct vs_seg {

@@ -51,7 +51,7 @@ struct vs_send {
 	struct vs_dest dest[VS_DESTS];
 	struct vs_frame frame[VS_BATCH];
 	struct vs_frame sorted[VS_BATCH];
-	struct vs_seg seg[VS_BATCH];
+	struct vs_seg seg[VS_SEGS];
 };
 
 enum vs_took { VS_TOOK, VS_FLUSH_FIRST, VS_STOP };
@@ -211,7 +211,7 @@ static bool gather(struct vs_send *s, struct vs_chain *c)
 		len = meta & 0xffff;
 		if (c->drop != ELISA_DROP_COUNT)
 			continue;
-		if (!len || (meta >> 16 & ~(uint64_t)ELISA_TXD_MORE) || c->segs == ELISA_SEGS_MAX) {
+		if (!len || (meta >> 16 & ~(uint64_t)ELISA_NET_MORE) || c->segs == ELISA_SEGS_MAX) {
 			c->drop = ELISA_DROP_TX_BAD_DESC;
 			continue;
 		}
@@ -222,7 +222,7 @@ static bool gather(struct vs_send *s, struct vs_chain *c)
 		}
 		c->seg[c->segs++] = (struct vs_seg){at, len};
 		c->len += len;
-	} while (meta >> 16 & ELISA_TXD_MORE);
+	} while (meta >> 16 & ELISA_NET_MORE);
 	return true;
 }
 
@@ -435,7 +435,7 @@ static vs_noinline enum vs_took take_frame(struct vs_send *s)
 	__m128i header;
 	int to = -1;
 
-	if (s->frames == VS_BATCH || s->segs > VS_BATCH - ELISA_SEGS_MAX || s->dests == VS_DESTS)
+	if (s->frames == VS_BATCH || s->segs > VS_SEGS - ELISA_SEGS_MAX || s->dests == VS_DESTS)
 		return VS_FLUSH_FIRST;
 	if (!gather(s, &c))
 		return VS_STOP;

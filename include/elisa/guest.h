@@ -25,9 +25,10 @@ extern "C" {
 struct elisa_guest;
 
 /*
- * `spec`: NULL or "vmfunc", or "local[:SOCKET][,name=NAME][,ram=BYTES[K|M|G]][,huge]": default
+ * `spec`: NULL or "vmfunc", or "local[:SOCKET][,name=NAME][,ram=BYTES[K|M|G]][,huge][,gate=NS]": default
  * socket /run/elisa/local.sock; name "" or $ELISA_LOCAL_NAME: which VM the service takes it for;
- * RAM 64M or $ELISA_LOCAL_RAM; huge: 2 MiB pages or ENOMEM.
+ * RAM 64M or $ELISA_LOCAL_RAM; huge: 2 MiB pages or ENOMEM; gate=NS: every call spins that long
+ * first, in the place of the gate that local does not have (for benchmarks, which have to say so).
  * ENOTCONN: this VM is not attached; ESHUTDOWN: attached, its service is away; EOPNOTSUPP: not an
  * x86-64 with AVX; EADDRINUSE: ELISA_GATE_VA is taken; EINVAL: a bad spec; for local also
  * connect(2)'s errors, the service's refusals and EPROTO.
@@ -43,6 +44,23 @@ void elisa_guest_close(struct elisa_guest *guest);
 /* "vmfunc", or "local (no isolation)". */
 const char *elisa_guest_transport(const struct elisa_guest *guest);
 
+/*
+ * As elisa_guest_open() for "local", with memory that the caller has already: `len` bytes at `addr`,
+ * which are also the bytes from `offset` on of the shared file `fd`. The service and the other
+ * clients map that file; an address of this memory is its GPA. `fd` is the caller's and may be
+ * closed afterwards; the memory must stay until elisa_guest_close(). elisa_mem_alloc() of such a
+ * handle fails with EOPNOTSUPP. vmfunc: `ram` is ignored, since all of a VM's memory can be reached.
+ */
+struct elisa_guest_ram {
+	void *addr;
+	size_t len;
+	int fd;
+	uint64_t offset;
+	size_t page;		/* bytes of a page of it: 4096 or 2 MiB */
+};
+int elisa_guest_open_ram(const char *spec, uint32_t service, const struct elisa_guest_ram *ram,
+			 struct elisa_guest **guest);
+
 /* What HELLO answered last: see ELISA_OP_HELLO. Asks again: a changed generation means that all
  * set-up is gone. Negative: an enum elisa_error. */
 int64_t elisa_guest_hello(struct elisa_guest *guest);
@@ -56,6 +74,13 @@ struct elisa_call {
 };
 /* For the calling thread; the struct may be kept as long as the thread and the handle live. */
 int elisa_guest_call(struct elisa_guest *guest, struct elisa_call *call);
+
+/*
+ * A caller for whoever holds the struct, whatever thread that is: one at a time. For queues that
+ * wander between threads. ENOSPC: too many. elisa_guest_call_del() gives it back.
+ */
+int elisa_guest_call_new(struct elisa_guest *guest, struct elisa_call *call);
+void elisa_guest_call_del(struct elisa_guest *guest, struct elisa_call *call);
 
 static inline int64_t elisa_call(const struct elisa_call *c, uint64_t op, uint64_t a1, uint64_t a2,
 				 uint64_t a3)

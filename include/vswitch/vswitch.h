@@ -110,10 +110,22 @@ int vs_port_bind(struct vswitch *vs, int port, int guest);
 /* Takes all queues down; nobody begins to use the port's rings after this. */
 int vs_port_unbind(struct vswitch *vs, int port);
 
+/*
+ * What wakes RX queue q of this port is rung as `bell` + q; 0: it has no doorbell. Forgotten at
+ * vs_port_unbind().
+ */
+int vs_port_bell(struct vswitch *vs, int port, uint32_t bell);
+/*
+ * A fallback for senders that cannot ring, do not, or died before: fills in what to ring for queues
+ * that sleep over frames which lay there at the last call already. Returns how many, at most `max`.
+ */
+int vs_bells_due(struct vswitch *vs, uint32_t *bells, unsigned int max);
+
 struct vs_queue_info {
 	bool set_up;
 	uint32_t tx_size, rx_size, rx_buf_len;
 	uint32_t rx_reserved, rx_posted;	/* free-running */
+	uint32_t features;		/* ELISA_NET_F_* of its receiver */
 	uint64_t tx_frames, tx_bytes, rx_frames, rx_bytes;
 	uint64_t drops[ELISA_DROP_COUNT];
 };

@@ -376,7 +376,7 @@ static void sends_what_was_put(void **state)
 
 			assert_int_equal(d->addr, GPA_BASE + round * 100 + i);
 			assert_int_equal(d->len, 60 + round);
-			assert_int_equal(d->flags | d->reserved, 0);
+			assert_int_equal(d->flags | d->csum_start | d->gso_size, 0);
 		}
 	}
 	elisa_port_close(port);
@@ -410,7 +410,7 @@ static void bursts_are_cut_between_frames(void **state)
 
 	for (uint32_t i = 0; i < 21; i++)
 		d[i] = (struct elisa_txd){
-			.addr = i, .len = 60, .flags = i % 3 < 2 ? ELISA_TXD_MORE : 0};
+			.addr = i, .len = 60, .flags = i % 3 < 2 ? ELISA_NET_MORE : 0};
 	assert_int_equal(elisa_tx_burst(q, d, 21), 21);
 	assert_int_equal(sw.tx_calls, 4); /* 6 + 6 + 6 + 3 */
 	for (uint32_t i = 0; i < 21; i++)
@@ -497,8 +497,8 @@ static void chains_are_whole_or_not_there(void **state)
 	uint16_t len;
 	char *p;
 
-	deliver(q, 0, 256, ELISA_RXC_MORE, 'a');
-	deliver(q, 1, 256, ELISA_RXC_MORE, 'b');
+	deliver(q, 0, 256, ELISA_NET_MORE, 'a');
+	deliver(q, 1, 256, ELISA_NET_MORE, 'b');
 	assert_true(elisa_rx_ready(q));
 	assert_int_equal(elisa_rx_burst(q, f, 16), 0);
 	deliver(q, 3, 60, 0, 'd'); /* another sender was faster */
@@ -526,10 +526,10 @@ static void aborted_frames_are_skipped(void **state)
 	deliver(q, 0, 60, 0, '0');
 	deliver(q, 1, 0, ELISA_RXC_ABORTED, 0); /* one alone */
 	deliver(q, 2, 60, 0, '2');
-	deliver(q, 3, 256, ELISA_RXC_MORE, '3'); /* died after its first */
+	deliver(q, 3, 256, ELISA_NET_MORE, '3'); /* died after its first */
 	deliver(q, 4, 0, ELISA_RXC_ABORTED, 0);
 	deliver(q, 5, 0, ELISA_RXC_ABORTED, 0);
-	deliver(q, 6, 0, ELISA_RXC_ABORTED | ELISA_RXC_MORE, 0);
+	deliver(q, 6, 0, ELISA_RXC_ABORTED | ELISA_NET_MORE, 0);
 	deliver(q, 7, 0, ELISA_RXC_ABORTED, 0);
 	deliver(q, 8, 60, 0, '8');
 	assert_int_equal(elisa_rx_burst(q, f, 16), 3);
@@ -551,7 +551,7 @@ static void endless_chain_is_dropped(void **state)
 	struct elisa_frame f[4];
 
 	for (uint32_t i = 0; i < 8; i++)
-		deliver(q, i, 256, ELISA_RXC_MORE, 'x');
+		deliver(q, i, 256, ELISA_NET_MORE, 'x');
 	assert_int_equal(elisa_rx_burst(q, f, 4), 0);
 	assert_int_equal(q->aborted, 1);
 	elisa_rx_release(q);

@@ -162,7 +162,8 @@ void t_desc(struct t_queue *q, uint64_t addr, uint16_t len, uint16_t flags)
 	d->addr = addr;
 	d->len = len;
 	d->flags = flags;
-	d->reserved = 0;
+	d->csum_start = 0;
+	d->gso_size = 0;
 }
 
 void t_frame_put(struct t_guest *g, unsigned int queue, uint32_t len, const uint8_t dst[6],
@@ -216,7 +217,7 @@ bool t_receive(struct t_guest *g, unsigned int queue, struct t_frame *frame)
 			memcpy(frame->data + frame->len, t_at(g, q->rx->addr[index % q->rx_size]),
 			       c->len);
 		frame->len += c->len;
-		more = c->flags & ELISA_RXC_MORE;
+		more = c->flags & ELISA_NET_MORE;
 		slots++;
 	}
 	q->rx_next += slots;

@@ -346,7 +346,7 @@ static void queue_setup_arguments(void **state)
 		assert_int_equal(t_call(g, ELISA_NET_QUEUE_SETUP, g->q[0].setup, 0), -(error)); \
 	} while (0)
 	WITH(s->revision = 0, ELISA_EPROTO);
-	WITH(s->revision = 2, ELISA_EPROTO);
+	WITH(s->revision = 1, ELISA_EPROTO);
 	WITH(s->port = 1, ELISA_ENODEV);
 	WITH(s->port = 8, ELISA_ENODEV);
 	WITH(s->port = 0xffff, ELISA_ENODEV);
@@ -470,7 +470,7 @@ static void soak(void **state)
 		assert_true(port >= 0);
 		assert_int_equal(vs_port_bind(t.vs, port, guest), 0);
 		assert_int_equal(vs_caller_add(t.vs, guest, &caller), 0);
-		struct elisa_queue_setup s = {.revision = 1,
+		struct elisa_queue_setup s = {.revision = ELISA_NET_REVISION,
 					      .tx_size = 8,
 					      .rx_size = 8,
 					      .rx_buf_len = 2048,

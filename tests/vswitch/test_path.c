@@ -282,12 +282,12 @@ static void bad_descriptors(void **state)
 	t_desc(q, at, 0, 0);
 	t_desc(q, at, 60, 2);
 	t_desc(q, at, 60, 0);
-	q->txd[(q->tx_next - 1) % q->tx_size].reserved = 1;
-	/* One frame of nine segments, good ones after. */
-	for (int i = 0; i < 9; i++)
-		t_desc(q, at, 60, i < 8 ? ELISA_TXD_MORE : 0);
+	q->txd[(q->tx_next - 1) % q->tx_size].csum_start = 1;
+	/* One frame of too many segments, good ones after. */
+	for (int i = 0; i <= ELISA_SEGS_MAX; i++)
+		t_desc(q, at, 60, i < ELISA_SEGS_MAX ? ELISA_NET_MORE : 0);
 	t_desc(q, at, 60, 0);
-	assert_int_equal(t_send(a, 0, 13), 13);
+	assert_int_equal(t_send(a, 0, 5 + ELISA_SEGS_MAX), 5 + ELISA_SEGS_MAX);
 	assert_int_equal(drops_at(a, ELISA_DROP_TX_BAD_DESC), 4);
 	assert_true(t_receive(b, 0, &frame));
 	assert_nothing_received();
@@ -372,7 +372,7 @@ static void chains(void **state)
 				uint32_t n = i + 1 < segs ? piece : len - put;
 
 				t_desc(&a->q[0], at + put, (uint16_t)n,
-				       i + 1 < segs ? ELISA_TXD_MORE : 0);
+				       i + 1 < segs ? ELISA_NET_MORE : 0);
 				put += n;
 			}
 			assert_int_equal(t_send(a, 0, segs), segs);
@@ -390,7 +390,7 @@ static void incomplete_chain_is_left(void **state)
 	(void)state;
 	t_frame_put(a, 0, 60, b->mac, a->mac, 0);
 	t_fill(t_at(a, at), 100, b->mac, a->mac, 1);
-	t_desc(&a->q[0], at, 50, ELISA_TXD_MORE);
+	t_desc(&a->q[0], at, 50, ELISA_NET_MORE);
 	assert_int_equal(t_send(a, 0, 2), 1);
 	assert_true(t_receive(b, 0, &frame));
 	assert_int_equal(t_send(a, 0, 1), 0);
@@ -415,7 +415,7 @@ static void jumbo(struct t_guest *from, struct t_guest *to)
 				uint32_t n = i + 1 < segs ? lens[l] / segs : lens[l] - put;
 
 				t_desc(&from->q[0], at + put, (uint16_t)n,
-				       i + 1 < segs ? ELISA_TXD_MORE : 0);
+				       i + 1 < segs ? ELISA_NET_MORE : 0);
 				put += n;
 			}
 			assert_int_equal(t_send(from, 0, segs), segs);

@@ -62,7 +62,7 @@ int main(void)
 			t_frame_put(g[0], 0, 60 + 90 * (i % 11), g[1 + i % 2]->mac,
 				    i % 3 ? g[0]->mac : src, i);
 			g[0]->q[0].txd[(g[0]->q[0].tx_next - 1) % T_SIZE].flags =
-				i % 5 == 1 ? ELISA_TXD_MORE : 0;
+				i % 5 == 1 ? ELISA_NET_MORE : 0;
 		}
 		t_frame_put(g[0], 0, 900, t_broadcast, g[0]->mac, 0);
 		used = used_by(g[0], ELISA_NET_TX, (uint64_t)g[0]->q[0].handle, 21);
