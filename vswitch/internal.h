@@ -102,6 +102,7 @@ struct vs_rx {
 		const struct vs_guest *guest;
 		uint32_t mask, size;
 		uint32_t buf_len;
+		uint32_t features; /* ELISA_NET_F_* of its receiver */
 	} VS_LINE;
 };
 

@@ -221,6 +221,7 @@ int vs_port_queue(const struct vswitch *vs, int id, unsigned int queue, struct v
 	if (word & VS_UP) {
 		info->rx_size = vs_load(&q->rx.size);
 		info->rx_buf_len = vs_load(&q->rx.buf_len);
+		info->features = vs_load(&q->rx.features);
 		info->rx_reserved = (uint32_t)word;
 		info->rx_posted = vs_load(&vs_load(&q->rx.ring)->posted);
 	}

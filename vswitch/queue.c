@@ -145,12 +145,20 @@ static bool size_valid(uint32_t size)
 	return !size || (size >= ELISA_RING_MIN && size <= ELISA_RING_MAX && !(size & (size - 1)));
 }
 
+/* Only what the switch knows; and who cuts frames up fills their checksums in, too. */
+static bool features_valid(uint32_t features)
+{
+	return !(features & ~(uint32_t)ELISA_NET_F_ALL) &&
+	       (features & ELISA_NET_F_CSUM ||
+		!(features & (ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6)));
+}
+
 static int setup_check(const struct elisa_queue_setup *s)
 {
 	if (s->revision != ELISA_NET_REVISION)
 		return -ELISA_EPROTO;
-	if (s->features || s->reserved || !size_valid(s->tx_size) || !size_valid(s->rx_size) ||
-	    !(s->tx_size | s->rx_size))
+	if (!features_valid(s->features) || s->reserved || !size_valid(s->tx_size) ||
+	    !size_valid(s->rx_size) || !(s->tx_size | s->rx_size))
 		return -ELISA_EINVAL;
 	if (s->rx_size && (s->rx_buf_len < ELISA_RX_BUF_MIN || s->rx_buf_len > 65535))
 		return -ELISA_EINVAL;
@@ -207,6 +215,7 @@ static void setup_fill(struct vs_guest *guest, struct vs_queue *q,
 	vs_store(&rx->size, s->rx_size);
 	rx->mask = s->rx_size - 1;
 	vs_store(&rx->buf_len, s->rx_buf_len);
+	vs_store(&rx->features, s->features);
 }
 
 /* See the roadmap above. Returns the handle: generation << 16 | port << 8 | queue. */
@@ -344,6 +353,7 @@ int64_t vs_op_port_info(struct vs_caller *caller, uint64_t index, uint64_t gpa)
 		.mtu = (uint16_t)(vs_load(&port->frame_max) - 14),
 		.queues = port->queues,
 		.link = vs_port_link(port) ? ELISA_LINK_UP : 0,
+		.features = ELISA_NET_F_ALL,
 	};
 	for (int i = 0; i < ELISA_PORTS_PER_VM; i++)
 		info.ports += vs_load(&caller->guest->ports[i]) != NULL;

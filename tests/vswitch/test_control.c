@@ -298,6 +298,7 @@ static void port_information(void **state)
 	assert_memory_equal(info->mac, g->mac, 6);
 	assert_int_equal(info->mtu, 1500);
 	assert_int_equal(info->queues, 2);
+	assert_int_equal(info->features, ELISA_NET_F_ALL);
 	assert_int_equal(info->link, 0);
 	assert_string_equal(info->name, "p0");
 	assert_int_equal(t_call(g, ELISA_NET_LINK, 0, 0), 1500 << 16);
@@ -352,7 +353,10 @@ static void queue_setup_arguments(void **state)
 	WITH(s->port = 0xffff, ELISA_ENODEV);
 	WITH(s->queue = 2, ELISA_ENODEV);
 	WITH(s->queue = 0xffff, ELISA_ENODEV);
-	WITH(s->features = 1, ELISA_EINVAL);
+	WITH(s->features = ELISA_NET_F_ALL + 1, ELISA_EINVAL);
+	WITH(s->features = 1u << 31, ELISA_EINVAL);
+	WITH(s->features = ELISA_NET_F_TSO4, ELISA_EINVAL);
+	WITH(s->features = ELISA_NET_F_TSO6 | ELISA_NET_F_EVENT, ELISA_EINVAL);
 	WITH(s->reserved = 1, ELISA_EINVAL);
 	WITH(s->tx_size = 4, ELISA_EINVAL);
 	WITH(s->tx_size = 9, ELISA_EINVAL);
@@ -379,10 +383,13 @@ static void queue_setup_arguments(void **state)
 	assert_int_equal(t_send(g, 0, 0), 0);
 	*s = good;
 	s->tx_ring = end - 8 * sizeof(struct elisa_txd);
+	s->features = ELISA_NET_F_ALL;
 	int64_t handle = t_call(g, ELISA_NET_QUEUE_SETUP, g->q[0].setup, 0);
 
 	assert_true(handle > 0 && handle != g->q[0].handle);
 	assert_int_equal(t_send(g, 0, 0), -ELISA_ESTALE);
+	assert_int_equal(vs_port_queue(t.vs, g->port, 0, &info), 0);
+	assert_int_equal(info.features, ELISA_NET_F_ALL);
 	assert_int_equal(vs_port_queue(t.vs, g->port, 2, &info), -ELISA_ENODEV);
 	assert_int_equal(vs_port_queue(t.vs, 70, 0, &info), -ELISA_ENODEV);
 }

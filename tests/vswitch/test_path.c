@@ -364,7 +364,7 @@ static void chains(void **state)
 
 	(void)state;
 	for (uint32_t len = 14; len <= 1514; len += 3) {
-		for (uint32_t segs = 1; segs <= ELISA_SEGS_MAX; segs++) {
+		for (uint32_t segs = 1; segs <= ELISA_SEGS_MAX && segs <= len; segs++) {
 			uint32_t put = 0, piece = len / segs;
 
 			t_fill(t_at(a, at), len, b->mac, a->mac, len);
