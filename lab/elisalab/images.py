@@ -30,6 +30,13 @@ HOST_PACKAGES = COMMON_PACKAGES + [
 GUEST_PACKAGES = COMMON_PACKAGES + [
     "arping", "ethtool", "iperf3", "iputils-ping", "libjansson4", "socat", "tcpdump"]
 
+# dpdk-testpmd's package depends on hundreds of MB of development files. So the program is taken out
+# of it, and only what it links comes in its own packages.
+TESTPMD = ("dpdk-dev", "usr/bin/dpdk-testpmd")
+GUEST_PACKAGES += [f"librte-{name}23" for name in [
+    "bitratestats", "bpf", "cmdline", "crypto-scheduler", "gro", "gso", "latencystats", "mempool-ring",
+    "net-bnxt", "net-bond", "net-dpaa", "net-i40e", "net-ice", "net-ixgbe", "net-mlx5-", "pdump"]]
+
 HOST_INITRAMFS_MODULES = ["ata_piix", "sd_mod", "overlay"]
 GUEST_INITRAMFS_MODULES = ["virtio_mmio", "virtio_blk", "virtio_console", "overlay"]
 
@@ -225,6 +232,14 @@ def bootstrap(packages: list, target: Path) -> None:
     (target / "etc/hostname").unlink(missing_ok=True)
 
 
+def take_file(package: str, path: str, root: Path) -> None:
+    """Puts one file of a package into a root, without the package's dependencies."""
+    with tempfile.TemporaryDirectory(dir=work_dir()) as tmp:
+        run(["apt-get", "download", "-q", package], cwd=tmp)
+        run(["dpkg-deb", "-x", next(Path(tmp).glob("*.deb")), f"{tmp}/x"])
+        shutil.copy(f"{tmp}/x/{path}", root / path)
+
+
 def remove_old(kind: str, current: Path, keep: int = 2) -> None:
     """Removes images of outdated recipes but the last few: two versions of the project may share them."""
     others = [p for p in work_dir().glob(f"{kind}-*") if p != current]
@@ -232,9 +247,13 @@ def remove_old(kind: str, current: Path, keep: int = 2) -> None:
         old.unlink()
 
 
-def build_root(kind: str, packages: list, modules: list, with_boot: bool, version: str) -> Path:
-    """The root image of the host or the guests, built if its recipe changed."""
-    digest = recipe_hash(kind, packages, modules, EXCLUDE, version, SUITE,
+def build_root(kind: str, packages: list, modules: list, with_boot: bool, version: str,
+               files: tuple = ()) -> Path:
+    """The root image of the host or the guests, built if its recipe changed.
+
+    `files`: (package, path) of single files to be taken out of packages.
+    """
+    digest = recipe_hash(kind, packages, modules, EXCLUDE, version, SUITE, files,
                          LAB / "rootfs/initramfs-init" if with_boot else "")
     image = work_dir() / f"{kind}-{digest}.img"
     if image.exists():
@@ -245,6 +264,8 @@ def build_root(kind: str, packages: list, modules: list, with_boot: bool, versio
     with tempfile.TemporaryDirectory(dir=work_dir()) as tmp:
         root = Path(tmp) / "root"
         bootstrap(packages, root)
+        for package, path in files:
+            take_file(package, path, root)
         target = root / "usr/lib/modules"
         target.mkdir(parents=True, exist_ok=True)
         shutil.copytree(kernel / "lib/modules" / version, target / version, symlinks=True)
@@ -327,7 +348,7 @@ def base_images() -> dict:
         known = set(work_dir().iterdir())
         images = {
             "host": build_root("host", HOST_PACKAGES, [], False, version),
-            "guest": build_root("guest", GUEST_PACKAGES, GUEST_INITRAMFS_MODULES, True, version),
+            "guest": build_root("guest", GUEST_PACKAGES, GUEST_INITRAMFS_MODULES, True, version, (TESTPMD,)),
             "boot": build_boot(version),
         }
     if all(path in known for path in images.values()):
