@@ -14,7 +14,7 @@
  * and the ones whose completion does not bear their number are not committed: recovery commits
  * them as aborted.
  */
-#include "deliver.h"
+#include "offload.h"
 
 #define VS_RESERVE_TRIES 16
 #define VS_CONFIRM_TRIES 8
@@ -154,13 +154,7 @@ static vs_noinline uint8_t *buffer_at(const struct vs_rx *rx, uint64_t gpa)
 	return vs_guest_at(rx->guest, gpa, rx->buf_len, &range);
 }
 
-struct vs_from {
-	const struct vs_seg *seg;
-	uint64_t at; /* offset in it */
-};
-
-/* The next `len` bytes of a frame. */
-static void copy_pieces(uint8_t *to, struct vs_from *from, uint64_t len)
+void vs_copy_pieces(uint8_t *to, struct vs_from *from, uint64_t len)
 {
 	while (len) {
 		uint64_t part = from->seg->len - from->at;
@@ -178,19 +172,57 @@ static void copy_pieces(uint8_t *to, struct vs_from *from, uint64_t len)
 	}
 }
 
+/* A checksum to be stored: where in the frame, and its bytes in their order. */
+struct vs_checksum {
+	uint32_t at;
+	uint16_t sum;
+};
+
+/* Before the frame is copied: committed buffers are the receiver's. */
+static void checksum_of(struct vs_checksum *c, const struct vs_seg *seg, uint32_t len)
+{
+	const uint32_t udp_offset = 6;
+
+	c->at = vs_csum_at(&seg->offload);
+	c->sum = vs_csum(seg, seg->offload.csum_start, len);
+	/* RFC 768: 0 would mean that there is none. */
+	if (!c->sum && c->at - seg->offload.csum_start == udp_offset)
+		c->sum = 0xffff;
+}
+
+/* As far as it lies among bytes [first, first + len) of the frame, which begin at `to`. */
+static void put_checksum(uint8_t *to, uint32_t first, uint32_t len, const struct vs_checksum *c)
+{
+	for (uint32_t i = 0; i < 2; i++)
+		if (c->at + i - first < len)
+			to[c->at + i - first] = (uint8_t)(c->sum >> 8 * i);
+}
+
 /*
- * Any frame: in pieces, over several buffers. After a bad buffer the rest of the frame's slots are
- * aborted too, so that the receiver does not take them for a frame.
+ * Any frame: in pieces, over several buffers, with something to do. After a bad buffer the rest of
+ * the frame's slots are aborted too, so that the receiver does not take them for a frame.
  */
 static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load,
 				 const struct vs_frame *frame, uint32_t index, uint32_t slots)
 {
-	struct vs_seg whole = {frame->data, frame->len};
+	struct vs_seg whole = {frame->data, (uint16_t)frame->len, {0, 0, 0}};
 	struct vs_from from = {frame->segs ? &load->segs[frame->seg] : &whole, 0};
+	struct vs_offload offload = from.seg->offload;
 	uint32_t buf_len = rx->buf_len, left = frame->len;
-	bool good = true;
+	uint32_t lacks = vs_lacks(vs_load(&rx->features), offload.flags);
+	struct vs_checksum checksum = {UINT32_MAX / 2, 0};
+	/* Frames were cut up before, unless the queue was set up between then and now. */
+	bool good = !(lacks & (ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6));
 
+	if (lacks) {
+		checksum_of(&checksum, from.seg, left);
+		offload = (struct vs_offload){0, 0, 0};
+		vs_count_owned(load->filled, 1);
+	}
 	for (uint32_t i = 0; i < slots; i++) {
+		uint64_t meta = i ? 0 : (uint64_t)offload.gso_size << 48 |
+					(uint64_t)offload.csum_start << 32 |
+					(uint32_t)offload.flags << 16;
 		struct elisa_rxc *comp = &rx->comp[(index + i) & rx->mask];
 		uint32_t part = left < buf_len ? left : buf_len;
 		uint8_t *to = NULL;
@@ -202,15 +234,17 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 			commit(comp, index + i, ELISA_RXC_ABORTED << 16);
 			continue;
 		}
-		copy_pieces(to, &from, part);
+		vs_copy_pieces(to, &from, part);
 		if (!i) {
 			/* 14 bytes at least: the first eight, and eight that end there. */
 			vs_put64(to, (uint64_t)_mm_cvtsi128_si64(frame->header));
 			vs_put64(to + 6,
 				 (uint64_t)_mm_cvtsi128_si64(_mm_bsrli_si128(frame->header, 6)));
 		}
+		put_checksum(to, frame->len - left, part, &checksum);
 		left -= part;
-		commit(comp, index + i, part | (i + 1 < slots ? ELISA_NET_MORE << 16 : 0));
+		commit(comp, index + i,
+		       meta | part | (i + 1 < slots ? ELISA_NET_MORE << 16 : 0));
 	}
 	return good;
 }

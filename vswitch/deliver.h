@@ -8,16 +8,33 @@
 #define VS_BATCH 32 /* descriptors classified at once, hence frames too */
 #define VS_SEGS  96 /* segments of the frames of a batch that have several */
 
+/* What is left to do for a frame, as in descriptors and completions; all 0: nothing. */
+struct vs_offload {
+	uint16_t flags; /* ELISA_NET_*, without MORE */
+	uint16_t csum_start, gso_size;
+};
+
 /* Piece of a frame, checked: within the sender's memory. */
 struct vs_seg {
 	const uint8_t *data;
-	uint64_t len;
+	uint16_t len;
+	struct vs_offload offload; /* of the frame: in its first piece, else 0 */
 };
+
+/* A place in a frame. */
+struct vs_from {
+	const struct vs_seg *seg;
+	uint64_t at; /* offset in it */
+};
+
+/* The next `len` bytes of a frame, which has that many. */
+void vs_copy_pieces(uint8_t *to, struct vs_from *from, uint64_t len);
 
 struct vs_frame {
 	const uint8_t *data; /* of the first segment */
 	uint32_t len;	     /* of all */
-	uint16_t seg, segs;  /* index of its vs_seg; 0 segs: it is all in one piece */
+	/* Index of its vs_seg; 0 segs: it is all in one piece, and asks for nothing. */
+	uint16_t seg, segs;
 	/* Its first 16 bytes as they were checked. This is what the receiver gets. */
 	__m128i header;
 };
@@ -28,6 +45,7 @@ struct vs_load_of {
 	uint32_t longest; /* no frame is longer */
 	bool pieces;	  /* some frame has segs, or is shorter than 16 bytes */
 	const struct vs_seg *segs;
+	uint64_t *filled; /* counts frames whose checksum was filled in; the sender's own */
 };
 
 struct vs_delivered {

@@ -12,16 +12,19 @@
  * decided on that and the receiver gets that, whatever the sender's other vCPUs do to the buffer
  * meanwhile.
  *
+ * A frame to be segmented is delivered as it is where the receiver takes that, otherwise cut up,
+ * alone; a checksum is filled in while a frame is copied.
+ *
  * Bounds of a call: ELISA_TX_MAX descriptors, as many unicast copies, and VS_FLOOD_MAX copies of
- * flooded frames; it returns early, at a whole frame, when a flood might exceed that.
+ * flooded frames and of segments, cut up or not; it returns early, at a whole frame, when the next
+ * one might exceed that. A frame that exceeds it alone, a flooded one of many segments, is taken as
+ * the first of a call.
  */
-#include "deliver.h"
+#include "offload.h"
 
 #define VS_FLOOD_MAX  VS_PORTS_MAX
 #define VS_DESTS      8
-#define VS_HEADER_MIN 16     /* of frames on the short way; shorter ones are gathered */
-#define VS_TPID_C     0x8100 /* IEEE 802.1Q customer tag */
-#define VS_TPID_S     0x88a8 /* service tag */
+#define VS_HEADER_MIN 16 /* of frames on the short way; shorter ones are gathered */
 
 struct vs_dest {
 	struct vs_port *to;
@@ -39,7 +42,7 @@ struct vs_send {
 	uint32_t next, left; /* descriptors */
 	uint64_t version;
 	uint64_t frame_max; /* of the sender, untagged */
-	uint32_t flood_left;
+	uint32_t copies_left; /* of flooded frames and of segments */
 	/* The way that the last frame went. */
 	__m128i header;
 	uint64_t way_max; /* longest frame for it; 0: there is none */
@@ -83,12 +86,14 @@ static void deliver_to(struct vs_send *s, struct vs_dest *d, const struct vs_fra
 		.longest = d->longest,
 		.pieces = d->pieces,
 		.segs = s->seg,
+		.filled = &s->tx->count.csum,
 	};
 	struct vs_delivered done = vs_deliver(s->caller, d->to, s->queue, &load);
 
 	s->sent.frames += done.frames;
 	s->sent.bytes += done.bytes;
 	d->frames = 0;
+	d->longest = (uint32_t)s->way_max;
 	d->pieces = false;
 }
 
@@ -184,8 +189,16 @@ struct vs_chain {
 	uint32_t segs;
 	uint64_t len;
 	unsigned int drop; /* ELISA_DROP_COUNT: good */
+	bool offload;	   /* something is left to do for it: in seg[0] */
+	uint64_t wire_len; /* of the frame, or of the longest of its segments */
+	uint32_t copies;   /* for one receiver: its segments, whoever cuts it up */
+	struct vs_gso gso; /* segments 0: not to be segmented */
 	struct vs_seg seg[ELISA_SEGS_MAX];
 };
+
+/* What must be 0 in the first descriptor of a frame, and in the others. */
+#define VS_DESC_FIRST (0xe0ull << 16)
+#define VS_DESC_REST  (~0xffffull & ~((uint64_t)ELISA_NET_MORE << 16))
 
 /* Reads the descriptors of one frame. False: the guest did not announce all of them. */
 static bool gather(struct vs_send *s, struct vs_chain *c)
@@ -211,7 +224,8 @@ static bool gather(struct vs_send *s, struct vs_chain *c)
 		len = meta & 0xffff;
 		if (c->drop != ELISA_DROP_COUNT)
 			continue;
-		if (!len || (meta >> 16 & ~(uint64_t)ELISA_NET_MORE) || c->segs == ELISA_SEGS_MAX) {
+		if (!len || meta & (c->segs ? VS_DESC_REST : VS_DESC_FIRST) ||
+		    c->segs == ELISA_SEGS_MAX) {
 			c->drop = ELISA_DROP_TX_BAD_DESC;
 			continue;
 		}
@@ -220,7 +234,13 @@ static bool gather(struct vs_send *s, struct vs_chain *c)
 			c->drop = ELISA_DROP_TX_BAD_ADDR;
 			continue;
 		}
-		c->seg[c->segs++] = (struct vs_seg){at, len};
+		c->seg[c->segs++] = (struct vs_seg){
+			.data = at,
+			.len = (uint16_t)len,
+			.offload = {.flags = (uint16_t)(meta >> 16 & ~(uint64_t)ELISA_NET_MORE),
+				    .csum_start = (uint16_t)(meta >> 32),
+				    .gso_size = (uint16_t)(meta >> 48)},
+		};
 		c->len += len;
 	} while (meta >> 16 & ELISA_NET_MORE);
 	return true;
@@ -238,6 +258,28 @@ static __m128i gather_header(const struct vs_chain *c)
 		for (uint32_t j = 0; j < c->seg[i].len && n < 16; j++)
 			bytes[n++] = VS_READ_ONCE(c->seg[i].data[j]);
 	return _mm_load_si128((const __m128i *)(void *)bytes);
+}
+
+/* What its sender wants done, and thus how long it is on the wire. False: it makes no sense. */
+static bool check_offload(struct vs_chain *c, __m128i header)
+{
+	const struct vs_offload *o = &c->seg[0].offload;
+
+	c->offload = o->flags | o->csum_start | o->gso_size;
+	c->wire_len = c->len;
+	c->gso.segments = 0;
+	c->copies = 1;
+	if (vs_likely(!c->offload))
+		return true;
+	if (!vs_offload_valid(o, c->len))
+		return false;
+	if (!(o->flags & VS_TSO))
+		return true;
+	if (!vs_gso_parse(&c->gso, c->seg, (uint32_t)c->len, header))
+		return false;
+	c->copies = c->gso.segments;
+	c->wire_len = c->gso.header_len + vs_gso_payload(&c->gso, 0);
+	return true;
 }
 
 struct vs_addresses {
@@ -336,16 +378,41 @@ static void add_frame(struct vs_send *s, struct vs_dest *d, const struct vs_chai
 	f->data = c->seg[0].data;
 	f->len = (uint32_t)c->len;
 	f->seg = (uint16_t)s->segs;
-	f->segs = c->segs > 1 ? (uint16_t)c->segs : 0;
+	f->segs = c->segs > 1 || c->offload ? (uint16_t)c->segs : 0;
 	f->header = header;
-	if (c->segs > 1)
+	if (f->segs)
 		for (uint32_t i = 0; i < c->segs; i++)
 			s->seg[s->segs++] = c->seg[i];
 	if (d->longest < c->len)
 		d->longest = (uint32_t)c->len;
-	if (c->segs > 1 || c->len < VS_HEADER_MIN)
+	if (f->segs || c->len < VS_HEADER_MIN)
 		d->pieces = true;
 	s->frames++;
+}
+
+static bool to_be_cut(const struct vs_chain *c, const struct vs_port *to)
+{
+	return c->gso.segments && vs_lacks(vs_load(&to->features), c->seg[0].offload.flags & VS_TSO);
+}
+
+/* The batch is empty: the order of frames stays. */
+static vs_noinline struct vs_delivered cut_up(struct vs_send *s, struct vs_port *to,
+					      const struct vs_chain *c)
+{
+	struct vs_load_of load = {.filled = &s->tx->count.csum};
+	struct vs_delivered done = {0, 0};
+	struct vs_cut cut;
+
+	vs_cut_begin(&cut, &c->gso, c->seg);
+	while (vs_cut_next(&cut, &load)) {
+		struct vs_delivered some = vs_deliver(s->caller, to, s->queue, &load);
+
+		done.frames += some.frames;
+		done.bytes += some.bytes;
+	}
+	vs_count_owned(&s->tx->count.segmented, 1);
+	vs_count_owned(&s->tx->count.segments, c->gso.segments);
+	return done;
 }
 
 static void unicast(struct vs_send *s, struct vs_port *to, const struct vs_chain *c, __m128i header,
@@ -357,8 +424,14 @@ static void unicast(struct vs_send *s, struct vs_port *to, const struct vs_chain
 		tx_drop(s, ELISA_DROP_TX_NO_PORT);
 	} else if (!(vs_load(&to->groups) & vs_load(&s->port->groups))) {
 		tx_drop(s, ELISA_DROP_TX_ISOLATED);
-	} else if (c->len > vs_load(&to->frame_max) + (tagged ? 4u : 0)) {
+	} else if (c->wire_len > vs_load(&to->frame_max) + (tagged ? 4u : 0)) {
 		vs_rx_drop(&vs_rx_queue(to, s->queue)->rx, ELISA_DROP_RX_TOO_LONG, 1);
+	} else if (vs_unlikely(to_be_cut(c, to))) {
+		flush(s);
+		if (cut_up(s, to, c).frames) {
+			s->sent.frames++;
+			s->sent.bytes += c->len;
+		}
 	} else {
 		d = dest_of(s, to);
 		close_run(s);
@@ -367,9 +440,20 @@ static void unicast(struct vs_send *s, struct vs_port *to, const struct vs_chain
 	}
 }
 
+static void copies_take(struct vs_send *s, uint32_t count)
+{
+	s->copies_left -= count < s->copies_left ? count : s->copies_left;
+}
+
+/* May the call go on with `count` copies more? The first that count may be as many as they like. */
+static bool copies_allowed(const struct vs_send *s, uint32_t count)
+{
+	return count <= s->copies_left || s->copies_left == VS_FLOOD_MAX;
+}
+
 /* To each port that may receive and has a group in common. The batch is empty. */
-static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_load_of *load,
-		     bool tagged, struct vs_delivered *done)
+static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_chain *c,
+		     const struct vs_load_of *load, bool tagged, struct vs_delivered *done)
 {
 	struct vs_rx *rx = &vs_rx_queue(to, s->queue)->rx;
 	struct vs_delivered one;
@@ -377,11 +461,11 @@ static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_load
 	if (to == s->port || !(vs_load(&to->groups) & vs_load(&s->port->groups)) ||
 	    !vs_load(&to->up) || !(vs_load_acquire(&rx->resv.a) & VS_UP))
 		return false;
-	if (load->longest > vs_load(&to->frame_max) + (tagged ? 4u : 0)) {
+	if (c->wire_len > vs_load(&to->frame_max) + (tagged ? 4u : 0)) {
 		vs_rx_drop(rx, ELISA_DROP_RX_TOO_LONG, 1);
 		return true;
 	}
-	one = vs_deliver(s->caller, to, s->queue, load);
+	one = to_be_cut(c, to) ? cut_up(s, to, c) : vs_deliver(s->caller, to, s->queue, load);
 	done->frames += one.frames;
 	return true;
 }
@@ -392,15 +476,16 @@ static void flood(struct vs_send *s, const struct vs_chain *c, __m128i header,
 	struct vs_frame frame = {
 		.data = c->seg[0].data,
 		.len = (uint32_t)c->len,
-		.segs = c->segs > 1 ? (uint16_t)c->segs : 0,
+		.segs = c->segs > 1 || c->offload ? (uint16_t)c->segs : 0,
 		.header = header,
 	};
 	struct vs_load_of load = {
 		.frame = &frame,
 		.count = 1,
 		.longest = (uint32_t)c->len,
-		.pieces = c->segs > 1 || c->len < VS_HEADER_MIN,
+		.pieces = frame.segs || c->len < VS_HEADER_MIN,
 		.segs = c->seg,
+		.filled = &s->tx->count.csum,
 	};
 	struct vs_delivered done = {0, 0};
 	uint32_t found = 0, words = (vs_load(&s->vs->ports_high) + 63) / 64;
@@ -409,10 +494,10 @@ static void flood(struct vs_send *s, const struct vs_chain *c, __m128i header,
 		uint64_t linked = vs_load(&s->vs->linked[w]);
 
 		for (; linked; linked &= linked - 1)
-			found += flood_to(s, &s->vs->ports[w * 64 + __builtin_ctzll(linked)], &load,
-					  a->tagged, &done);
+			found += flood_to(s, &s->vs->ports[w * 64 + __builtin_ctzll(linked)], c,
+					  &load, a->tagged, &done);
 	}
-	s->flood_left -= found;
+	copies_take(s, found * c->copies);
 	if (!found)
 		tx_drop(s, ELISA_DROP_TX_NO_PORT);
 	if (!done.frames)
@@ -448,7 +533,9 @@ static vs_noinline enum vs_took take_frame(struct vs_send *s)
 		header = gather_header(&c);
 		VS_STEP();
 		a = addresses_of(header);
-		c.drop = check(s, &a, c.len);
+		c.drop = ELISA_DROP_TX_BAD_OFFLOAD;
+		if (check_offload(&c, header))
+			c.drop = check(s, &a, c.wire_len);
 	}
 	if (c.drop != ELISA_DROP_COUNT) {
 		tx_drop(s, c.drop);
@@ -456,11 +543,14 @@ static vs_noinline enum vs_took take_frame(struct vs_send *s)
 	}
 	if (!(a.dst & VS_KEY_MULTICAST))
 		to = vs_fdb_find(&s->vs->fdb, a.dst);
-	if (to < 0 && s->flood_left < vs_load(&s->vs->ports_high))
+	if (to < 0 && !copies_allowed(s, c.copies * vs_load(&s->vs->ports_high)))
+		return VS_STOP;
+	if (to >= 0 && c.gso.segments && !copies_allowed(s, c.gso.segments))
 		return VS_STOP;
 	learn(s, a.src);
 	if (to >= 0) {
 		unicast(s, &s->vs->ports[to], &c, header, a.tagged);
+		copies_take(s, c.gso.segments);
 	} else {
 		flush(s);
 		flood(s, &c, header, &a);
@@ -510,7 +600,7 @@ static int64_t send_owned(struct vs_caller *caller, struct vs_port *port, unsign
 	s.left = (uint32_t)count;
 	s.version = vs_load_acquire(&s.vs->version);
 	s.frame_max = vs_load(&port->frame_max);
-	s.flood_left = VS_FLOOD_MAX;
+	s.copies_left = VS_FLOOD_MAX;
 	s.sent = (struct vs_delivered){0, 0};
 	s.frames = 0;
 	s.segs = 0;

@@ -8,6 +8,7 @@
  *	caller.c	vs_entry, epochs and grace periods, recovery of a dead caller
  *	queue.c		the guest's operations on queues: set-up, reset, information
  *	forward.c	ELISA_NET_TX: descriptors -> classify -> group by destination
+ *	offload.c/.h	checksums and segments in software
  *	deliver.c/.h	reserve -> copy -> commit into a receiver's ring
  *	fdb.c		who is where
  *	mem.h		guest memory: address checks and copying
@@ -82,6 +83,7 @@ struct vs_tx {
 	struct vs_way way;
 	struct {
 		uint64_t frames, bytes, calls, multicast, broadcast, flooded;
+		uint64_t csum, segmented, segments;
 		uint64_t drops[ELISA_DROP_RX_LINK_DOWN];
 	} count;
 } VS_ALIGN;
@@ -117,6 +119,7 @@ struct vs_port {
 	uint64_t key; /* its own address as an FDB key */
 	uint64_t groups;
 	uint32_t frame_max; /* bytes, untagged */
+	uint32_t features;  /* ELISA_NET_F_* that all its RX queues have */
 	uint16_t id;
 	bool up, anti_spoof, used;
 	uint8_t queues;

@@ -46,10 +46,15 @@ static void rx_map_update(struct vswitch *vs, struct vs_port *port)
 	uint64_t bit = 1ull << port->id % 64;
 	uint8_t up[ELISA_QUEUES_MAX];
 	unsigned int count = 0, next = 0;
+	uint32_t features = ELISA_NET_F_ALL;
 
-	for (unsigned int i = 0; i < ELISA_QUEUES_MAX; i++)
-		if (rx_up(port, i))
-			up[count++] = (uint8_t)i;
+	for (unsigned int i = 0; i < ELISA_QUEUES_MAX; i++) {
+		if (!rx_up(port, i))
+			continue;
+		up[count++] = (uint8_t)i;
+		features &= vs_load(&port->queue[i].rx.features);
+	}
+	vs_store(&port->features, features);
 	for (unsigned int i = 0; i < ELISA_QUEUES_MAX; i++) {
 		vs_store(&port->rx_map[i], count ? up[next] : (uint8_t)0);
 		if (++next >= count)
@@ -378,6 +383,9 @@ void vs_port_count(const struct vs_port *port, struct elisa_port_counters *c)
 		c->tx_broadcast += vs_load(&tx->count.broadcast);
 		c->tx_flooded += vs_load(&tx->count.flooded);
 		c->tx_calls += vs_load(&tx->count.calls);
+		c->tx_csum += vs_load(&tx->count.csum);
+		c->tx_segmented += vs_load(&tx->count.segmented);
+		c->tx_segments += vs_load(&tx->count.segments);
 		c->rx_frames += vs_load(&rx->frames);
 		c->rx_bytes += vs_load(&rx->bytes);
 		for (int d = 0; d < ELISA_DROP_RX_LINK_DOWN; d++)

@@ -280,14 +280,16 @@ static void bad_descriptors(void **state)
 	(void)state;
 	t_fill(t_at(a, at), 60, b->mac, a->mac, 0);
 	t_desc(q, at, 0, 0);
-	t_desc(q, at, 60, 2);
+	t_desc(q, at, 60, 0x20);
+	/* Offloads are asked for in the first one only. */
+	t_desc(q, at, 60, ELISA_NET_MORE);
 	t_desc(q, at, 60, 0);
 	q->txd[(q->tx_next - 1) % q->tx_size].csum_start = 1;
 	/* One frame of too many segments, good ones after. */
 	for (int i = 0; i <= ELISA_SEGS_MAX; i++)
 		t_desc(q, at, 60, i < ELISA_SEGS_MAX ? ELISA_NET_MORE : 0);
 	t_desc(q, at, 60, 0);
-	assert_int_equal(t_send(a, 0, 5 + ELISA_SEGS_MAX), 5 + ELISA_SEGS_MAX);
+	assert_int_equal(t_send(a, 0, 6 + ELISA_SEGS_MAX), 6 + ELISA_SEGS_MAX);
 	assert_int_equal(drops_at(a, ELISA_DROP_TX_BAD_DESC), 4);
 	assert_true(t_receive(b, 0, &frame));
 	assert_nothing_received();
