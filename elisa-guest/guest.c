@@ -83,7 +83,8 @@ ELISA_PUBLIC int64_t elisa_guest_hello(struct elisa_guest *guest)
 	return hello;
 }
 
-ELISA_PUBLIC int elisa_guest_open(const char *spec, uint32_t service, struct elisa_guest **guest)
+static int open_with(const char *spec, uint32_t service, const struct elisa_guest_ram *ram,
+		     struct elisa_guest **guest)
 {
 	struct elisa_guest *g;
 	const char *options;
@@ -98,7 +99,7 @@ ELISA_PUBLIC int elisa_guest_open(const char *spec, uint32_t service, struct eli
 	if (!spec)
 		spec = "vmfunc";
 	g->transport = find_transport(spec, &options);
-	rc = g->transport ? g->transport->open(g, options) : -EINVAL;
+	rc = g->transport ? g->transport->open(g, options, ram) : -EINVAL;
 	if (rc)
 		goto free_guest;
 	hello = elisa_guest_hello(g);
@@ -114,6 +115,17 @@ free_guest:
 	explain(g->transport, spec, rc);
 	free(g);
 	return rc;
+}
+
+ELISA_PUBLIC int elisa_guest_open(const char *spec, uint32_t service, struct elisa_guest **guest)
+{
+	return open_with(spec, service, NULL, guest);
+}
+
+ELISA_PUBLIC int elisa_guest_open_ram(const char *spec, uint32_t service,
+				      const struct elisa_guest_ram *ram, struct elisa_guest **guest)
+{
+	return open_with(spec, service, ram, guest);
 }
 
 ELISA_PUBLIC void elisa_guest_close(struct elisa_guest *guest)
@@ -132,6 +144,17 @@ ELISA_PUBLIC const char *elisa_guest_transport(const struct elisa_guest *guest)
 ELISA_PUBLIC int elisa_guest_call(struct elisa_guest *guest, struct elisa_call *call)
 {
 	return guest->transport->call(guest, call);
+}
+
+ELISA_PUBLIC int elisa_guest_call_new(struct elisa_guest *guest, struct elisa_call *call)
+{
+	return guest->transport->call_new(guest, call);
+}
+
+ELISA_PUBLIC void elisa_guest_call_del(struct elisa_guest *guest, struct elisa_call *call)
+{
+	if (call->fn)
+		guest->transport->call_del(guest, call);
 }
 
 static bool name_ok(const char *name)

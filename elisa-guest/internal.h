@@ -15,10 +15,16 @@
 struct transport {
 	const char *prefix; /* of the spec */
 	const char *name;   /* for people */
-	/* `options`: what follows "prefix:" in the spec, or NULL. Sets guest->state. */
-	int (*open)(struct elisa_guest *guest, const char *options);
+	/*
+	 * `options`: what follows "prefix:" in the spec, or NULL. `ram`: memory that the caller has
+	 * already, or NULL. Sets guest->state.
+	 */
+	int (*open)(struct elisa_guest *guest, const char *options,
+		    const struct elisa_guest_ram *ram);
 	void (*close)(struct elisa_guest *guest);
 	int (*call)(struct elisa_guest *guest, struct elisa_call *call);
+	int (*call_new)(struct elisa_guest *guest, struct elisa_call *call);
+	void (*call_del)(struct elisa_guest *guest, struct elisa_call *call);
 	int (*mem_alloc)(struct elisa_guest *guest, const char *name, size_t len,
 			 struct elisa_mem **mem);
 	/* keep: the service may still write to it, so it must not go to anybody else. */

@@ -8,7 +8,7 @@
 #include <elisa/local.h>
 
 _Static_assert(sizeof(struct elisa_local_header) == 16, "elisa_local_header");
-_Static_assert(sizeof(struct elisa_local_join) == 56, "elisa_local_join");
+_Static_assert(sizeof(struct elisa_local_join) == 80, "elisa_local_join");
 _Static_assert(sizeof(struct elisa_local_welcome) == 936, "elisa_local_welcome");
 _Static_assert(sizeof(struct elisa_local_refused) == 168, "elisa_local_refused");
 _Static_assert(sizeof(struct elisa_local_map) == 32, "elisa_local_map");
@@ -49,7 +49,10 @@ static bool body_ok(const struct elisa_local_msg *msg)
 		return is_text(b->join.name, sizeof(b->join.name)) && b->join.callers >= 1 &&
 		       b->join.callers <= ELISA_LOCAL_CALLERS_MAX &&
 		       (b->join.page == 4096 || b->join.page == 2097152) &&
-		       is_range(0, b->join.ram_len) && !(b->join.ram_len % b->join.page);
+		       is_range(b->join.ram_gpa, b->join.ram_len) &&
+		       !((b->join.ram_len | b->join.ram_offset | b->join.ram_gpa) % b->join.page) &&
+		       b->join.ram_offset < UINT64_C(1) << 62 &&
+		       !(b->join.flags & ~(uint32_t)ELISA_LOCAL_UNSEALED) && !b->join.reserved;
 	case ELISA_LOCAL_WELCOME:
 		return is_text(b->welcome.library, sizeof(b->welcome.library)) &&
 		       is_text(b->welcome.entry, sizeof(b->welcome.entry)) &&

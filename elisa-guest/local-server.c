@@ -370,25 +370,37 @@ static void refuse(struct elisa_local_peer *p, int error, const char *text)
 	doom(p, NULL);
 }
 
-/* The RAM can be mapped here without fear of SIGBUS: it is as long as said and stays so. */
-static const char *ram_problem(int fd, const struct elisa_local_join *join)
+static bool is_sealed(int fd)
 {
 	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals >= 0 && seals & F_SEAL_SHRINK;
+}
+
+/*
+ * The RAM can be mapped here without fear of SIGBUS: it is as long as said, and stays so if it is
+ * sealed or if the client, which could do worse, keeps its word.
+ */
+static const char *ram_problem(int fd, const struct elisa_local_join *join)
+{
 	struct stat st;
 
-	if (seals < 0 || !(seals & F_SEAL_SHRINK))
+	if (!(join->flags & ELISA_LOCAL_UNSEALED) && !is_sealed(fd))
 		return "its RAM is not a memfd sealed against shrinking";
-	if (fstat(fd, &st) || (uint64_t)st.st_size < join->ram_len)
+	/* The codec has bounded both: the sum cannot overflow. */
+	if (fstat(fd, &st) || (uint64_t)st.st_size < join->ram_offset + join->ram_len)
 		return "its RAM is shorter than it says";
 	return NULL;
 }
 
 static void peer_welcome(struct elisa_local_peer *p, const struct elisa_local_answer *answer,
-			 uint64_t ram_len)
+			 const struct elisa_local_join *join)
 {
 	struct elisa_local_server *s = p->server;
-	const struct elisa_local_map map = {
-		.addr = (uintptr_t)answer->ram_addr, .len = ram_len, .write = 1};
+	const struct elisa_local_map map = {.addr = (uintptr_t)answer->ram_addr,
+					    .len = join->ram_len,
+					    .offset = join->ram_offset,
+					    .write = 1};
 	struct elisa_local_msg msg = {.body.welcome = s->welcome};
 
 	p->state = PEER_JOINING;
@@ -421,6 +433,9 @@ static void peer_join(struct elisa_local_peer *p, const struct elisa_local_join 
 		.page = join->page,
 		.ram_fd = fd,
 		.ram_len = join->ram_len,
+		.ram_offset = join->ram_offset,
+		.ram_gpa = join->ram_gpa,
+		.sealed = is_sealed(fd),
 	};
 	struct elisa_local_answer answer = {.text = "refused by the service"};
 	const char *problem = ram_problem(fd, join);
@@ -436,7 +451,7 @@ static void peer_join(struct elisa_local_peer *p, const struct elisa_local_join 
 	else if ((rc = s->config.ops->join(s->config.user, p, &request, &answer)) < 0)
 		refuse(p, rc, answer.text);
 	else
-		peer_welcome(p, &answer, join->ram_len);
+		peer_welcome(p, &answer, join);
 }
 
 static void peer_ack(struct elisa_local_peer *p, uint32_t seq, uint32_t error)

@@ -39,7 +39,7 @@
 
 #define RAM_DEFAULT (UINT64_C(64) << 20)
 #define RAM_LIMIT   (UINT64_C(64) << 30)
-#define CALLERS	    16
+#define CALLERS	    16 /* asked for, when the memory is the library's */
 #define JOIN_MS	    10000
 #define RETRY_MS    100
 #define HUGE	    (UINT64_C(2) << 20)
@@ -73,7 +73,10 @@ struct local {
 	char name[ELISA_LOCAL_NAME_MAX];
 	uint32_t service;
 	bool huge;
-	uint64_t ram_len;
+	uint32_t callers_asked;
+	bool brought; /* the RAM is the program's: neither carved up nor unmapped here */
+	uint64_t ram_len, ram_offset, ram_gpa;
+	size_t ram_page;
 	int ram_fd;
 	char *ram;	/* the program's view */
 	int sock, stop; /* stop: an eventfd */
@@ -140,19 +143,27 @@ static void caller_put(void *value)
 	pthread_mutex_unlock(&c->local->lock);
 }
 
+static struct caller *caller_get(struct local *l)
+{
+	struct caller *c = NULL;
+
+	pthread_mutex_lock(&l->lock);
+	for (size_t i = 0; !c && i < l->welcome.callers; i++)
+		if (!l->callers[i].used)
+			c = &l->callers[i];
+	if (c)
+		c->used = true;
+	pthread_mutex_unlock(&l->lock);
+	return c;
+}
+
 static int local_call(struct elisa_guest *guest, struct elisa_call *call)
 {
 	struct local *l = guest->state;
 	struct caller *c = pthread_getspecific(l->key);
 
 	if (!c) {
-		pthread_mutex_lock(&l->lock);
-		for (size_t i = 0; !c && i < l->welcome.callers; i++)
-			if (!l->callers[i].used)
-				c = &l->callers[i];
-		if (c)
-			c->used = true;
-		pthread_mutex_unlock(&l->lock);
+		c = caller_get(l);
 		if (!c)
 			return -EUSERS;
 		if (pthread_setspecific(l->key, c)) {
@@ -163,6 +174,24 @@ static int local_call(struct elisa_guest *guest, struct elisa_call *call)
 	call->fn = local_entry;
 	call->cookie = c;
 	return 0;
+}
+
+static int local_call_new(struct elisa_guest *guest, struct elisa_call *call)
+{
+	struct caller *c = caller_get(guest->state);
+
+	if (!c)
+		return -ENOSPC;
+	call->fn = local_entry;
+	call->cookie = c;
+	return 0;
+}
+
+static void local_call_del(struct elisa_guest *guest, struct elisa_call *call)
+{
+	(void)guest;
+	caller_put(call->cookie);
+	*call = (struct elisa_call){0};
 }
 
 /* ---- the service's memory ---- */
@@ -242,7 +271,7 @@ static int on_welcome(struct local *l, const struct elisa_local_welcome *w, int 
 	l->welcome = *w;
 	rc = map_at(l, w->arena_addr, w->arena_len, fd, 0, true);
 	if (!rc)
-		rc = map_at(l, w->ram_addr, l->ram_len, l->ram_fd, 0, true);
+		rc = map_at(l, w->ram_addr, l->ram_len, l->ram_fd, l->ram_offset, true);
 	return rc ? rc : load_service(l, w);
 }
 
@@ -301,11 +330,15 @@ static int check_peer(int sock)
 static int connect_service(struct local *l)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	struct elisa_local_msg msg = {.body.join = {.abi_revision = ELISA_ABI_REVISION,
-						    .service = l->service,
-						    .callers = CALLERS,
-						    .page = l->huge ? HUGE : 4096,
-						    .ram_len = l->ram_len}};
+	struct elisa_local_msg msg = {
+		.body.join = {.abi_revision = ELISA_ABI_REVISION,
+			      .service = l->service,
+			      .callers = l->callers_asked,
+			      .page = (uint32_t)l->ram_page,
+			      .ram_len = l->ram_len,
+			      .ram_offset = l->ram_offset,
+			      .ram_gpa = l->ram_gpa,
+			      .flags = l->brought ? ELISA_LOCAL_UNSEALED : 0}};
 	int rc;
 
 	memcpy(addr.sun_path, l->path, sizeof(addr.sun_path));
@@ -469,6 +502,7 @@ static int make_ram(struct local *l)
 {
 	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 
+	l->ram_page = l->huge ? HUGE : 4096;
 	if (l->huge)
 		flags |= MFD_HUGETLB | (21u << 26); /* MFD_HUGE_2MB */
 	l->ram_fd = memfd_create("elisa-ram", flags);
@@ -485,6 +519,29 @@ static int make_ram(struct local *l)
 	}
 	madvise(l->ram, l->ram_len, MADV_DONTFORK);
 	return 0;
+}
+
+/* The program's own: its addresses are the GPAs, so that it has nothing to translate. */
+static int take_ram(struct local *l, const struct elisa_guest_ram *ram)
+{
+	const uint64_t addr = (uintptr_t)ram->addr;
+
+	if ((ram->page != 4096 && ram->page != HUGE) || !ram->len ||
+	    (addr | ram->len | ram->offset) % ram->page) {
+		guest_error("local (no isolation): %zu bytes of memory at %p, %#llx in their file, "
+			    "are not whole pages of %zu bytes (4096 or 2097152)",
+			    ram->len, ram->addr, (unsigned long long)ram->offset, ram->page);
+		return -EINVAL;
+	}
+	l->brought = true;
+	l->callers_asked = ELISA_LOCAL_CALLERS_MAX;
+	l->ram_page = ram->page;
+	l->ram_len = ram->len;
+	l->ram_offset = ram->offset;
+	l->ram_gpa = addr;
+	/* Kept, for the next service wants it too. */
+	l->ram_fd = fcntl(ram->fd, F_DUPFD_CLOEXEC, 3);
+	return l->ram_fd < 0 ? -errno : 0;
 }
 
 static void destroy(struct local *l)
@@ -514,6 +571,7 @@ static struct local *create(uint32_t service)
 		return NULL;
 	memset(l, 0, sizeof(*l));
 	l->service = service;
+	l->callers_asked = CALLERS;
 	l->sock = l->ram_fd = l->stop = -1;
 	pthread_mutex_init(&l->lock, NULL);
 	for (size_t i = 0; i < ELISA_LOCAL_CALLERS_MAX; i++) {
@@ -523,7 +581,8 @@ static struct local *create(uint32_t service)
 	return l;
 }
 
-static int local_open(struct elisa_guest *guest, const char *options)
+static int local_open(struct elisa_guest *guest, const char *options,
+		      const struct elisa_guest_ram *ram)
 {
 	struct local *l = create(guest->service);
 	int rc;
@@ -533,7 +592,7 @@ static int local_open(struct elisa_guest *guest, const char *options)
 	rc = parse_options(l, options);
 	if (rc)
 		goto destroy;
-	rc = make_ram(l);
+	rc = ram ? take_ram(l, ram) : make_ram(l);
 	if (rc)
 		goto destroy;
 	rc = -EOPNOTSUPP;
@@ -620,6 +679,8 @@ static int local_mem_alloc(struct elisa_guest *guest, const char *name, size_t l
 	struct block *b;
 	int rc = 0;
 
+	if (l->brought)
+		return -EOPNOTSUPP;
 	len = (len + 4095) & ~(size_t)4095;
 	pthread_mutex_lock(&l->lock);
 	b = block_by_name(l, name);
@@ -659,6 +720,8 @@ const struct transport transport_local = {
 	.open = local_open,
 	.close = local_close,
 	.call = local_call,
+	.call_new = local_call_new,
+	.call_del = local_call_del,
 	.mem_alloc = local_mem_alloc,
 	.mem_free = local_mem_free,
 };

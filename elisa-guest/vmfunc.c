@@ -167,11 +167,13 @@ static void uninstall(void)
 	munmap((void *)ELISA_GATE_VA, 2 * ELISA_PAGE_SIZE);
 }
 
-static int vmfunc_open(struct elisa_guest *guest, const char *options)
+static int vmfunc_open(struct elisa_guest *guest, const char *options,
+		       const struct elisa_guest_ram *ram)
 {
 	int rc = 0;
 
 	(void)guest;
+	(void)ram; /* all of a VM's memory can be reached */
 	if (options)
 		return -EINVAL;
 	if (elisa_call_code_end - elisa_call_code != ELISA_CALL_LEN)
@@ -204,12 +206,20 @@ static int vmfunc_call(struct elisa_guest *guest, struct elisa_call *call)
 	return 0;
 }
 
+static void vmfunc_call_del(struct elisa_guest *guest, struct elisa_call *call)
+{
+	(void)guest;
+	call->fn = NULL;
+}
+
 const struct transport transport_vmfunc = {
 	.prefix = "vmfunc",
 	.name = "vmfunc",
 	.open = vmfunc_open,
 	.close = vmfunc_close,
 	.call = vmfunc_call,
+	.call_new = vmfunc_call, /* whoever calls: the vCPU is the caller */
+	.call_del = vmfunc_call_del,
 	.mem_alloc = hugemem_alloc,
 	.mem_free = hugemem_free,
 };

@@ -49,7 +49,8 @@ const char *elisa_guest_transport(const struct elisa_guest *guest);
  * which are also the bytes from `offset` on of the shared file `fd`. The service and the other
  * clients map that file; an address of this memory is its GPA. `fd` is the caller's and may be
  * closed afterwards; the memory must stay until elisa_guest_close(). elisa_mem_alloc() of such a
- * handle fails with EOPNOTSUPP. vmfunc: `ram` is ignored, since all of a VM's memory can be reached.
+ * handle fails with EOPNOTSUPP; `ram=` and `huge` of the spec mean nothing. All that the local header
+ * says on unsealed memory holds: do not truncate that file. vmfunc: `ram` is ignored, since all of a VM's memory can be reached.
  */
 struct elisa_guest_ram {
 	void *addr;
@@ -77,7 +78,9 @@ int elisa_guest_call(struct elisa_guest *guest, struct elisa_call *call);
 
 /*
  * A caller for whoever holds the struct, whatever thread that is: one at a time. For queues that
- * wander between threads. ENOSPC: too many. elisa_guest_call_del() gives it back.
+ * wander between threads. ENOSPC: too many (local: threads and these share
+ * ELISA_LOCAL_CALLERS_MAX with memory of the caller's own, else 16). elisa_guest_call_del() gives it
+ * back and empties the struct.
  */
 int elisa_guest_call_new(struct elisa_guest *guest, struct elisa_call *call);
 void elisa_guest_call_del(struct elisa_guest *guest, struct elisa_call *call);

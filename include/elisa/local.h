@@ -19,7 +19,14 @@
  *
  * All memory lies at the same addresses in the service and in every client, so the service's state
  * may hold pointers; they must not point to code or to a library's own data. The client's "guest-
- * physical" addresses are offsets in its RAM descriptor.
+ * physical" addresses start at ram_gpa: 0 for RAM that the library made, the program's own address
+ * of it for RAM that the program brought (elisa_guest_open_ram()).
+ *
+ * RAM that the library made is a memfd sealed against shrinking. A program's own often cannot be:
+ * then ELISA_LOCAL_UNSEALED says so, and its length is checked at JOIN only. Whoever truncates that
+ * file afterwards kills by SIGBUS every process that touches the lost pages, the service among them.
+ * Such a client could as well have written rubbish into the arena: there is no isolation here. A
+ * service that wants the seal all the same looks at elisa_local_request.sealed.
  */
 #ifndef ELISA_LOCAL_H
 #define ELISA_LOCAL_H
@@ -36,7 +43,7 @@ extern "C" {
 /* ---- the protocol ---- */
 
 #define ELISA_LOCAL_MAGIC	0x4c415345	/* "ESAL" */
-#define ELISA_LOCAL_REVISION	1
+#define ELISA_LOCAL_REVISION	2
 #define ELISA_LOCAL_SOCKET	"/run/elisa/local.sock"
 #define ELISA_LOCAL_CALLERS_MAX	64	/* threads of one client that may call */
 #define ELISA_LOCAL_NAME_MAX	32	/* bytes, with the NUL */
@@ -49,7 +56,7 @@ extern "C" {
 #define ELISA_LOCAL_VA_LAST	0x4fffffffffff
 
 enum elisa_local_type {
-	ELISA_LOCAL_JOIN = 1,	/* client; one descriptor: its RAM, sealed against shrinking */
+	ELISA_LOCAL_JOIN = 1,	/* client; one descriptor: its RAM */
 	ELISA_LOCAL_WELCOME,	/* service; one descriptor: the arena */
 	ELISA_LOCAL_REFUSED,	/* service; it closes then */
 	ELISA_LOCAL_MAP,	/* service; one descriptor */
@@ -68,12 +75,18 @@ struct elisa_local_header {
 	uint32_t seq;		/* of a request; in an ACK that of the request */
 };
 
+#define ELISA_LOCAL_UNSEALED	(1 << 0)	/* the RAM's file may shrink, see above */
+
 struct elisa_local_join {
 	uint32_t abi_revision;	/* ELISA_ABI_REVISION */
 	uint32_t service;	/* enum elisa_service that is asked for */
 	uint32_t callers;	/* threads that want to call, 1..ELISA_LOCAL_CALLERS_MAX */
 	uint32_t page;		/* bytes of a page of the RAM's memory: 4096 or 2097152 */
 	uint64_t ram_len;	/* bytes, multiple of page */
+	uint64_t ram_offset;	/* where the RAM starts in the descriptor, multiple of page */
+	uint64_t ram_gpa;	/* the client's address of its first byte, multiple of page */
+	uint32_t flags;		/* ELISA_LOCAL_UNSEALED */
+	uint32_t reserved;	/* 0 */
 	char name[ELISA_LOCAL_NAME_MAX];	/* which VM it wants to be; may be empty */
 };
 
@@ -150,8 +163,10 @@ struct elisa_local_request {
 	const char *name;	/* as asked for; may be "" */
 	uint32_t callers;
 	uint32_t page;
-	int ram_fd;		/* the peer's: valid until `released`; checked: size, sealed */
-	uint64_t ram_len;
+	int ram_fd;		/* the peer's: valid until `released`; its size was checked */
+	uint64_t ram_len, ram_offset;	/* map so much from there on */
+	uint64_t ram_gpa;	/* how the peer calls the first byte */
+	bool sealed;		/* the file cannot shrink; if not: see above */
 };
 
 struct elisa_local_answer {

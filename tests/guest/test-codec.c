@@ -120,6 +120,14 @@ static void malformed_is_refused(void **state)
 	REFUSED(ELISA_LOCAL_JOIN, m.body.join.ram_len = 0);
 	REFUSED(ELISA_LOCAL_JOIN, m.body.join.ram_len = 4097);
 	REFUSED(ELISA_LOCAL_JOIN, m.body.join.page = 2097152; m.body.join.ram_len = 4096);
+	REFUSED(ELISA_LOCAL_JOIN, m.body.join.page = 2097152; m.body.join.ram_len = 2097152;
+		m.body.join.ram_gpa = 4096);
+	REFUSED(ELISA_LOCAL_JOIN, m.body.join.ram_offset = 512);
+	REFUSED(ELISA_LOCAL_JOIN, m.body.join.ram_offset = UINT64_C(1) << 62);
+	REFUSED(ELISA_LOCAL_JOIN, m.body.join.ram_gpa = 1);
+	REFUSED(ELISA_LOCAL_JOIN, m.body.join.ram_gpa = (UINT64_C(1) << 47) - 4096);
+	REFUSED(ELISA_LOCAL_JOIN, m.body.join.flags = 2);
+	REFUSED(ELISA_LOCAL_JOIN, m.body.join.reserved = 1);
 	REFUSED(ELISA_LOCAL_WELCOME, m.body.welcome.callers = 65);
 	REFUSED(ELISA_LOCAL_WELCOME, m.body.welcome.arena_addr = UINT64_MAX & ~UINT64_C(4095));
 	REFUSED(ELISA_LOCAL_WELCOME, memset(m.body.welcome.entry, 'a', 64));

@@ -45,6 +45,7 @@ struct seen {
 	volatile uint64_t check;
 	volatile uint32_t ack_timeout_ms;
 	volatile uint64_t ram_addr; /* of the last who joined */
+	volatile bool sealed;	    /* its memory */
 	volatile char name[64], line[256];
 };
 
@@ -80,17 +81,19 @@ static int on_join(void *user, struct elisa_local_peer *peer,
 	p = calloc(1, sizeof(*p));
 	p->ram_len = request->ram_len;
 	p->ram = mmap((void *)(RAM_FIRST + (uint64_t)seen->joins * 0x10000000), p->ram_len,
-		      PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, request->ram_fd, 0);
+		      PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, request->ram_fd,
+		      (off_t)request->ram_offset);
 	if (p->ram == MAP_FAILED)
 		return -errno;
 	seen->ram_addr = (uintptr_t)p->ram;
+	seen->sealed = request->sealed;
 	seen->joins++;
 	answer->ram_addr = p->ram;
 	answer->callers = (uint32_t)seen->callers;
 	for (int i = 0; i < seen->callers; i++) {
 		struct toy_caller *c = &toy->callers[toy->next_caller++];
 
-		*c = (struct toy_caller){toy->arena, 0, p->ram, p->ram_len};
+		*c = (struct toy_caller){toy->arena, 0, p->ram, p->ram_len, request->ram_gpa};
 		answer->cookie[i] = c;
 	}
 	elisa_local_peer_set_user(peer, p);
@@ -439,6 +442,176 @@ static void callers_can_run_out(void **state)
 	elisa_guest_close(arg.guest);
 }
 
+static void *count_with(void *arg)
+{
+	return (void *)elisa_call(arg, TOY_COUNT, 0, 0, 0);
+}
+
+static void callers_can_wander(void **state)
+{
+	struct elisa_guest *guest = open_client();
+	struct elisa_call call[4], again;
+	void *result;
+	pthread_t t;
+
+	/* The opener has one of the four. */
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(elisa_guest_call_new(guest, &call[i]), 0);
+	assert_int_equal(elisa_guest_call_new(guest, &call[3]), -ENOSPC);
+	for (int i = 0; i < 3; i++) {
+		pthread_create(&t, NULL, count_with, &call[2]);
+		pthread_join(t, &result);
+		assert_int_equal((long)result, 2 * i + 1);
+		assert_int_equal(elisa_call(&call[2], TOY_COUNT, 0, 0, 0), 2 * i + 2);
+	}
+	/* The thread that ended had none of its own to give back. */
+	assert_int_equal(elisa_guest_call_new(guest, &call[3]), -ENOSPC);
+	again = call[1];
+	elisa_guest_call_del(guest, &call[1]);
+	elisa_guest_call_del(guest, &call[1]); /* is empty by now */
+	assert_int_equal(elisa_guest_call_new(guest, &call[3]), 0);
+	assert_ptr_equal(call[3].cookie, again.cookie);
+	assert_int_equal(elisa_guest_call_new(guest, &again), -ENOSPC);
+	elisa_guest_close(guest);
+}
+
+/* Memory as DPDK has it: a file that cannot be sealed, of which it uses a part. */
+static struct elisa_guest_ram own_memory(unsigned int flags, size_t page, size_t len)
+{
+	struct elisa_guest_ram ram = {
+		.len = len, .fd = memfd_create("own", flags), .offset = 2 * page, .page = page};
+
+	assert_true(ram.fd >= 0);
+	assert_int_equal(ftruncate(ram.fd, (off_t)(2 * page + len)), 0);
+	ram.addr = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, ram.fd, (off_t)ram.offset);
+	return ram;
+}
+
+/* A client process that answers each address written to *fd with the byte that it finds there. */
+static pid_t fork_peeker(int *fd)
+{
+	int fds[2];
+	pid_t pid;
+	char c;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	pid = fork();
+	if (!pid) {
+		struct elisa_guest *guest;
+		struct elisa_call call;
+		uint64_t addr;
+
+		prctl_die_with_parent();
+		if (elisa_guest_open(spec, ELISA_SERVICE_EXAMPLE, &guest) ||
+		    elisa_guest_call(guest, &call) || write(fds[1], "r", 1) != 1)
+			_exit(1);
+		while (read(fds[1], &addr, sizeof(addr)) == sizeof(addr)) {
+			c = (char)elisa_call(&call, TOY_PEEK, addr, 0, 0);
+			if (write(fds[1], &c, 1) != 1)
+				_exit(1);
+		}
+		_exit(0);
+	}
+	close(fds[1]);
+	*fd = fds[0];
+	assert_int_equal(read(*fd, &c, 1), 1);
+	return pid;
+}
+
+static int peek(int fd, uint64_t addr)
+{
+	char c;
+
+	assert_int_equal(write(fd, &addr, sizeof(addr)), sizeof(addr));
+	assert_int_equal(read(fd, &c, 1), 1);
+	return c;
+}
+
+static void use_own_memory(struct elisa_guest_ram *ram)
+{
+	struct elisa_guest *guest;
+	struct elisa_call call;
+	struct elisa_mem *mem;
+	int other_fd;
+	pid_t other = fork_peeker(&other_fd);
+	uint8_t *p = ram->addr;
+	uint64_t at;
+
+	assert_true(seen->sealed);
+	assert_int_equal(elisa_guest_open_ram(spec, ELISA_SERVICE_EXAMPLE, ram, &guest), 0);
+	assert_false(seen->sealed);
+	close(ram->fd);
+	assert_int_equal(elisa_guest_call(guest, &call), 0);
+	p[5000] = 3;
+	p[5001] = 5;
+	at = (uintptr_t)p + 5000;
+	assert_int_equal(elisa_call(&call, TOY_SUM, at, 2, 0), 8);
+	assert_int_equal(elisa_call(&call, TOY_SUM, (uintptr_t)p - 1, 1, 0), -ELISA_EFAULT);
+	assert_int_equal(elisa_call(&call, TOY_SUM, (uintptr_t)p + ram->len, 1, 0), -ELISA_EFAULT);
+	/* The other one's address of it: where the service has it. */
+	assert_int_equal(peek(other_fd, seen->ram_addr + 5001), 5);
+	assert_int_equal(elisa_mem_alloc(guest, "m", 4096, &mem), -EOPNOTSUPP);
+	close(other_fd);
+	kill_client(other);
+	end_service(SIGKILL);
+	EVENTUALLY(elisa_guest_hello(guest) == -ELISA_ESHUTDOWN);
+	start_service();
+	EVENTUALLY(elisa_guest_hello(guest) > 0);
+	assert_int_equal(elisa_call(&call, TOY_SUM, at, 2, 0), 8);
+	elisa_guest_close(guest);
+	/* It is the program's still. */
+	assert_int_equal(p[5000], 3);
+	munmap(p, ram->len);
+}
+
+static void memory_can_be_brought(void **state)
+{
+	struct elisa_guest_ram ram = own_memory(MFD_CLOEXEC, 4096, 1 << 20);
+
+	use_own_memory(&ram);
+}
+
+static void hugepages_can_be_brought(void **state)
+{
+	struct elisa_guest_ram ram;
+	void *p = mmap(NULL, 8 << 20, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);
+
+	if (p == MAP_FAILED) {
+		print_message("no four free hugepages (vm.nr_hugepages): not tested\n");
+		skip();
+	}
+	munmap(p, 8 << 20);
+	ram = own_memory(MFD_CLOEXEC | MFD_HUGETLB, 2 << 20, 4 << 20);
+	assert_ptr_not_equal(ram.addr, MAP_FAILED);
+	use_own_memory(&ram);
+}
+
+static void bad_memory_is_refused(void **state)
+{
+	struct elisa_guest_ram ram = own_memory(MFD_CLOEXEC, 4096, 1 << 20), bad;
+	struct elisa_guest *guest;
+
+#define BAD(change)                                                                               \
+	do {                                                                                      \
+		bad = ram;                                                                        \
+		change;                                                                           \
+		assert_int_equal(elisa_guest_open_ram(spec, ELISA_SERVICE_EXAMPLE, &bad, &guest), \
+				 -EINVAL);                                                        \
+	} while (0)
+	BAD(bad.offset++);
+	BAD(bad.page = 8192);
+	BAD(bad.addr = (char *)ram.addr + 1);
+	assert_non_null(strstr(elisa_guest_error(), "whole pages"));
+	assert_int_equal(seen->joins, 0);
+	BAD(bad.len += 4096);
+	assert_non_null(strstr(elisa_guest_error(), "shorter than it says"));
+	BAD(bad.offset += 4096);
+#undef BAD
+	ram.fd = -1;
+	assert_int_equal(elisa_guest_open_ram(spec, ELISA_SERVICE_EXAMPLE, &ram, &guest), -EBADF);
+}
+
 static void memory_is_handed_out_once(void **state)
 {
 	struct elisa_guest *guest = open_client();
@@ -717,6 +890,8 @@ int main(void)
 		TEST(a_killed_clients_memory_goes), TEST(a_child_does_not_prolong_a_client),
 		TEST(a_stopped_client_is_kicked),   TEST(regions_come_and_go),
 		TEST(a_service_may_die_and_return), TEST(a_call_under_way_ends_first),
+		TEST(callers_can_wander),	    TEST(memory_can_be_brought),
+		TEST(hugepages_can_be_brought),	    TEST(bad_memory_is_refused),
 		TEST(strangers_do_no_harm),	    TEST(a_second_service_is_refused),
 	};
 	char dir[] = "/tmp/elisa-local-XXXXXX";

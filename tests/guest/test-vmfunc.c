@@ -25,7 +25,7 @@ static struct elisa_guest dummy = {.transport = &transport_vmfunc};
 /* Inside each test: cmocka sets a SIGILL handler of its own after a set-up function. */
 static void open_dummy(void)
 {
-	assert_int_equal(transport_vmfunc.open(&dummy, NULL), 0);
+	assert_int_equal(transport_vmfunc.open(&dummy, NULL, NULL), 0);
 }
 
 static void close_dummy(void)
@@ -103,6 +103,22 @@ static void calls_keep_failing_softly(void **state)
 	close_dummy();
 }
 
+/* One call for all: nothing is handed out, nothing can run out. */
+static void callers_are_free(void **state)
+{
+	struct elisa_call one, other;
+
+	open_dummy();
+	assert_int_equal(elisa_guest_call(&dummy, &one), 0);
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(elisa_guest_call_new(&dummy, &other), 0);
+	assert_true(one.fn == other.fn && one.cookie == other.cookie);
+	assert_int_equal(elisa_call(&other, ELISA_OP_NOP, 0, 0, 0), -ELISA_ENOTCONN);
+	elisa_guest_call_del(&dummy, &other);
+	assert_null(other.fn);
+	close_dummy();
+}
+
 static void return_page_unpacks(void **state)
 {
 	uint32_t a, b = 0, c = 0, d;
@@ -168,7 +184,7 @@ static void other_faults_go_to_the_former_handler(void **state)
 	struct elisa_call call;
 
 	sigaction(SIGILL, &mine, NULL);
-	assert_int_equal(transport_vmfunc.open(&dummy, NULL), 0);
+	assert_int_equal(transport_vmfunc.open(&dummy, NULL, NULL), 0);
 	transport_vmfunc.call(&dummy, &call);
 	foreign = 0;
 	__asm__ volatile("ud2");
@@ -188,7 +204,7 @@ static void other_faults_still_kill(void **state)
 
 	if (!child) {
 		signal(SIGILL, SIG_DFL);
-		if (transport_vmfunc.open(&dummy, NULL))
+		if (transport_vmfunc.open(&dummy, NULL, NULL))
 			_exit(1);
 		__asm__ volatile("ud2");
 		_exit(2);
@@ -232,6 +248,7 @@ int main(void)
 		cmocka_unit_test(bad_specs_are_refused),
 		cmocka_unit_test(taken_address_is_told),
 		cmocka_unit_test(calls_keep_failing_softly),
+		cmocka_unit_test(callers_are_free),
 		cmocka_unit_test(return_page_unpacks),
 		cmocka_unit_test(all_else_is_int3),
 		cmocka_unit_test(works_on_an_alternate_stack),
@@ -241,7 +258,7 @@ int main(void)
 	};
 
 	/* In an attached VM the calls would go through: nothing to test here then. */
-	if (!transport_vmfunc.open(&dummy, NULL)) {
+	if (!transport_vmfunc.open(&dummy, NULL, NULL)) {
 		struct elisa_call call;
 		int64_t r;
 

@@ -23,6 +23,7 @@ TOY_PUBLIC int64_t toy_entry(void *cookie, uint64_t op, uint64_t a1, uint64_t ig
 		__atomic_fetch_add(&c->calls, 1, __ATOMIC_RELAXED);
 		return __atomic_add_fetch(&c->arena->counter, 1, __ATOMIC_RELAXED);
 	case TOY_SUM:
+		a1 -= c->ram_gpa;
 		if (a2 > c->ram_len || a1 > c->ram_len - a2)
 			return -ELISA_EFAULT;
 		for (uint64_t i = 0; i < a2; i++)

@@ -25,7 +25,7 @@ struct toy_caller {
 	struct toy_arena *arena;
 	uint64_t calls;
 	void *ram;
-	uint64_t ram_len;
+	uint64_t ram_len, ram_gpa;
 };
 
 extern const uint64_t toy_check;

@@ -104,10 +104,11 @@ static int on_join(void *user, struct elisa_local_peer *peer,
 	c->peer = peer;
 	c->ram_len = request->ram_len;
 	c->ram = mmap((void *)(RAM_FIRST + (uint64_t)c->number * RAM_STEP), c->ram_len,
-		      PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, request->ram_fd, 0);
+		      PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, request->ram_fd,
+		      (off_t)request->ram_offset);
 	if (c->ram == MAP_FAILED)
 		return -errno;
-	region = (struct vs_region){.gpa = 0, .len = c->ram_len, .addr = c->ram};
+	region = (struct vs_region){.gpa = request->ram_gpa, .len = c->ram_len, .addr = c->ram};
 	c->port = add_port(request->name, c->number, true);
 	if (c->port == -EEXIST) {
 		/* The port's former user is dead, but not all that it had is cleared away yet. */

@@ -74,7 +74,8 @@ static int ram_map(struct guest *g, const struct elisa_local_request *request)
 	if (!at)
 		return -ENOMEM;
 	ram = mmap((void *)at, request->ram_len, PROT_READ | PROT_WRITE,
-		   MAP_SHARED | MAP_FIXED_NOREPLACE, request->ram_fd, 0);
+		   MAP_SHARED | MAP_FIXED_NOREPLACE, request->ram_fd,
+		   (off_t)request->ram_offset);
 	if (ram == MAP_FAILED)
 		return -errno;
 	madvise(ram, request->ram_len, MADV_DONTFORK);
@@ -226,12 +227,16 @@ static int join_switch(struct guest *g, const struct elisa_local_request *reques
 		       struct elisa_local_answer *answer)
 {
 	struct vs_region region;
-	int ret = ram_map(g, request);
+	int ret;
 
+	if (request->ram_len < VS_REGION_MIN)
+		return refuse(answer, -EINVAL, "its memory is smaller than %u bytes",
+			      VS_REGION_MIN);
+	ret = ram_map(g, request);
 	if (ret)
 		return refuse(answer, ret, "its %llu bytes of memory cannot be mapped: %s",
 			      (unsigned long long)request->ram_len, strerror(-ret));
-	region = (struct vs_region){0, g->ram_len, g->ram};
+	region = (struct vs_region){request->ram_gpa, g->ram_len, g->ram};
 	g->id = vs_guest_add(g->daemon->vs, g->name, &region, 1);
 	if (g->id < 0)
 		return refuse(answer, g->id, "no room for one more client: raise switch.max_vms");
