@@ -398,7 +398,7 @@ static const struct argp_option option_list[] = {
 	{"nop", KEY_NOP, "N", 0, "Make N empty calls", 1},
 	{"mac-info", KEY_MAC, NULL, 0, "Print the port's MAC address", 1},
 	{NULL, 0, NULL, 0, "How:", 2},
-	{"transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET (no isolation)", 2},
+	{"transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET[,OPTIONS] (no isolation)", 2},
 	{"port", 'p', "NAME|INDEX", 0, "Port of the switch (the first)", 2},
 	{"count", 'n', "N", 0, "Frames: of each run, or to receive (1000)", 2},
 	{"size", 's', "N", 0, "Bytes of a frame, without FCS (64)", 2},

@@ -138,7 +138,7 @@ ELISA_PUBLIC void elisa_guest_close(struct elisa_guest *guest)
 
 ELISA_PUBLIC const char *elisa_guest_transport(const struct elisa_guest *guest)
 {
-	return guest->transport->name;
+	return guest->label ? guest->label : guest->transport->name;
 }
 
 ELISA_PUBLIC int elisa_guest_call(struct elisa_guest *guest, struct elisa_call *call)

@@ -15,7 +15,7 @@ struct options {
 };
 
 static const struct argp_option option_list[] = {
-	{"transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET (no isolation)", 0},
+	{"transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET[,OPTIONS] (no isolation)", 0},
 	{"json", 'j', NULL, 0, "Print JSON", 0},
 	{0}};
 

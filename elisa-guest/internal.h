@@ -36,7 +36,8 @@ extern const struct transport transport_vmfunc, transport_local;
 struct elisa_guest {
 	const struct transport *transport;
 	uint32_t service;
-	void *state; /* the transport's */
+	void *state;	   /* the transport's */
+	const char *label; /* what it is called, if not by its transport's name; not owned */
 };
 
 /* Sets what elisa_guest_error() says, when errno's text would not do. */

@@ -495,7 +495,7 @@ enum {
 
 static const struct argp_option option_list[] = {
 	{"port", 'p', "NAME|INDEX", 0, "Port of the switch (the first)", 0},
-	{"transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET (no isolation)", 0},
+	{"transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET[,OPTIONS] (no isolation)", 0},
 	{"tap", 'i', "NAME", 0, "Name of the TAP interface (elisa%d)", 0},
 	{"ip", 'a', "ADDR/LEN", 0, "Address to give it; up to eight times", 0},
 	{"mac", KEY_MAC, "auto|MAC", 0, "Its MAC address (auto: the port's)", 0},

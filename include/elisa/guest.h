@@ -28,7 +28,8 @@ struct elisa_guest;
  * `spec`: NULL or "vmfunc", or "local[:SOCKET][,name=NAME][,ram=BYTES[K|M|G]][,huge][,gate=NS]": default
  * socket /run/elisa/local.sock; name "" or $ELISA_LOCAL_NAME: which VM the service takes it for;
  * RAM 64M or $ELISA_LOCAL_RAM; huge: 2 MiB pages or ENOMEM; gate=NS: every call spins that long
- * first, in the place of the gate that local does not have (for benchmarks, which have to say so).
+ * first, up to 1000000, in the place of the gate that local does not have (for benchmarks, which
+ * have to say so); opening measures the TSC for 25 ms then.
  * ENOTCONN: this VM is not attached; ESHUTDOWN: attached, its service is away; EOPNOTSUPP: not an
  * x86-64 with AVX; EADDRINUSE: ELISA_GATE_VA is taken; EINVAL: a bad spec; for local also
  * connect(2)'s errors, the service's refusals and EPROTO.
@@ -41,16 +42,16 @@ int elisa_guest_open(const char *spec, uint32_t service, struct elisa_guest **gu
 /* One sentence on why this thread's last elisa_guest_open() failed, and what to do. */
 const char *elisa_guest_error(void);
 void elisa_guest_close(struct elisa_guest *guest);
-/* "vmfunc", or "local (no isolation)". */
+/* "vmfunc", or "local (no isolation)"; with gate= followed by ", gate simulated by a spin of NS ns". */
 const char *elisa_guest_transport(const struct elisa_guest *guest);
 
 /*
  * As elisa_guest_open() for "local", with memory that the caller has already: `len` bytes at `addr`,
  * which are also the bytes from `offset` on of the shared file `fd`. The service and the other
  * clients map that file; an address of this memory is its GPA. `fd` is the caller's and may be
- * closed afterwards; the memory must stay until elisa_guest_close(). elisa_mem_alloc() of such a
- * handle fails with EOPNOTSUPP; `ram=` and `huge` of the spec mean nothing. All that the local header
- * says on unsealed memory holds: do not truncate that file. vmfunc: `ram` is ignored, since all of a VM's memory can be reached.
+ * closed afterwards; the memory must stay until elisa_guest_close(), and the file must not become
+ * shorter: see local.h. elisa_mem_alloc() of such a handle fails with EOPNOTSUPP; `ram=` and `huge`
+ * of the spec mean nothing. vmfunc: `ram` is ignored, since all of a VM's memory can be reached.
  */
 struct elisa_guest_ram {
 	void *addr;
@@ -78,9 +79,9 @@ int elisa_guest_call(struct elisa_guest *guest, struct elisa_call *call);
 
 /*
  * A caller for whoever holds the struct, whatever thread that is: one at a time. For queues that
- * wander between threads. ENOSPC: too many (local: threads and these share
- * ELISA_LOCAL_CALLERS_MAX with memory of the caller's own, else 16). elisa_guest_call_del() gives it
- * back and empties the struct.
+ * wander between threads. ENOSPC: too many (local: threads and these share 16, or with
+ * elisa_guest_open_ram() ELISA_LOCAL_CALLERS_MAX). elisa_guest_call_del() gives it back and empties
+ * the struct.
  */
 int elisa_guest_call_new(struct elisa_guest *guest, struct elisa_call *call);
 void elisa_guest_call_del(struct elisa_guest *guest, struct elisa_call *call);

@@ -24,9 +24,9 @@
  *
  * RAM that the library made is a memfd sealed against shrinking. A program's own often cannot be:
  * then ELISA_LOCAL_UNSEALED says so, and its length is checked at JOIN only. Whoever truncates that
- * file afterwards kills by SIGBUS every process that touches the lost pages, the service among them.
- * Such a client could as well have written rubbish into the arena: there is no isolation here. A
- * service that wants the seal all the same looks at elisa_local_request.sealed.
+ * file later kills by SIGBUS every process that touches the lost pages, the service among them. Such
+ * a client could as well have written rubbish into the arena: there is no isolation here. A service
+ * that wants the seal all the same looks at elisa_local_request.sealed.
  */
 #ifndef ELISA_LOCAL_H
 #define ELISA_LOCAL_H

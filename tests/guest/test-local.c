@@ -372,6 +372,55 @@ static void names_and_refusals_arrive(void **state)
 	assert_non_null(strstr(elisa_guest_error(), "another build"));
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* Of the shortest round: on a busy machine the others say little. */
+static uint64_t ns_of_a_call(const char *how)
+{
+	uint64_t best = UINT64_MAX, start, ns;
+	struct elisa_guest *guest;
+	struct elisa_call call;
+
+	assert_int_equal(elisa_guest_open(how, ELISA_SERVICE_EXAMPLE, &guest), 0);
+	assert_non_null(strstr(elisa_guest_transport(guest), "no isolation"));
+	assert_true(!!strstr(how, "gate=700") ==
+		    !!strstr(elisa_guest_transport(guest), "simulated by a spin of 700 ns"));
+	assert_int_equal(elisa_guest_call(guest, &call), 0);
+	for (int round = 0; round < 100; round++) {
+		start = now_ns();
+		for (int i = 0; i < 100; i++)
+			assert_true(!elisa_call(&call, ELISA_OP_NOP, 0, 0, 0));
+		ns = now_ns() - start;
+		best = ns < best ? ns : best;
+	}
+	elisa_guest_close(guest);
+	EVENTUALLY(seen->released == seen->joins);
+	return best / 100;
+}
+
+static void a_gate_can_be_simulated(void **state)
+{
+	char gated[200];
+	uint64_t bare, with, zero;
+
+	snprintf(gated, sizeof(gated), "%s,gate=700", spec);
+	with = ns_of_a_call(gated);
+	snprintf(gated, sizeof(gated), "%s,gate=0", spec);
+	zero = ns_of_a_call(gated);
+	bare = ns_of_a_call(spec);
+	print_message("an empty call: %llu ns; gate=0: %llu ns, gate=700: %llu ns\n",
+		      (unsigned long long)bare, (unsigned long long)zero, (unsigned long long)with);
+	assert_in_range(with, bare + 650, bare + 770);
+	assert_true(zero < bare + 50);
+	assert_true(bare < 300);
+}
+
 static void *count_1000(void *arg)
 {
 	struct elisa_call call;
@@ -890,9 +939,10 @@ int main(void)
 		TEST(a_killed_clients_memory_goes), TEST(a_child_does_not_prolong_a_client),
 		TEST(a_stopped_client_is_kicked),   TEST(regions_come_and_go),
 		TEST(a_service_may_die_and_return), TEST(a_call_under_way_ends_first),
-		TEST(callers_can_wander),	    TEST(memory_can_be_brought),
-		TEST(hugepages_can_be_brought),	    TEST(bad_memory_is_refused),
-		TEST(strangers_do_no_harm),	    TEST(a_second_service_is_refused),
+		TEST(a_gate_can_be_simulated),	    TEST(callers_can_wander),
+		TEST(memory_can_be_brought),	    TEST(hugepages_can_be_brought),
+		TEST(bad_memory_is_refused),	    TEST(strangers_do_no_harm),
+		TEST(a_second_service_is_refused),
 	};
 	char dir[] = "/tmp/elisa-local-XXXXXX";
 	int rc;

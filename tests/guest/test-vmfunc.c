@@ -57,6 +57,10 @@ static void bad_specs_are_refused(void **state)
 	assert_int_equal(elisa_guest_open("vmfunc:x", 1, &guest), -EINVAL);
 	assert_int_equal(elisa_guest_open("local:/tmp/x,ram=1", 1, &guest), -EINVAL);
 	assert_int_equal(elisa_guest_open("local:/tmp/x,what", 1, &guest), -EINVAL);
+	assert_int_equal(elisa_guest_open("local:/tmp/x,gate=", 1, &guest), -EINVAL);
+	assert_int_equal(elisa_guest_open("local:/tmp/x,gate=-1", 1, &guest), -EINVAL);
+	assert_int_equal(elisa_guest_open("local:/tmp/x,gate=1000001", 1, &guest), -EINVAL);
+	assert_int_equal(elisa_guest_open("local:/tmp/x,gate=5ns", 1, &guest), -EINVAL);
 	assert_non_null(strstr(elisa_guest_error(), "ram=BYTES"));
 }
 
