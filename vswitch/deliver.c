@@ -220,9 +220,10 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 		vs_count_owned(load->filled, 1);
 	}
 	for (uint32_t i = 0; i < slots; i++) {
-		uint64_t meta = i ? 0 : (uint64_t)offload.gso_size << 48 |
-					(uint64_t)offload.csum_start << 32 |
-					(uint32_t)offload.flags << 16;
+		uint64_t meta = i ? 0
+				  : (uint64_t)offload.gso_size << 48 |
+						(uint64_t)offload.csum_start << 32 |
+						(uint32_t)offload.flags << 16;
 		struct elisa_rxc *comp = &rx->comp[(index + i) & rx->mask];
 		uint32_t part = left < buf_len ? left : buf_len;
 		uint8_t *to = NULL;
@@ -243,8 +244,7 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 		}
 		put_checksum(to, frame->len - left, part, &checksum);
 		left -= part;
-		commit(comp, index + i,
-		       meta | part | (i + 1 < slots ? ELISA_NET_MORE << 16 : 0));
+		commit(comp, index + i, meta | part | (i + 1 < slots ? ELISA_NET_MORE << 16 : 0));
 	}
 	return good;
 }

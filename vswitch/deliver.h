@@ -6,7 +6,7 @@
 #include "mem.h"
 
 #define VS_BATCH 32 /* descriptors classified at once, hence frames too */
-#define VS_SEGS  96 /* segments of the frames of a batch that have several */
+#define VS_SEGS	 96 /* segments of the frames of a batch that have several */
 
 /* What is left to do for a frame, as in descriptors and completions; all 0: nothing. */
 struct vs_offload {

@@ -41,7 +41,7 @@ struct vs_send {
 	unsigned int queue;
 	uint32_t next, left; /* descriptors */
 	uint64_t version;
-	uint64_t frame_max; /* of the sender, untagged */
+	uint64_t frame_max;   /* of the sender, untagged */
 	uint32_t copies_left; /* of flooded frames and of segments */
 	/* The way that the last frame went. */
 	__m128i header;
@@ -392,7 +392,8 @@ static void add_frame(struct vs_send *s, struct vs_dest *d, const struct vs_chai
 
 static bool to_be_cut(const struct vs_chain *c, const struct vs_port *to)
 {
-	return c->gso.segments && vs_lacks(vs_load(&to->features), c->seg[0].offload.flags & VS_TSO);
+	return c->gso.segments &&
+	       vs_lacks(vs_load(&to->features), c->seg[0].offload.flags & VS_TSO);
 }
 
 /* The batch is empty: the order of frames stays. */

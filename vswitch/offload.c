@@ -2,20 +2,20 @@
 /* See offload.h. Internet checksums: RFC 1071, RFC 1624; the rest follows RFC 791, 8200, 9293. */
 #include "offload.h"
 
-#define ETH_IPV4	 0x0800
-#define ETH_IPV6	 0x86dd
-#define PROTO_HOPOPTS	 0
-#define PROTO_TCP	 6
-#define PROTO_ROUTING	 43
-#define PROTO_DSTOPTS	 60
-#define TCP_CSUM	 16 /* offset in its header */
-#define TCP_FIN		 0x01
-#define TCP_PSH		 0x08
-#define TCP_CWR		 0x80
-#define TCP_HEADER_MIN	 20u
-#define IPV4_HEADER_MIN	 20
-#define IPV6_HEADER	 40
-#define TAGS_MAX	 2
+#define ETH_IPV4	0x0800
+#define ETH_IPV6	0x86dd
+#define PROTO_HOPOPTS	0
+#define PROTO_TCP	6
+#define PROTO_ROUTING	43
+#define PROTO_DSTOPTS	60
+#define TCP_CSUM	16 /* offset in its header */
+#define TCP_FIN		0x01
+#define TCP_PSH		0x08
+#define TCP_CWR		0x80
+#define TCP_HEADER_MIN	20u
+#define IPV4_HEADER_MIN 20
+#define IPV6_HEADER	40
+#define TAGS_MAX	2
 
 vs_inline uint32_t get_be16(const uint8_t *p)
 {
@@ -132,9 +132,9 @@ static bool ipv4_valid(const struct vs_gso *g, uint32_t len)
 	if (g->l3 + IPV4_HEADER_MIN > g->offload.csum_start)
 		return false;
 	ihl = (ip[0] & 15u) * 4;
-	return ip[0] >> 4 == 4 && ihl >= IPV4_HEADER_MIN &&
-	       g->l3 + ihl == g->offload.csum_start && get_be16(ip + 2) == len - g->l3 &&
-	       !(get_be16(ip + 6) & 0x3fff) /* a fragment */ && ip[9] == PROTO_TCP;
+	return ip[0] >> 4 == 4 && ihl >= IPV4_HEADER_MIN && g->l3 + ihl == g->offload.csum_start &&
+	       get_be16(ip + 2) == len - g->l3 && !(get_be16(ip + 6) & 0x3fff) /* a fragment */ &&
+	       ip[9] == PROTO_TCP;
 }
 
 static bool ipv6_valid(const struct vs_gso *g, uint32_t len)
@@ -197,17 +197,16 @@ void vs_gso_header(const struct vs_gso *g, uint32_t n, uint8_t to[ELISA_HEADERS_
 	} else {
 		put_be16(ip + 4, l4 - g->l3 - IPV6_HEADER + part);
 	}
-	vs_put32(tcp + 4, __builtin_bswap32(__builtin_bswap32(vs_get32(tcp + 4)) +
-					    n * g->offload.gso_size));
+	vs_put32(tcp + 4,
+		 __builtin_bswap32(__builtin_bswap32(vs_get32(tcp + 4)) + n * g->offload.gso_size));
 	if (n + 1 < g->segments)
-		tcp[13] &= (uint8_t)~(TCP_FIN | TCP_PSH);
+		tcp[13] &= (uint8_t) ~(TCP_FIN | TCP_PSH);
 	if (n && g->offload.flags & ELISA_NET_ECN)
 		tcp[13] &= (uint8_t)~TCP_CWR;
 	/* The pseudo header differs in the length only: take away the whole's, add this one's. */
-	vs_put16(tcp + TCP_CSUM,
-		 fold((uint64_t)vs_get16(tcp + TCP_CSUM) +
-		      (uint16_t)~__builtin_bswap16((uint16_t)whole) +
-		      __builtin_bswap16((uint16_t)part)));
+	vs_put16(tcp + TCP_CSUM, fold((uint64_t)vs_get16(tcp + TCP_CSUM) +
+				      (uint16_t)~__builtin_bswap16((uint16_t)whole) +
+				      __builtin_bswap16((uint16_t)part)));
 }
 
 void vs_cut_begin(struct vs_cut *cut, const struct vs_gso *g, const struct vs_seg *seg)

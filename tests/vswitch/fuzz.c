@@ -152,6 +152,46 @@ static void put_frame(struct input *in)
 	t_desc(q, q->tx_buffers, (uint16_t)len, (uint16_t)(take(in, 1) & 1));
 }
 
+/* TCP over IP, as one may ask to have it segmented; then perhaps a byte that makes it nonsense. */
+static void put_offload(struct input *in)
+{
+	struct t_guest *g = evil[take(in, 1) & 1];
+	struct t_queue *q = &g->q[0];
+	const uint8_t *dst[] = {good->mac, evil[0]->mac, evil[1]->mac, t_broadcast};
+	uint32_t what = (uint32_t)take(in, 1), l3 = 14 + 4 * (what >> 4 & 3);
+	uint32_t l4 = l3 + (what & 1 ? 40 : 20) + 8 * (what >> 6), len = l4 + 20;
+	uint64_t at = T_GPA + T_RAM / 2, cut;
+	uint8_t *p = t_at(g, at);
+
+	len += (uint32_t)take(in, 2) % (what & 8 ? 18000 : 1200);
+	t_fill(p, len, dst[what >> 1 & 3], g->mac, what);
+	for (uint32_t i = 12; i < l3 - 2; i += 4)
+		memcpy(p + i, "\x81\x00\x00\x05", 4);
+	memset(p + l3, 0, l4 + 20 - l3);
+	memcpy(p + l3 - 2, what & 1 ? "\x86\xdd" : "\x08\x00", 2);
+	p[l3] = (uint8_t)(what & 1 ? 0x60 : 0x40 + (l4 - l3) / 4);
+	p[l3 + (what & 1 ? 4 : 2)] = (uint8_t)((len - l3 - (what & 1 ? 40 : 0)) >> 8);
+	p[l3 + (what & 1 ? 5 : 3)] = (uint8_t)(len - l3 - (what & 1 ? 40 : 0));
+	if (what & 1 && l4 > l3 + 40) {
+		p[l3 + 6] = 60;
+		p[l3 + 40] = 6;
+		p[l3 + 41] = (uint8_t)((l4 - l3 - 40) / 8 - 1);
+	} else {
+		p[l3 + (what & 1 ? 6 : 9)] = 6;
+	}
+	p[l4 + 12] = 0x50;
+	if (take(in, 1) & 1)
+		p[take(in, 1) % len] ^= (uint8_t)take(in, 1);
+	cut = 1 + take(in, 2) % (len - 1);
+	t_desc(q, at, (uint16_t)cut,
+	       (uint16_t)(ELISA_NET_MORE | ELISA_NET_CSUM |
+			  (what & 1 ? ELISA_NET_TSO6 : ELISA_NET_TSO4) |
+			  16 << ELISA_NET_CSUM_OFFSET));
+	q->txd[(q->tx_next - 1) % q->tx_size].csum_start = (uint16_t)l4;
+	q->txd[(q->tx_next - 1) % q->tx_size].gso_size = (uint16_t)(60 + take(in, 2) % 1500);
+	t_desc(q, at + cut, (uint16_t)(len - cut), 0);
+}
+
 static void setup_queue(struct input *in)
 {
 	struct t_guest *g = evil[take(in, 1) & 1];
@@ -194,6 +234,12 @@ static void start_over(void)
 		g[i]->used = 0;
 		memset(g[i]->ram, 0, 64 * 1024);
 		CHECK(t_setup(g[i], 0, RING, RING, BUF) > 0);
+		/* One of the hostile ones takes frames as they are. */
+		if (i == 1) {
+			((struct elisa_queue_setup *)t_at(g[i], g[i]->q[0].setup))->features = 7;
+			g[i]->q[0].handle = call(g[i], ELISA_NET_QUEUE_SETUP, g[i]->q[0].setup, 0);
+			CHECK(g[i]->q[0].handle > 0);
+		}
 		t_post(&g[i]->q[0], RING);
 	}
 	/* Some buffers at the very ends of RAM. */
@@ -221,7 +267,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		struct t_guest *g = evil[op >> 7];
 		struct poke p;
 
-		switch (op % 10) {
+		switch (op % 11) {
 		case 0:
 		case 1:
 			put_frame(&in);
@@ -247,6 +293,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			break;
 		case 8:
 			any_call(&in);
+			break;
+		case 9:
+			put_offload(&in);
 			break;
 		default:
 			control(&in);
