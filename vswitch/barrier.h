@@ -18,6 +18,9 @@
  *	vs_caller.confirmed	CAS before the CAS on resv that hides its owner	<-> recovery reads
  *				resv first, then this.
  *	struct vs_fdb_slot	16-byte CAS	<-> 16-byte load: key and value belong together.
+ *	elisa_rx.event		full barrier between the commits and the load	<-> the guest's
+ *				between its store and its last look at the ring.
+ *	vs_mode.flags		release after what belongs to it	<-> acquire
  *	vswitch.version		release add after a change	<-> acquire before what is cached
  *
  * VS_STEP() marks the gaps between these steps. The model test defines VS_MODEL and stops callers
@@ -37,6 +40,8 @@ void vs_model_step(const char *where, unsigned int line);
 #define VS_STEP() ((void)0)
 #endif
 
+/* For a store before it and a load after it, which x86-64 would swap. */
+#define vs_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 #define vs_load(p)	       __atomic_load_n((p), __ATOMIC_RELAXED)
 #define vs_load_acquire(p)     __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define vs_store(p, v)	       __atomic_store_n((p), (v), __ATOMIC_RELAXED)

@@ -128,6 +128,12 @@ static vs_noinline int64_t dispatch_rare(struct vs_caller *caller, uint64_t op, 
 		return vs_op_queue_reset(caller, a1);
 	if (op == ELISA_NET_COUNTERS)
 		return vs_op_counters(caller, a1, a2);
+	if (op == ELISA_NET_BELL)
+		return vs_op_bell(caller, a1);
+	if (op == ELISA_NET_RX_MODE)
+		return vs_op_rx_mode(caller, a1, a2);
+	if (op == ELISA_NET_RSS)
+		return vs_op_rss(caller, a1, a2);
 	return -ELISA_ENOSYS;
 }
 

@@ -6,6 +6,7 @@
  *		ring's tail. The CAS leaves who took it beside the tail.
  *	copy	straight from the sender's memory into the posted buffers
  *	commit	a release store of each completion's sequence number
+ *	tell	if the receiver may sleep: what is to be rung, see bell.c
  *
  * Recovery has to know whether the CAS of a stopped caller X took place. Beside the tail it says
  * who reserved last. Whoever reserves after X sees X there, and before its own CAS hides that, it
@@ -135,15 +136,15 @@ static vs_noinline unsigned int reserve_again(struct vs_caller *caller, struct v
 	return ELISA_DROP_RX_CONTENDED;
 }
 
-/* The first eight bytes, then, with release, the sequence number. */
-vs_inline void commit(struct elisa_rxc *comp, uint32_t index, uint64_t len_flags)
+/* The first eight bytes, then, with release, hash and sequence number. */
+vs_inline void commit(struct elisa_rxc *comp, uint32_t index, uint64_t len_flags, uint64_t hash)
 {
 	uint64_t *word = (uint64_t *)(void *)comp;
 
 	VS_STEP();
-	vs_store(&word[0], len_flags);
+	vs_store(&word[0], len_flags | hash >> 32 << 16);
 	VS_STEP();
-	vs_store_release(&word[1], (uint64_t)(index + 1) << 32);
+	vs_store_release(&word[1], (uint64_t)(index + 1) << 32 | (uint32_t)hash);
 	VS_STEP();
 }
 
@@ -205,6 +206,7 @@ static void put_checksum(uint8_t *to, uint32_t first, uint32_t len, const struct
 static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load,
 				 const struct vs_frame *frame, uint32_t index, uint32_t slots)
 {
+	uint64_t hash = load->hash ? load->hash[frame - load->frame] : 0;
 	struct vs_seg whole = {frame->data, (uint16_t)frame->len, {0, 0, 0}};
 	struct vs_from from = {frame->segs ? &load->segs[frame->seg] : &whole, 0};
 	struct vs_offload offload = from.seg->offload;
@@ -232,7 +234,7 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 			to = buffer_at(rx, vs_load(&rx->ring->addr[(index + i) & rx->mask]));
 		if (!to) {
 			good = false;
-			commit(comp, index + i, ELISA_RXC_ABORTED << 16);
+			commit(comp, index + i, ELISA_RXC_ABORTED << 16, 0);
 			continue;
 		}
 		vs_copy_pieces(to, &from, part);
@@ -244,7 +246,8 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 		}
 		put_checksum(to, frame->len - left, part, &checksum);
 		left -= part;
-		commit(comp, index + i, meta | part | (i + 1 < slots ? ELISA_NET_MORE << 16 : 0));
+		commit(comp, index + i,
+		       meta | part | (i + 1 < slots ? ELISA_NET_MORE << 16 : 0), i ? 0 : hash);
 	}
 	return good;
 }
@@ -269,27 +272,28 @@ static vs_noinline struct vs_delivered fill_any(struct vs_rx *rx, const struct v
 }
 
 static vs_noinline bool fill_elsewhere(struct vs_rx *rx, const struct vs_frame *frame, uint64_t gpa,
-				       uint32_t index)
+				       uint32_t index, uint64_t hash)
 {
 	struct elisa_rxc *comp = &rx->comp[index & rx->mask];
 	uint8_t *to = buffer_at(rx, gpa);
 
 	if (!to) {
-		commit(comp, index, ELISA_RXC_ABORTED << 16);
+		commit(comp, index, ELISA_RXC_ABORTED << 16, 0);
 		return false;
 	}
 	vs_copy_16up(to, frame->data, frame->len);
 	VS_PUT128(to, frame->header);
-	commit(comp, index, frame->len);
+	commit(comp, index, frame->len, hash);
 	return true;
 }
 
 /*
  * The usual case: each frame in one piece, into one buffer, with no end of the ring in between.
- * Buffers are looked for in the receiver's longest range of memory first.
+ * Buffers are looked for in the receiver's longest range of memory first. `hashed` is constant where
+ * this is used: frames without hashes do not pay for them.
  */
-vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *frame, uint32_t count,
-			    uint32_t index, struct vs_delivered *done)
+vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *frame, const uint64_t *hash,
+			    bool hashed, uint32_t count, uint32_t index, struct vs_delivered *done)
 {
 	const struct vs_range *range = &rx->guest->range[0];
 	const struct vs_frame *end = frame + count;
@@ -304,11 +308,13 @@ vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *frame, uint
 	done->frames += count;
 	do {
 		uint64_t offset = vs_load(posted) - base, len = frame->len, mask;
+		uint64_t with = hashed ? *hash : 0;
 		uint8_t *to;
 
 		seq += step;
 		if (vs_unlikely(!vs_below(offset, bound, &mask))) {
-			if (fill_elsewhere(rx, frame, offset + base, (uint32_t)(seq >> 32) - 1))
+			if (fill_elsewhere(rx, frame, offset + base, (uint32_t)(seq >> 32) - 1,
+					   with))
 				done->bytes += len;
 			else
 				done->frames--;
@@ -317,22 +323,25 @@ vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *frame, uint
 			vs_copy_16up(to, frame->data, len);
 			VS_PUT128(to, frame->header);
 			VS_STEP();
-			vs_store(&comp[0], len);
+			vs_store(&comp[0], len | with >> 32 << 16);
 			VS_STEP();
-			vs_store_release(&comp[1], seq);
+			vs_store_release(&comp[1], seq | (uint32_t)with);
 			VS_STEP();
 			done->bytes += len;
 		}
+		if (hashed)
+			hash++;
 		posted++;
 		comp += 2;
 	} while (++frame != end);
 }
 
 vs_inline struct vs_delivered fill_single(struct vs_rx *rx, const struct vs_load_of *load,
-					  const struct vs_taken *taken)
+					  const struct vs_taken *taken, bool hashed)
 {
 	struct vs_delivered done = {0, 0};
 	const struct vs_frame *frame = load->frame;
+	const uint64_t *hash = load->hash;
 	uint32_t left = taken->frames, index = taken->first;
 
 	/* Twice at most. */
@@ -341,18 +350,26 @@ vs_inline struct vs_delivered fill_single(struct vs_rx *rx, const struct vs_load
 
 		if (vs_likely(count > left))
 			count = left;
-		fill_stretch(rx, frame, count, index, &done);
+		fill_stretch(rx, frame, hash, hashed, count, index, &done);
 		frame += count;
+		if (hashed)
+			hash += count;
 		index += count;
 		left -= count;
 	} while (vs_unlikely(left));
 	return done;
 }
 
+static vs_noinline struct vs_delivered fill_hashed(struct vs_rx *rx, const struct vs_load_of *load,
+						   struct vs_taken taken)
+{
+	return fill_single(rx, load, &taken, true);
+}
+
 struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, unsigned int queue,
 			       const struct vs_load_of *load)
 {
-	struct vs_rx *rx = &vs_rx_queue(to, queue)->rx;
+	struct vs_rx *rx = &to->queue[queue].rx;
 	struct vs_delivered done = {0, 0};
 	struct vs_taken taken;
 	struct vs_pair now;
@@ -376,10 +393,14 @@ struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, uns
 		return done;
 	}
 	VS_STEP();
-	if (vs_likely(!load->pieces && load->longest <= rx->buf_len))
-		done = fill_single(rx, load, &taken);
-	else
+	if (vs_unlikely(load->pieces || load->longest > rx->buf_len))
 		done = fill_any(rx, load, taken);
+	else if (vs_unlikely(load->hash != NULL))
+		done = fill_hashed(rx, load, taken);
+	else
+		done = fill_single(rx, load, &taken, false);
+	if (vs_unlikely(vs_load(&rx->features) & ELISA_NET_F_EVENT))
+		vs_bell_tell(caller, rx);
 	vs_store_release(&caller->intent.rx, NULL);
 	VS_STEP();
 	vs_count(&rx->frames, done.frames);
@@ -421,7 +442,9 @@ void vs_recover_intent(struct vswitch *vs, struct vs_caller *caller)
 			continue;
 		if (vs_load_acquire(&comp->seq) == index + 1)
 			continue;
-		commit(comp, index, ELISA_RXC_ABORTED << 16);
+		commit(comp, index, ELISA_RXC_ABORTED << 16, 0);
 		vs_rx_drop(rx, ELISA_DROP_RX_ABORTED, 1);
 	}
+	/* It did not get to that, perhaps. */
+	vs_bell_owe(rx);
 }

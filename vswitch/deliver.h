@@ -46,6 +46,8 @@ struct vs_load_of {
 	bool pieces;	  /* some frame has segs, or is shorter than 16 bytes */
 	const struct vs_seg *segs;
 	uint64_t *filled; /* counts frames whose checksum was filled in; the sender's own */
+	/* Of each frame: ELISA_RXC_HASH << 32 | hash, or 0. NULL: no frame has one. */
+	const uint64_t *hash;
 };
 
 struct vs_delivered {
@@ -53,15 +55,34 @@ struct vs_delivered {
 };
 
 /*
- * Frames of one load, in order, into the ring of `to` that goes with the sender's queue. What does
- * not fit is dropped and counted there.
+ * Frames of one load, in order, into the ring of RX queue `queue` of `to`. What does not fit is
+ * dropped and counted there.
  */
 struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, unsigned int queue,
 			       const struct vs_load_of *load);
 
+/* The same, into the rings that the frames' hashes say. With RSS only; VS_BATCH frames at most. */
+struct vs_delivered vs_steer(struct vs_caller *caller, struct vs_port *to,
+			     const struct vs_load_of *load);
+
+/* RX queue that goes with a sender's queue. */
+vs_inline unsigned int vs_rx_index(const struct vs_port *to, unsigned int queue)
+{
+	return vs_load(&to->rx_map[queue % ELISA_QUEUES_MAX]);
+}
+
 vs_inline struct vs_queue *vs_rx_queue(struct vs_port *to, unsigned int queue)
 {
-	return &to->queue[vs_load(&to->rx_map[queue % ELISA_QUEUES_MAX])];
+	return &to->queue[vs_rx_index(to, queue)];
+}
+
+/* To wherever it belongs, from TX queue `queue`. */
+vs_inline struct vs_delivered vs_deliver_from(struct vs_caller *caller, struct vs_port *to,
+					      unsigned int queue, const struct vs_load_of *load)
+{
+	if (vs_unlikely(vs_load(&to->rss.types)))
+		return vs_steer(caller, to, load);
+	return vs_deliver(caller, to, vs_rx_index(to, queue), load);
 }
 
 vs_inline void vs_rx_drop(struct vs_rx *rx, enum elisa_drop why, uint64_t count)

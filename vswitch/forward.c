@@ -88,7 +88,7 @@ static void deliver_to(struct vs_send *s, struct vs_dest *d, const struct vs_fra
 		.segs = s->seg,
 		.filled = &s->tx->count.csum,
 	};
-	struct vs_delivered done = vs_deliver(s->caller, d->to, s->queue, &load);
+	struct vs_delivered done = vs_deliver_from(s->caller, d->to, s->queue, &load);
 
 	s->sent.frames += done.frames;
 	s->sent.bytes += done.bytes;
@@ -406,7 +406,7 @@ static vs_noinline struct vs_delivered cut_up(struct vs_send *s, struct vs_port 
 
 	vs_cut_begin(&cut, &c->gso, c->seg);
 	while (vs_cut_next(&cut, &load)) {
-		struct vs_delivered some = vs_deliver(s->caller, to, s->queue, &load);
+		struct vs_delivered some = vs_deliver_from(s->caller, to, s->queue, &load);
 
 		done.frames += some.frames;
 		done.bytes += some.bytes;
@@ -417,7 +417,7 @@ static vs_noinline struct vs_delivered cut_up(struct vs_send *s, struct vs_port 
 }
 
 static void unicast(struct vs_send *s, struct vs_port *to, const struct vs_chain *c, __m128i header,
-		    bool tagged)
+		    const struct vs_addresses *a)
 {
 	struct vs_dest *d;
 
@@ -425,7 +425,9 @@ static void unicast(struct vs_send *s, struct vs_port *to, const struct vs_chain
 		tx_drop(s, ELISA_DROP_TX_NO_PORT);
 	} else if (!(vs_load(&to->groups) & vs_load(&s->port->groups))) {
 		tx_drop(s, ELISA_DROP_TX_ISOLATED);
-	} else if (c->wire_len > vs_load(&to->frame_max) + (tagged ? 4u : 0)) {
+	} else if (vs_unlikely(!vs_wants(to, a->dst))) {
+		vs_rx_drop(&vs_rx_queue(to, s->queue)->rx, ELISA_DROP_RX_FILTERED, 1);
+	} else if (c->wire_len > vs_load(&to->frame_max) + (a->tagged ? 4u : 0)) {
 		vs_rx_drop(&vs_rx_queue(to, s->queue)->rx, ELISA_DROP_RX_TOO_LONG, 1);
 	} else if (vs_unlikely(to_be_cut(c, to))) {
 		flush(s);
@@ -454,7 +456,8 @@ static bool copies_allowed(const struct vs_send *s, uint32_t count)
 
 /* To each port that may receive and has a group in common. The batch is empty. */
 static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_chain *c,
-		     const struct vs_load_of *load, bool tagged, struct vs_delivered *done)
+		     const struct vs_load_of *load, const struct vs_addresses *a,
+		     struct vs_delivered *done)
 {
 	struct vs_rx *rx = &vs_rx_queue(to, s->queue)->rx;
 	struct vs_delivered one;
@@ -462,11 +465,15 @@ static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_chai
 	if (to == s->port || !(vs_load(&to->groups) & vs_load(&s->port->groups)) ||
 	    !vs_load(&to->up) || !(vs_load_acquire(&rx->resv.a) & VS_UP))
 		return false;
-	if (c->wire_len > vs_load(&to->frame_max) + (tagged ? 4u : 0)) {
+	if (!vs_wants(to, a->dst)) {
+		vs_rx_drop(rx, ELISA_DROP_RX_FILTERED, 1);
+		return true;
+	}
+	if (c->wire_len > vs_load(&to->frame_max) + (a->tagged ? 4u : 0)) {
 		vs_rx_drop(rx, ELISA_DROP_RX_TOO_LONG, 1);
 		return true;
 	}
-	one = to_be_cut(c, to) ? cut_up(s, to, c) : vs_deliver(s->caller, to, s->queue, load);
+	one = to_be_cut(c, to) ? cut_up(s, to, c) : vs_deliver_from(s->caller, to, s->queue, load);
 	done->frames += one.frames;
 	return true;
 }
@@ -496,7 +503,7 @@ static void flood(struct vs_send *s, const struct vs_chain *c, __m128i header,
 
 		for (; linked; linked &= linked - 1)
 			found += flood_to(s, &s->vs->ports[w * 64 + __builtin_ctzll(linked)], c,
-					  &load, a->tagged, &done);
+					  &load, a, &done);
 	}
 	copies_take(s, found * c->copies);
 	if (!found)
@@ -550,7 +557,7 @@ static vs_noinline enum vs_took take_frame(struct vs_send *s)
 		return VS_STOP;
 	learn(s, a.src);
 	if (to >= 0) {
-		unicast(s, &s->vs->ports[to], &c, header, a.tagged);
+		unicast(s, &s->vs->ports[to], &c, header, &a);
 		copies_take(s, c.gso.segments);
 	} else {
 		flush(s);
@@ -641,31 +648,66 @@ vs_inline void disown(struct vs_caller *caller, struct vs_tx *tx)
 	vs_store_release(&caller->tx, NULL);
 }
 
-int64_t vs_op_tx(struct vs_caller *caller, uint64_t handle, uint64_t count)
+/* Owns the queue of a handle for one call, or NULL with the error. */
+vs_inline struct vs_queue *own(struct vs_caller *caller, struct vs_port *port, uint64_t handle,
+			       int64_t *error)
 {
-	struct vs_port *port = vs_load_acquire(&caller->guest->ports[handle >> 8 & 7]);
 	uint64_t free = (handle >> 16) << 33 | VS_UP, seen = free;
 	struct vs_queue *q;
-	int64_t result;
 
 	_Static_assert(ELISA_PORTS_PER_VM == 8 && ELISA_QUEUES_MAX == 16, "fields of a handle");
+	*error = -ELISA_ESTALE;
 	if (vs_unlikely(!port) || vs_unlikely(handle & ~0x7fffffff070full))
-		return -ELISA_ESTALE;
+		return NULL;
 	q = &port->queue[handle & 15];
 	vs_store_release(&caller->tx, &q->tx);
 	VS_STEP();
 	if (vs_unlikely(!vs_cas(&q->tx.state, &seen, free | caller->id))) {
 		vs_store_release(&caller->tx, NULL);
-		return seen >> 32 == free >> 32 ? -ELISA_EBUSY : -ELISA_ESTALE;
+		if (seen >> 32 == free >> 32)
+			*error = -ELISA_EBUSY;
+		return NULL;
 	}
 	VS_STEP();
-	if (vs_unlikely(q->tx.guest != caller->guest))
-		result = -ELISA_ESTALE;
-	else if (vs_unlikely(!q->tx.size || count > q->tx.size))
+	if (vs_likely(q->tx.guest == caller->guest))
+		return q;
+	disown(caller, &q->tx);
+	return NULL;
+}
+
+vs_inline struct vs_port *port_of_handle(const struct vs_caller *caller, uint64_t handle)
+{
+	return vs_load_acquire(&caller->guest->ports[handle >> 8 & 7]);
+}
+
+int64_t vs_op_tx(struct vs_caller *caller, uint64_t handle, uint64_t count)
+{
+	struct vs_port *port = port_of_handle(caller, handle);
+	int64_t result;
+	struct vs_queue *q = own(caller, port, handle, &result);
+
+	if (vs_unlikely(!q))
+		return result;
+	if (vs_unlikely(!q->tx.size || count > q->tx.size)) {
 		result = -ELISA_EINVAL;
-	else
+	} else {
 		result = send_owned(caller, port, handle & 15,
 				    count < ELISA_TX_MAX ? count : ELISA_TX_MAX);
+		if (vs_unlikely(q->tx.bells.rung != q->tx.bells.told))
+			result |= ELISA_TX_BELL;
+	}
+	disown(caller, &q->tx);
+	return result;
+}
+
+int64_t vs_op_bell(struct vs_caller *caller, uint64_t handle)
+{
+	int64_t result;
+	struct vs_queue *q = own(caller, port_of_handle(caller, handle), handle, &result);
+
+	if (!q)
+		return result;
+	result = vs_bell_next(caller, &q->tx);
 	disown(caller, &q->tx);
 	return result;
 }

@@ -9,7 +9,9 @@
  *	queue.c		the guest's operations on queues: set-up, reset, information
  *	forward.c	ELISA_NET_TX: descriptors -> classify -> group by destination
  *	offload.c/.h	checksums and segments in software
+ *	steer.c		which frames a port wants, and in which of its queues
  *	deliver.c/.h	reserve -> copy -> commit into a receiver's ring
+ *	bell.c		who sleeps over frames, and who is told to ring
  *	fdb.c		who is where
  *	mem.h		guest memory: address checks and copying
  *	barrier.h	memory orders, and what each pairs with
@@ -45,6 +47,9 @@ _Static_assert(VS_REGION_MIN > UINT16_MAX, "no segment or buffer is longer than 
 #define VS_UP  (1ull << 32)
 #define VS_GEN (1ull << 33)
 
+/* Instead of a grace period's ticket: one is to come. */
+#define VS_TICKET_PENDING UINT64_MAX
+
 /* A piece of guest memory. */
 struct vs_range {
 	uint64_t gpa, len;
@@ -71,6 +76,13 @@ struct vs_way {
 	__m128i header;
 };
 
+/* What the owner of a TX queue is to ring, and what it was told before. See bell.c. */
+#define VS_BELLS_MAX 64
+struct vs_bells {
+	uint32_t told, rung; /* free-running */
+	uint64_t list[VS_BELLS_MAX];
+};
+
 /* The sending half of a queue: one owner at a time. */
 struct vs_tx {
 	uint64_t state; /* low 32 bits: the owning caller's id or 0 */
@@ -83,9 +95,10 @@ struct vs_tx {
 	struct vs_way way;
 	struct {
 		uint64_t frames, bytes, calls, multicast, broadcast, flooded;
-		uint64_t csum, segmented, segments;
+		uint64_t csum, segmented, segments, bells;
 		uint64_t drops[ELISA_DROP_RX_LINK_DOWN];
 	} count;
+	struct vs_bells bells;
 } VS_ALIGN;
 
 /* The receiving half. */
@@ -96,6 +109,8 @@ struct vs_rx {
 		struct vs_pair resv;
 		uint64_t frames, bytes;
 		uint64_t drops[ELISA_DROP_COUNT - ELISA_DROP_RX_LINK_DOWN];
+		uint32_t owed; /* value of ring->event that there are frames for */
+		uint32_t due;  /* the same, as vs_bells_due() saw it last; control side only */
 	} VS_ALIGN;
 	/* Written at set-up. */
 	struct {
@@ -112,7 +127,23 @@ struct vs_queue {
 	struct vs_tx tx;
 	struct vs_rx rx;
 	uint64_t ticket; /* grace period of the last taking down by the guest */
+	uint8_t colour[128];
 } VS_ALIGN;
+
+/* What a port wants, see elisa_rx_mode. */
+struct vs_mode {
+	uint32_t flags, count;
+	uint64_t key[ELISA_MACS_MAX]; /* addresses as FDB keys */
+};
+
+/* IPv6 addresses and ports are the longest input. */
+#define VS_RSS_WORDS 9
+struct vs_rss {
+	uint32_t types;			/* 0: no steering */
+	uint8_t reta[ELISA_RETA_SIZE];	/* RX queue by the low bits of the hash */
+	uint64_t window[VS_RSS_WORDS];	/* 64 bits of the key from each word on, reversed */
+};
+_Static_assert((VS_RSS_WORDS + 1) * 4 == ELISA_RSS_KEY_LEN, "the windows are all of the key");
 
 struct vs_port {
 	/* Read by everyone. */
@@ -126,10 +157,14 @@ struct vs_port {
 	uint8_t rx_map[ELISA_QUEUES_MAX]; /* TX queue -> RX queue of this port */
 	struct vs_guest *guest;
 	uint64_t host_ticket; /* grace period of the last taking down by the host */
+	uint32_t bell;	      /* of RX queue 0; 0: no doorbell */
+	struct vs_rss rss VS_LINE;
+	struct vs_mode mode VS_LINE;
 	/* Try-lock of set-up and reset: a caller's id or 0. */
 	uint32_t ctl VS_LINE;
 	uint16_t guest_index;
 	struct vs_port_config config; /* control side only */
+	uint8_t colour[128];
 	struct vs_queue queue[ELISA_QUEUES_MAX];
 } VS_ALIGN;
 
@@ -177,6 +212,7 @@ struct vswitch {
 	uint32_t callers_high; /* ids in use are at most this */
 	uint32_t ports_high;   /* ids in use are below this */
 	uint32_t attached;     /* generations given to guests */
+	uint32_t bells_first;  /* port that vs_bells_due() begins with */
 	uint64_t first_s;      /* clock at the first tick */
 	uint64_t epoch VS_ALIGN;
 	/* Changes with each thing that a way depends on, and each second. Never 0. */
@@ -221,13 +257,28 @@ int64_t vs_op_queue_reset(struct vs_caller *caller, uint64_t which);
 int64_t vs_op_link(struct vs_caller *caller, uint64_t index);
 int64_t vs_op_counters(struct vs_caller *caller, uint64_t index, uint64_t gpa);
 void vs_queue_down(struct vs_queue *q);
+struct vs_port *vs_port_of(struct vs_caller *caller, uint64_t index);
+bool vs_ctl_take(struct vs_caller *caller, struct vs_port *port);
+void vs_ctl_drop(struct vs_caller *caller, struct vs_port *port);
 void vs_port_ctl_recover(struct vswitch *vs, struct vs_port *port);
 void vs_port_down(struct vswitch *vs, struct vs_port *port);
 bool vs_port_link(const struct vs_port *port);
 void vs_port_count(const struct vs_port *port, struct elisa_port_counters *counters);
 
+/* steer.c */
+int64_t vs_op_rx_mode(struct vs_caller *caller, uint64_t index, uint64_t gpa);
+int64_t vs_op_rss(struct vs_caller *caller, uint64_t index, uint64_t gpa);
+bool vs_wants(const struct vs_port *port, uint64_t key);
+void vs_tune_reset(struct vs_port *port);
+
+/* bell.c */
+uint32_t vs_bell_owe(struct vs_rx *rx);
+void vs_bell_tell(struct vs_caller *caller, struct vs_rx *rx);
+uint32_t vs_bell_next(struct vs_caller *caller, struct vs_tx *tx);
+
 /* forward.c */
 int64_t vs_op_tx(struct vs_caller *caller, uint64_t handle, uint64_t count);
+int64_t vs_op_bell(struct vs_caller *caller, uint64_t handle);
 
 /* deliver.c */
 void vs_recover_intent(struct vswitch *vs, struct vs_caller *caller);

@@ -101,6 +101,8 @@ int vs_port_add(struct vswitch *vs, const struct vs_port_config *cfg)
 		queue_clear(&port->queue[i]);
 		port->rx_map[i] = 0;
 	}
+	vs_tune_reset(port);
+	vs_store(&port->bell, 0);
 	config_apply(vs, port, cfg);
 	port->used = true;
 	if (vs->ports_high <= port->id)
@@ -166,6 +168,7 @@ int vs_port_unbind(struct vswitch *vs, int id)
 	/* Before the queues: a set-up under way sees one or the other, see vs_op_queue_setup(). */
 	__atomic_store_n(&port->guest->ports[port->guest_index], NULL, __ATOMIC_SEQ_CST);
 	vs_port_down(vs, port);
+	vs_store(&port->bell, 0);
 	port->guest->ticket = port->host_ticket;
 	vs_store_release(&port->guest, NULL);
 	return 0;
@@ -200,6 +203,7 @@ int vs_port_info(const struct vswitch *vs, int id, struct vs_port_info *info)
 int vs_port_queue(const struct vswitch *vs, int id, unsigned int queue, struct vs_queue_info *info)
 {
 	const struct vs_port *port = vs_port_get(vs, id);
+	const struct elisa_rx *ring;
 	const struct vs_queue *q;
 	uint64_t word;
 
@@ -217,13 +221,14 @@ int vs_port_queue(const struct vswitch *vs, int id, unsigned int queue, struct v
 		info->set_up = true;
 		info->tx_size = vs_load(&q->tx.size);
 	}
-	/* A queue can only be set up anew, and its memory go, by the guest or by this thread. */
-	if (word & VS_UP) {
+	/* Set up anew by its guest meanwhile? Its memory can only go by this thread. */
+	ring = vs_load(&q->rx.ring);
+	if (word & VS_UP && ring) {
 		info->rx_size = vs_load(&q->rx.size);
 		info->rx_buf_len = vs_load(&q->rx.buf_len);
 		info->features = vs_load(&q->rx.features);
 		info->rx_reserved = (uint32_t)word;
-		info->rx_posted = vs_load(&vs_load(&q->rx.ring)->posted);
+		info->rx_posted = vs_load(&ring->posted);
 	}
 	for (int i = 0; i < ELISA_DROP_RX_LINK_DOWN; i++)
 		info->drops[i] = vs_load(&q->tx.count.drops[i]);

@@ -14,8 +14,6 @@
  */
 #include "mem.h"
 
-#define VS_TICKET_PENDING UINT64_MAX
-
 /*
  * In this order: a set-up that noted the word before the first step either publishes before it, and
  * the second step takes that down, or finds the word changed.
@@ -47,13 +45,17 @@ static void rx_map_update(struct vswitch *vs, struct vs_port *port)
 	uint8_t up[ELISA_QUEUES_MAX];
 	unsigned int count = 0, next = 0;
 	uint32_t features = ELISA_NET_F_ALL;
+	uint64_t any = 0;
 
 	for (unsigned int i = 0; i < ELISA_QUEUES_MAX; i++) {
+		any |= vs_load(&port->queue[i].tx.state);
 		if (!rx_up(port, i))
 			continue;
 		up[count++] = (uint8_t)i;
 		features &= vs_load(&port->queue[i].rx.features);
 	}
+	if (!count && !(any & VS_UP))
+		vs_tune_reset(port);
 	vs_store(&port->features, features);
 	for (unsigned int i = 0; i < ELISA_QUEUES_MAX; i++) {
 		vs_store(&port->rx_map[i], count ? up[next] : (uint8_t)0);
@@ -73,6 +75,7 @@ void vs_port_down(struct vswitch *vs, struct vs_port *port)
 	vs_xchg(&port->host_ticket, VS_TICKET_PENDING);
 	for (int i = 0; i < ELISA_QUEUES_MAX; i++)
 		vs_queue_down(&port->queue[i]);
+	vs_tune_reset(port);
 	vs_fetch_and(&vs->linked[port->id / 64], ~(1ull << port->id % 64));
 	vs_changed(vs);
 	vs_xchg(&port->host_ticket, vs_epoch_next(vs));
@@ -93,7 +96,7 @@ void vs_port_ctl_recover(struct vswitch *vs, struct vs_port *port)
 	rx_map_update(vs, port);
 }
 
-static struct vs_port *port_of(struct vs_caller *caller, uint64_t index)
+struct vs_port *vs_port_of(struct vs_caller *caller, uint64_t index)
 {
 	if (index >= ELISA_PORTS_PER_VM)
 		return NULL;
@@ -101,16 +104,19 @@ static struct vs_port *port_of(struct vs_caller *caller, uint64_t index)
 	return vs_load_acquire(&caller->guest->ports[index]);
 }
 
-static bool ctl_take(struct vs_caller *caller, struct vs_port *port)
+bool vs_ctl_take(struct vs_caller *caller, struct vs_port *port)
 {
 	uint32_t none = 0;
 
 	vs_store_release(&caller->ctl, port);
 	VS_STEP();
-	return vs_cas(&port->ctl, &none, caller->id);
+	if (vs_cas(&port->ctl, &none, caller->id))
+		return true;
+	vs_store_release(&caller->ctl, NULL);
+	return false;
 }
 
-static void ctl_drop(struct vs_caller *caller, struct vs_port *port)
+void vs_ctl_drop(struct vs_caller *caller, struct vs_port *port)
 {
 	VS_STEP();
 	vs_store_release(&port->ctl, 0);
@@ -214,6 +220,8 @@ static void setup_fill(struct vs_guest *guest, struct vs_queue *q,
 	tx->hint = 0;
 	tx->learned_version = 0;
 	tx->way.version = 0;
+	tx->bells.told = 0;
+	tx->bells.rung = 0;
 	rx->guest = guest;
 	vs_store(&rx->ring, (const struct elisa_rx *)(void *)rings->rx);
 	rx->comp = (struct elisa_rxc *)(void *)rings->comp;
@@ -221,6 +229,7 @@ static void setup_fill(struct vs_guest *guest, struct vs_queue *q,
 	rx->mask = s->rx_size - 1;
 	vs_store(&rx->buf_len, s->rx_buf_len);
 	vs_store(&rx->features, s->features);
+	vs_store(&rx->owed, 0);
 }
 
 /* See the roadmap above. Returns the handle: generation << 16 | port << 8 | queue. */
@@ -276,7 +285,7 @@ int64_t vs_op_queue_setup(struct vs_caller *caller, uint64_t gpa)
 	result = setup_check(&s);
 	if (result)
 		return result;
-	port = port_of(caller, s.port);
+	port = vs_port_of(caller, s.port);
 	if (!port || s.queue >= port->queues)
 		return -ELISA_ENODEV;
 	s.port &= ELISA_PORTS_PER_VM - 1;
@@ -284,36 +293,32 @@ int64_t vs_op_queue_setup(struct vs_caller *caller, uint64_t gpa)
 	result = setup_rings(caller->guest, &s, &rings);
 	if (result)
 		return result;
-	if (!ctl_take(caller, port)) {
-		vs_store_release(&caller->ctl, NULL);
+	if (!vs_ctl_take(caller, port))
 		return -ELISA_EAGAIN;
-	}
 	VS_STEP();
 	result = setup_locked(caller, port, &s, &rings);
-	ctl_drop(caller, port);
+	vs_ctl_drop(caller, port);
 	return result;
 }
 
 int64_t vs_op_queue_reset(struct vs_caller *caller, uint64_t which)
 {
-	struct vs_port *port = port_of(caller, which >> 16);
+	struct vs_port *port = vs_port_of(caller, which >> 16);
 	uint64_t queue = which & 0xffff;
 	int result;
 
 	if (!port || queue >= port->queues)
 		return -ELISA_ENODEV;
 	queue &= ELISA_QUEUES_MAX - 1;
-	if (!ctl_take(caller, port)) {
-		vs_store_release(&caller->ctl, NULL);
+	if (!vs_ctl_take(caller, port))
 		return -ELISA_EAGAIN;
-	}
 	VS_STEP();
 	/* The binding once more, now that a set-up for another guest cannot come between. */
-	if (port_of(caller, which >> 16) == port)
+	if (vs_port_of(caller, which >> 16) == port)
 		result = quiesce(caller, port, &port->queue[queue]);
 	else
 		result = -ELISA_ENODEV;
-	ctl_drop(caller, port);
+	vs_ctl_drop(caller, port);
 	return result;
 }
 
@@ -330,7 +335,7 @@ bool vs_port_link(const struct vs_port *port)
 
 int64_t vs_op_link(struct vs_caller *caller, uint64_t index)
 {
-	struct vs_port *port = port_of(caller, index);
+	struct vs_port *port = vs_port_of(caller, index);
 
 	if (!port)
 		return -ELISA_ENODEV;
@@ -340,7 +345,7 @@ int64_t vs_op_link(struct vs_caller *caller, uint64_t index)
 
 int64_t vs_op_port_info(struct vs_caller *caller, uint64_t index, uint64_t gpa)
 {
-	struct vs_port *port = port_of(caller, index);
+	struct vs_port *port = vs_port_of(caller, index);
 	struct elisa_port_info info;
 	uint32_t range;
 	uint64_t key;
@@ -359,6 +364,7 @@ int64_t vs_op_port_info(struct vs_caller *caller, uint64_t index, uint64_t gpa)
 		.queues = port->queues,
 		.link = vs_port_link(port) ? ELISA_LINK_UP : 0,
 		.features = ELISA_NET_F_ALL,
+		.bell = vs_load(&port->bell),
 	};
 	for (int i = 0; i < ELISA_PORTS_PER_VM; i++)
 		info.ports += vs_load(&caller->guest->ports[i]) != NULL;
@@ -386,6 +392,7 @@ void vs_port_count(const struct vs_port *port, struct elisa_port_counters *c)
 		c->tx_csum += vs_load(&tx->count.csum);
 		c->tx_segmented += vs_load(&tx->count.segmented);
 		c->tx_segments += vs_load(&tx->count.segments);
+		c->tx_bells += vs_load(&tx->count.bells);
 		c->rx_frames += vs_load(&rx->frames);
 		c->rx_bytes += vs_load(&rx->bytes);
 		for (int d = 0; d < ELISA_DROP_RX_LINK_DOWN; d++)
@@ -398,7 +405,7 @@ void vs_port_count(const struct vs_port *port, struct elisa_port_counters *c)
 
 int64_t vs_op_counters(struct vs_caller *caller, uint64_t index, uint64_t gpa)
 {
-	struct vs_port *port = port_of(caller, index);
+	struct vs_port *port = vs_port_of(caller, index);
 	struct elisa_port_counters counters;
 	uint32_t range;
 	uint8_t *to;
