@@ -32,10 +32,16 @@ GUEST_PACKAGES = COMMON_PACKAGES + [
 
 # dpdk-testpmd's package depends on hundreds of MB of development files. So the program is taken out
 # of it, and only what it links comes in its own packages.
-TESTPMD = ("dpdk-dev", "usr/bin/dpdk-testpmd")
+GUEST_FILES = [("dpdk-dev", "usr/bin/dpdk-testpmd")]
 GUEST_PACKAGES += [f"librte-{name}23" for name in [
     "bitratestats", "bpf", "cmdline", "crypto-scheduler", "gro", "gso", "latencystats", "mempool-ring",
     "net-bnxt", "net-bond", "net-dpaa", "net-i40e", "net-ice", "net-ixgbe", "net-mlx5-", "pdump"]]
+
+# bench/apps: a server and a load generator without what their packages start or depend on (perl), and
+# netperf, which Debian has in its component non-free: optional, an image without it works otherwise.
+GUEST_PACKAGES += ["libevent-2.1-7", "libmemcached11", "libmemcachedutil2", "libsasl2-2", "libssl3"]
+GUEST_FILES += [("memcached", "usr/bin/memcached"), ("libmemcached-tools", "usr/bin/memcaslap")]
+NON_FREE_FILES = [("netperf", "usr/bin/netperf"), ("netperf", "usr/bin/netserver")]
 
 HOST_INITRAMFS_MODULES = ["ata_piix", "sd_mod", "overlay"]
 GUEST_INITRAMFS_MODULES = ["virtio_mmio", "virtio_blk", "virtio_console", "overlay"]
@@ -109,16 +115,16 @@ def kernel_version() -> str:
     raise LabError("the package linux-headers-cloud-amd64 is not installed: run lab/setup.sh")
 
 
-def apt_sources() -> list:
-    """The Debian mirrors this machine uses, as one-line sources."""
+def apt_sources(component: str = "main") -> list:
+    """The Debian mirrors this machine uses, as one-line sources of one component."""
     out = run(["apt-get", "indextargets", "--format",
                "$(ORIGIN) $(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages"])
     lines = []
     for line in out.splitlines():
-        origin, uri, codename, component = line.split()[:4]
-        if origin == "Debian" and codename.startswith(SUITE) and component == "main":
-            lines.append(f"deb {uri} {codename} main")
-    return sorted(set(lines)) or [f"deb http://deb.debian.org/debian {SUITE} main"]
+        origin, uri, codename, known = line.split()[:4]
+        if origin == "Debian" and codename.startswith(SUITE) and known == "main":
+            lines.append(f"deb {uri} {codename} {component}")
+    return sorted(set(lines)) or [f"deb http://deb.debian.org/debian {SUITE} {component}"]
 
 
 def apt_proxy_options() -> list:
@@ -232,12 +238,32 @@ def bootstrap(packages: list, target: Path) -> None:
     (target / "etc/hostname").unlink(missing_ok=True)
 
 
-def take_file(package: str, path: str, root: Path) -> None:
+def take_file(package: str, path: str, root: Path, apt_options: tuple = ()) -> None:
     """Puts one file of a package into a root, without the package's dependencies."""
     with tempfile.TemporaryDirectory(dir=work_dir()) as tmp:
-        run(["apt-get", "download", "-q", package], cwd=tmp)
+        run(["apt-get", *apt_options, "download", "-q", package], cwd=tmp)
         run(["dpkg-deb", "-x", next(Path(tmp).glob("*.deb")), f"{tmp}/x"])
         shutil.copy(f"{tmp}/x/{path}", root / path)
+
+
+def take_non_free(files: list, root: Path) -> None:
+    """Files of packages in Debian's non-free, if it can be reached. This machine's own apt stays as it is."""
+    with tempfile.TemporaryDirectory(dir=work_dir()) as tmp:
+        os.chmod(tmp, 0o755)
+        lines = [line.replace("deb ", "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ", 1)
+                 for line in apt_sources("non-free")]
+        (Path(tmp) / "sources.list").write_text("\n".join(lines) + "\n")
+        for directory in ["lists/partial", "cache/archives/partial"]:
+            (Path(tmp) / directory).mkdir(parents=True)
+        options = ("-o", f"Dir::Etc::sourcelist={tmp}/sources.list", "-o", "Dir::Etc::sourceparts=/dev/null",
+                   "-o", f"Dir::State::lists={tmp}/lists", "-o", f"Dir::Cache={tmp}/cache")
+        try:
+            run(["apt-get", *options, "update", "-q"])
+            for package, path in files:
+                take_file(package, path, root, options)
+        except LabError as e:
+            say(f"no {files[0][0]} in the image: Debian's non-free cannot be used here. What needs it is "
+                f"skipped. To try again, remove {work_dir()}/guest-*.img\n{e}")
 
 
 def remove_old(kind: str, current: Path, keep: int = 2) -> None:
@@ -248,12 +274,12 @@ def remove_old(kind: str, current: Path, keep: int = 2) -> None:
 
 
 def build_root(kind: str, packages: list, modules: list, with_boot: bool, version: str,
-               files: tuple = ()) -> Path:
+               files: tuple = (), non_free: tuple = ()) -> Path:
     """The root image of the host or the guests, built if its recipe changed.
 
-    `files`: (package, path) of single files to be taken out of packages.
+    `files`, `non_free`: (package, path) of single files to be taken out of packages.
     """
-    digest = recipe_hash(kind, packages, modules, EXCLUDE, version, SUITE, files,
+    digest = recipe_hash(kind, packages, modules, EXCLUDE, version, SUITE, [*files, *non_free],
                          LAB / "rootfs/initramfs-init" if with_boot else "")
     image = work_dir() / f"{kind}-{digest}.img"
     if image.exists():
@@ -266,6 +292,8 @@ def build_root(kind: str, packages: list, modules: list, with_boot: bool, versio
         bootstrap(packages, root)
         for package, path in files:
             take_file(package, path, root)
+        if non_free:
+            take_non_free(non_free, root)
         target = root / "usr/lib/modules"
         target.mkdir(parents=True, exist_ok=True)
         shutil.copytree(kernel / "lib/modules" / version, target / version, symlinks=True)
@@ -348,7 +376,8 @@ def base_images() -> dict:
         known = set(work_dir().iterdir())
         images = {
             "host": build_root("host", HOST_PACKAGES, [], False, version),
-            "guest": build_root("guest", GUEST_PACKAGES, GUEST_INITRAMFS_MODULES, True, version, (TESTPMD,)),
+            "guest": build_root("guest", GUEST_PACKAGES, GUEST_INITRAMFS_MODULES, True, version,
+                                GUEST_FILES, NON_FREE_FILES),
             "boot": build_boot(version),
         }
     if all(path in known for path in images.values()):
