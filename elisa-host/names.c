@@ -78,8 +78,8 @@ static const struct refusal refusals[] = {
 	[ELISA_REFUSE_GUEST_NO_FSGSBASE] = { "guest-no-fsgsbase", VCPU,
 		"guest CPUID lacks FSGSBASE (vCPU %s): start QEMU with -cpu ...,+fsgsbase" },
 	[ELISA_REFUSE_GUEST_NO_AVX] = { "guest-no-avx", VCPU,
-		"guest CPUID lacks XSAVE, AVX or AVX2 (vCPU %s): start QEMU with "
-		"-cpu ...,+xsave,+avx,+avx2" },
+		"guest CPUID lacks XSAVE, AVX, AVX2 or PCLMULQDQ (vCPU %s): start QEMU with "
+		"-cpu ...,+xsave,+avx,+avx2,+pclmulqdq" },
 	[ELISA_REFUSE_NO_MODULE] = { "no-module", NOTHING,
 		"/dev/elisa is missing: load the elisa kernel module (modprobe elisa)" },
 	[ELISA_REFUSE_NO_PROCESS] = { "no-process", NOTHING,

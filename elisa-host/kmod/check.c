@@ -47,6 +47,7 @@ static const struct cpuid_row cpuid_rows[] = {
 	{ ELISA_REFUSE_GUEST_NO_AVX, FIELD(l1_ecx), BIT32(26), 1 },	/* XSAVE */
 	{ ELISA_REFUSE_GUEST_NO_AVX, FIELD(l1_ecx), BIT32(28), 1 },	/* AVX */
 	{ ELISA_REFUSE_GUEST_NO_AVX, FIELD(l7_ebx), BIT32(5), 1 },	/* AVX2 */
+	{ ELISA_REFUSE_GUEST_NO_AVX, FIELD(l1_ecx), BIT32(1), 1 },	/* PCLMULQDQ */
 	{ ELISA_REFUSE_GUEST_NO_AVX, FIELD(ld_eax), 6, 1 },		/* SSE and AVX state */
 };
 

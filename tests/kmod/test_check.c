@@ -21,7 +21,7 @@ static const struct elisa_vm_facts good_vm = {
 };
 
 static const struct elisa_cpuid good_cpuid = {
-	.l1_ecx = 1u << 26 | 1u << 28,		/* XSAVE, AVX */
+	.l1_ecx = 1u << 1 | 1u << 26 | 1u << 28,	/* PCLMULQDQ, XSAVE, AVX */
 	.l7_ebx = 1u | 1u << 5 | 1u << 7 | 1u << 20,	/* FSGSBASE, AVX2, SMEP, SMAP */
 	.ld_eax = 7,
 	.ext1_edx = 1u << 29 | 1u << 20,	/* long mode, NX */
@@ -130,6 +130,7 @@ static void test_cpuid(void **state)
 		{ ELISA_REFUSE_GUEST_NO_SMEP, REG(l7_ebx), 7 },
 		{ ELISA_REFUSE_GUEST_NO_SMAP, REG(l7_ebx), 20 },
 		{ ELISA_REFUSE_GUEST_NO_FSGSBASE, REG(l7_ebx), 0 },
+		{ ELISA_REFUSE_GUEST_NO_AVX, REG(l1_ecx), 1 },
 		{ ELISA_REFUSE_GUEST_NO_AVX, REG(l1_ecx), 26 },
 		{ ELISA_REFUSE_GUEST_NO_AVX, REG(l1_ecx), 28 },
 		{ ELISA_REFUSE_GUEST_NO_AVX, REG(l7_ebx), 5 },

@@ -52,6 +52,7 @@ static const struct cpuid_case cpuid_cases[] = {
 	{ "no FSGSBASE", ELISA_REFUSE_GUEST_NO_FSGSBASE, EBX7(BIT(0), 0) },
 	{ "no AVX", ELISA_REFUSE_GUEST_NO_AVX, ECX1(BIT(28), 0) },
 	{ "no AVX2", ELISA_REFUSE_GUEST_NO_AVX, EBX7(BIT(5), 0) },
+	{ "no PCLMULQDQ", ELISA_REFUSE_GUEST_NO_AVX, ECX1(BIT(1), 0) },
 };
 
 #define MAX_SENTENCES	32
