@@ -8,6 +8,7 @@ set -eu
 packages="
 	gcc libc6-dev make meson ninja-build pkg-config
 	libconfig-dev libjansson-dev libsystemd-dev libcmocka-dev
+	libdpdk-dev dpdk-dev xz-utils python3-pyelftools
 	linux-headers-amd64 linux-headers-cloud-amd64
 	clang libclang-rt-14-dev
 	python3
