@@ -15,6 +15,7 @@
 struct transport {
 	const char *prefix; /* of the spec */
 	const char *name;   /* for people */
+	bool in_vm;	    /* this program runs in the service's VM, whose devices it may use */
 	/*
 	 * `options`: what follows "prefix:" in the spec, or NULL. `ram`: memory that the caller has
 	 * already, or NULL. Sets guest->state.

@@ -215,6 +215,7 @@ static void vmfunc_call_del(struct elisa_guest *guest, struct elisa_call *call)
 const struct transport transport_vmfunc = {
 	.prefix = "vmfunc",
 	.name = "vmfunc",
+	.in_vm = true,
 	.open = vmfunc_open,
 	.close = vmfunc_close,
 	.call = vmfunc_call,

@@ -18,6 +18,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <elisa/bell.h>
 #include <elisa/guest.h>
 #include <elisa/net.h>
 
@@ -39,6 +40,7 @@ struct elisa_port_params {
 };
 
 /*
+ * Takes a doorbell device of the VM for ringing, if it has one (bell.h); to be woken is not here.
  * `which`: a number (index among this VM's ports), a name as the host configured it, or NULL: the
  * first. `params` may be NULL. ENODEV: no such port; EBUSY: another process has it; EINVAL: params;
  * EAGAIN: a former user's queue stayed busy; and elisa_mem_alloc()'s and the guest ABI's errors.
@@ -82,6 +84,8 @@ struct elisa_txq {
 	uint64_t *buf_gpa;
 	uint32_t bufs, buf_len;
 	uint64_t calls, taken;	/* statistics: calls made, descriptors taken */
+	const struct elisa_bell *bell;	/* wakes sleeping receivers; NULL: this VM has none */
+	uint64_t bells, unrung;	/* statistics: rung, and not rung for want of `bell` */
 };
 
 struct elisa_txq *elisa_port_txq(struct elisa_port *port, uint32_t queue);
@@ -120,6 +124,9 @@ static inline void elisa_tx_fill(const struct elisa_txq *q, const uint64_t *gpa,
 		elisa_txd_set(d, *gpa, word);
 }
 
+/* Wakes the receivers that sleep, after an ELISA_TX_BELL. elisa_tx_push() does it by itself. */
+void elisa_tx_ring(struct elisa_txq *q);
+
 /*
  * Sends the n descriptors put. Returns how many were taken, whole frames only: those are delivered
  * or dropped and counted, and their buffers free. The others are still put, as 0, 1...: push again
@@ -127,13 +134,16 @@ static inline void elisa_tx_fill(const struct elisa_txq *q, const uint64_t *gpa,
  */
 static inline int64_t elisa_tx_push(struct elisa_txq *q, uint32_t n)
 {
-	int64_t taken = elisa_call(&q->call, ELISA_NET_TX, q->handle, n, 0);
+	const int64_t result = elisa_call(&q->call, ELISA_NET_TX, q->handle, n, 0);
+	const uint32_t taken = (uint32_t)result & ELISA_TX_TAKEN;
 
 	q->calls++;
-	if (taken > 0) {
-		q->next += (uint32_t)taken;
-		q->taken += (uint64_t)taken;
-	}
+	if (result < 0)
+		return result;
+	q->next += taken;
+	q->taken += taken;
+	if (__builtin_expect(result & ELISA_TX_BELL, 0))
+		elisa_tx_ring(q);
 	return taken;
 }
 

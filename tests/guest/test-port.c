@@ -36,6 +36,8 @@ static struct {
 	char *ram;
 	struct elisa_mem *mem;
 	int freed, left;
+	uint32_t bells[4]; /* to be rung after the next TX */
+	int bells_due, bell_calls;
 } sw;
 
 static void *at_gpa(uint64_t gpa, size_t len)
@@ -87,7 +89,7 @@ static int64_t on_tx(uint64_t handle, uint64_t n)
 	ring = at_gpa(s->tx_ring, s->tx_size * sizeof(*ring));
 	for (int64_t i = 0; i < take; i++)
 		sw.sent[sw.txd_seen++] = ring[sw.tx_next[q]++ & (s->tx_size - 1)];
-	return take;
+	return take | (sw.bells_due ? ELISA_TX_BELL : 0);
 }
 
 static int64_t on_info(uint64_t index, uint64_t gpa)
@@ -130,6 +132,10 @@ static int64_t toy_switch(void *cookie, uint64_t op, uint64_t a1, uint64_t ignor
 		return sw.eagain-- > 0 ? -ELISA_EAGAIN : on_setup(a1);
 	case ELISA_NET_TX:
 		return on_tx(a1, a2);
+	case ELISA_NET_BELL:
+		assert_int_equal(a1, 100);
+		sw.bell_calls++;
+		return sw.bells_due ? sw.bells[--sw.bells_due] : 0;
 	case ELISA_NET_LINK:
 		return sw.link_error ? -sw.link_error : sw.link | (int64_t)sw.mtu << 16;
 	case ELISA_NET_COUNTERS:
@@ -175,6 +181,7 @@ static void toy_free(struct elisa_guest *guest, struct elisa_mem *mem, bool keep
 
 static const struct transport toy = {.prefix = "toy",
 				     .name = "toy",
+				     .in_vm = true,
 				     .call = toy_call,
 				     .mem_alloc = toy_alloc,
 				     .mem_free = toy_free};
@@ -424,6 +431,80 @@ static void bursts_are_cut_between_frames(void **state)
 	elisa_port_close(port);
 }
 
+/* ---- doorbells: the real ones are bell.c's affair ---- */
+
+struct elisa_bell {
+	uint32_t rung[8];
+	int count;
+};
+static struct elisa_bell the_bell;
+static bool bell_is_there;
+
+int elisa_bell_open(const char *pci, bool wake, struct elisa_bell **bell)
+{
+	assert_null(pci);
+	assert_false(wake);
+	*bell = &the_bell;
+	return bell_is_there ? 0 : -ENODEV;
+}
+
+void elisa_bell_close(struct elisa_bell *bell)
+{
+	if (bell)
+		bell->count = 0;
+}
+
+void elisa_bell_ring(const struct elisa_bell *bell, uint32_t value)
+{
+	assert_ptr_equal(bell, &the_bell);
+	the_bell.rung[the_bell.count++] = value;
+}
+
+static void put_and_ring(struct elisa_txq *q, int due)
+{
+	sw.bells_due = due;
+	for (int i = 0; i < due; i++)
+		sw.bells[i] = 5 << 16 | (uint32_t)i;
+	elisa_tx_put(q, 0, GPA_BASE, 60, 0);
+	elisa_tx_put(q, 1, GPA_BASE, 60, 0);
+	assert_int_equal(elisa_tx_push(q, 2), 2);
+	assert_int_equal(sw.bells_due, 0);
+}
+
+static void sleepers_are_woken(void **state)
+{
+	struct elisa_port *port;
+	struct elisa_txq *q;
+	struct elisa_txd d = {.addr = GPA_BASE, .len = 60};
+
+	bell_is_there = true;
+	port = open_port(NULL);
+	q = elisa_port_txq(port, 0);
+	put_and_ring(q, 0);
+	assert_int_equal(sw.bell_calls, 0); /* nobody asks when nobody sleeps */
+	put_and_ring(q, 3);
+	assert_int_equal(sw.bell_calls, 4);
+	assert_int_equal(the_bell.count, 3);
+	assert_int_equal(the_bell.rung[0], 5 << 16 | 2);
+	assert_int_equal(the_bell.rung[2], 5 << 16);
+	assert_int_equal(q->bells, 3);
+	assert_int_equal(q->taken, 4);
+	sw.bells_due = 1;
+	assert_int_equal(elisa_tx_burst(q, &d, 1), 1);
+	assert_int_equal(q->bells, 4);
+	assert_int_equal(q->next, 5);
+	elisa_port_close(port);
+	assert_int_equal(the_bell.count, 0);
+	/* Without a device they sleep on: that is counted. */
+	bell_is_there = false;
+	port = open_port(NULL);
+	q = elisa_port_txq(port, 0);
+	put_and_ring(q, 2);
+	assert_int_equal(q->unrung, 2);
+	assert_int_equal(q->bells, 0);
+	elisa_port_close(port);
+}
+
 /* ---- receiving ---- */
 
 /* Completes the next buffer of queue 0, as a sender does. */
@@ -595,6 +676,7 @@ int main(void)
 		TEST(recovery_goes_on_later),
 		TEST(sends_what_was_put),
 		TEST(what_was_not_taken_stays_put),
+		TEST(sleepers_are_woken),
 		TEST(bursts_are_cut_between_frames),
 		TEST(receives_in_order),
 		TEST(does_not_run_past_unreleased_buffers),
