@@ -336,8 +336,11 @@ static int dev_start(struct rte_eth_dev *eth)
 	int rc;
 
 	pthread_mutex_lock(&dev->lock);
+	elisa_intr_start(eth);
 	rc = elisa_port_start(dev);
 	dev->started = !rc;
+	if (rc)
+		elisa_intr_stop(eth);
 	if (!rc)
 		elisa_port_check(dev);
 	pthread_mutex_unlock(&dev->lock);
@@ -361,6 +364,7 @@ static int dev_stop(struct rte_eth_dev *eth)
 	rte_eal_alarm_cancel(poll_switch, dev);
 	pthread_mutex_lock(&dev->lock);
 	elisa_port_stop(dev);
+	elisa_intr_stop(eth);
 	dev->started = false;
 	elisa_port_check(dev);
 	pthread_mutex_unlock(&dev->lock);
@@ -450,6 +454,8 @@ static const struct eth_dev_ops ops = {
 	.rx_burst_mode_get = burst_mode,
 	.tx_burst_mode_get = burst_mode,
 	.tx_done_cleanup = tx_done_cleanup,
+	.rx_queue_intr_enable = elisa_rx_intr_enable,
+	.rx_queue_intr_disable = elisa_rx_intr_disable,
 	.get_monitor_addr = elisa_get_monitor_addr,
 	.mtu_set = mtu_set,
 	.vlan_offload_set = vlan_offload_set,

@@ -7,6 +7,7 @@
  *	elisa_rxtx.c	data path
  *	elisa_filter.c	MAC addresses, receive modes, RSS
  *	elisa_stats.c	stats and xstats
+ *	elisa_intr.c	RX interrupts, doorbells
  *	elisa_mem.c	which memory the switch can reach; handles of libelisa-guest
  *
  * Who may touch what: a queue's half (struct elisa_rxq, elisa_txq) belongs to whoever holds its
@@ -73,6 +74,7 @@ struct elisa_rxq {
 	/* Control. */
 	uint16_t index, descs;
 	uint32_t buf_len;
+	uint32_t sleeps; /* what `event` held last */
 	uint64_t offloads;
 	const struct rte_memzone *mz;
 	rte_iova_t ring_iova, comp_iova;
@@ -87,6 +89,7 @@ struct elisa_txq {
 	struct elisa_txd *ring;
 	struct elisa_call call;
 	uint64_t handle;
+	struct elisa_bell *bell; /* NULL: none to ring */
 	uint64_t packets, bytes;
 	uint64_t bad; /* mbufs that no descriptor can say */
 	/* Control. */
@@ -115,6 +118,8 @@ struct elisa_dev {
 	bool started;
 	int state; /* 0: up, or why not */
 	struct elisa_rss rss;
+	struct elisa_bell *bell; /* while started, if there is one */
+	bool sleeper;		 /* it wakes our RX queues */
 	bool no_filters; /* an old switch: all frames are received */
 	struct elisa_stat stats[ELISA_PORT_STATS];
 	bool promiscuous, all_multicast;
@@ -189,6 +194,15 @@ int elisa_reta_query(struct rte_eth_dev *eth, struct rte_eth_rss_reta_entry64 *r
 		     uint16_t size);
 int elisa_rss_update(struct rte_eth_dev *eth, struct rte_eth_rss_conf *conf);
 int elisa_rss_get(struct rte_eth_dev *eth, struct rte_eth_rss_conf *conf);
+
+/* elisa_intr.c */
+int elisa_rx_intr_enable(struct rte_eth_dev *eth, uint16_t queue);
+int elisa_rx_intr_disable(struct rte_eth_dev *eth, uint16_t queue);
+void elisa_intr_start(struct rte_eth_dev *eth);
+void elisa_intr_stop(struct rte_eth_dev *eth);
+void elisa_intr_wake_all(const struct elisa_dev *dev);
+/* For a TX queue that was told to, with a doorbell. */
+void elisa_ring(struct elisa_txq *q);
 
 /* elisa_stats.c */
 int elisa_stats_get(struct rte_eth_dev *eth, struct rte_eth_stats *stats);

@@ -145,7 +145,6 @@ static int rewind_rx(struct elisa_rxq *q)
 	}
 	rte_free(old);
 	memset(q->comp, 0, (q->mask + 1) * sizeof(*q->comp));
-	q->ring->event = 0;
 	return 0;
 }
 
@@ -178,6 +177,8 @@ static uint32_t features(const struct elisa_dev *dev, const struct elisa_rxq *q)
 		f |= ELISA_NET_F_CSUM;
 	if (q->offloads & RTE_ETH_RX_OFFLOAD_TCP_LRO)
 		f |= ELISA_NET_F_CSUM | ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6;
+	if (dev->sleeper)
+		f |= ELISA_NET_F_EVENT;
 	return f & dev->info.features;
 }
 
@@ -304,6 +305,8 @@ static int set_up(struct elisa_dev *dev, uint64_t ms)
 	mark(dev, false);
 	rc = set_up_taken(dev, end);
 	mark(dev, !rc);
+	if (!rc)
+		elisa_intr_wake_all(dev);
 	give_all(dev);
 	return rc;
 }

@@ -425,6 +425,8 @@ static inline uint16_t send_burst(struct elisa_txq *q, struct rte_mbuf **pkts, u
 		if (unlikely(result < 0))
 			break;
 		taken = (uint32_t)result & ELISA_TX_TAKEN;
+		if (unlikely(result & ELISA_TX_BELL && q->bell))
+			elisa_ring(q);
 		if (unlikely(taken != r.descs))
 			r.frames = frames_in(q, taken, &r);
 		free_frames(q, pkts + done, r.frames, r.simple);
