@@ -67,6 +67,20 @@ static const char *counted(json_t *o)
 	return cell("%s", text);
 }
 
+/* "1,2" of an array of objects with an id. */
+static const char *ids(json_t *list)
+{
+	json_t *numbers = json_array(), *e;
+	const char *text;
+	size_t i;
+
+	json_array_foreach(list, i, e)
+		json_array_append(numbers, json_object_get(e, "id"));
+	text = joined(numbers);
+	json_decref(numbers);
+	return text;
+}
+
 /* ---- status ---- */
 
 static void print_module(json_t *module)
@@ -87,6 +101,7 @@ void print_status(json_t *r)
 {
 	json_t *local = json_object_get(r, "local"), *fdb = json_object_get(r, "fdb");
 	json_t *vms = json_object_get(r, "vms"), *vm;
+	json_t *bell = json_object_get(r, "doorbell");
 	const char *key;
 	struct table *t;
 
@@ -99,6 +114,12 @@ void print_status(json_t *r)
 	else
 		printf("local        off%s%s\n", *str(local, "note") ? ": " : "",
 		       str(local, "note"));
+	if (is(bell, "enabled"))
+		printf("doorbells    %s, %lld connected, %lld vectors each, rung %lld times for others\n",
+		       str(bell, "socket"), num(bell, "connected"), num(bell, "vectors"),
+		       num(bell, "rings"));
+	else
+		printf("doorbells    off\n");
 	printf("ports        %lld of %lld\n", num(r, "ports"), num(r, "max_ports"));
 	printf("addresses    %lld of %lld\n", num(fdb, "used"), num(fdb, "capacity"));
 	printf("kills        %lld\n", num(r, "kills"));
@@ -107,13 +128,14 @@ void print_status(json_t *r)
 		return;
 	}
 	putchar('\n');
-	t = table_new("VM|STATE|TRANSPORT|>PID|>VCPUS|>ARMED|>INSIDE|PORTS|NOTE");
+	t = table_new("VM|STATE|TRANSPORT|>PID|>VCPUS|>ARMED|>INSIDE|DOORBELL|PORTS|NOTE");
 	json_object_foreach(vms, key, vm)
 		table_row(t, str(vm, "name"), str(vm, "state"), str(vm, "transport"),
 			  num(vm, "pid") ? cell("%lld", num(vm, "pid")) : "-",
 			  json_object_get(vm, "vcpus") ? cell("%lld", num(vm, "vcpus")) : "-",
 			  json_object_get(vm, "armed") ? cell("%lld", num(vm, "armed")) : "-",
 			  json_object_get(vm, "inside") ? cell("%lld", num(vm, "inside")) : "-",
+			  or_dash(ids(json_object_get(vm, "doorbells"))),
 			  or_dash(joined(json_object_get(vm, "ports"))), str(vm, "note"));
 	table_print(t);
 }
@@ -155,6 +177,8 @@ void print_ports(json_t *r)
 
 void print_port(json_t *p)
 {
+	json_t *bell = json_object_get(p, "doorbell");
+
 	printf("port        %s\n", str(p, "name"));
 	printf("transport   %s\n", str(p, "transport"));
 	printf("vm          %s\n", or_dash(str(p, "vm")));
@@ -166,6 +190,11 @@ void print_port(json_t *p)
 	printf("queues      %lld\n", num(p, "queues"));
 	printf("anti-spoof  %s\n", is(p, "anti_spoof") ? "on" : "off");
 	printf("groups      %s\n", joined(json_object_get(p, "groups")));
+	if (num(bell, "id"))
+		printf("doorbell    %lld, vectors %lld to %lld\n", num(bell, "id"),
+		       num(bell, "vector"), num(bell, "vector") + num(bell, "vectors") - 1);
+	else
+		printf("doorbell    %s\n", or_dash(str(bell, "note")));
 	printf("origin      %s\n", str(p, "origin"));
 }
 

@@ -191,23 +191,27 @@ static void set_control_socket(struct reader *r, config_setting_t *value, void *
 	set_path(r, value, &r->s->control_socket);
 }
 
-static void set_control_group(struct reader *r, config_setting_t *value, void *target)
+static bool read_gid(struct reader *r, config_setting_t *value, gid_t *gid)
 {
 	const char *name = config_setting_get_string(value);
 	struct group *group = *name ? getgrnam(name) : NULL;
 
-	if (!*name)
-		return;
-	if (!group) {
+	if (group)
+		*gid = group->gr_gid;
+	else if (*name)
 		complain(r, value,
 			 "group: there is no group \"%s\" on this host: create it (groupadd "
 			 "--system %s) or leave the key out",
 			 name, name);
+	return group;
+}
+
+static void set_control_group(struct reader *r, config_setting_t *value, void *target)
+{
+	if (!read_gid(r, value, &r->s->control_gid))
 		return;
-	}
 	free(r->s->control_group);
-	r->s->control_group = strdup(name);
-	r->s->control_gid = group->gr_gid;
+	r->s->control_group = strdup(config_setting_get_string(value));
 }
 
 static void set_control(struct reader *r, config_setting_t *group, void *target)
@@ -238,6 +242,38 @@ static void set_local(struct reader *r, config_setting_t *group, void *target)
 	};
 
 	read_group(r, group, "local", keys, COUNT(keys), target);
+}
+
+static void set_bell_enable(struct reader *r, config_setting_t *value, void *target)
+{
+	r->s->bell_enable = config_setting_get_bool(value);
+}
+
+static void set_bell_socket(struct reader *r, config_setting_t *value, void *target)
+{
+	set_path(r, value, &r->s->bell_socket);
+}
+
+static void set_bell_group(struct reader *r, config_setting_t *value, void *target)
+{
+	read_gid(r, value, &r->s->bell_gid);
+}
+
+static void set_bell_vectors(struct reader *r, config_setting_t *value, void *target)
+{
+	set_u32(r, value, 1, BELL_VECTORS_MAX, &r->s->bell_vectors);
+}
+
+static void set_doorbell(struct reader *r, config_setting_t *group, void *target)
+{
+	static const struct key keys[] = {
+		{"enable", CONFIG_TYPE_BOOL, set_bell_enable},
+		{"socket", CONFIG_TYPE_STRING, set_bell_socket},
+		{"group", CONFIG_TYPE_STRING, set_bell_group},
+		{"vectors", CONFIG_TYPE_INT, set_bell_vectors},
+	};
+
+	read_group(r, group, "doorbell", keys, COUNT(keys), target);
 }
 
 static void set_force(struct reader *r, config_setting_t *value, void *target)
@@ -547,7 +583,7 @@ static const struct key top_keys[] = {
 	{"switch", CONFIG_TYPE_GROUP, set_switch}, {"control", CONFIG_TYPE_GROUP, set_control},
 	{"local", CONFIG_TYPE_GROUP, set_local},   {"security", CONFIG_TYPE_GROUP, set_security},
 	{"ports", CONFIG_TYPE_LIST, set_ports},	   {"vms", CONFIG_TYPE_LIST, set_vms},
-	{"fdb", CONFIG_TYPE_LIST, set_fdb},
+	{"fdb", CONFIG_TYPE_LIST, set_fdb},	   {"doorbell", CONFIG_TYPE_GROUP, set_doorbell},
 };
 
 static int settings_default(struct settings *s, const char *run_dir)
@@ -559,12 +595,17 @@ static int settings_default(struct settings *s, const char *run_dir)
 		       .fdb_capacity = 65536,
 		       .fdb_age_s = 300},
 		.control_gid = (gid_t)-1,
+		.bell_enable = true,
+		.bell_gid = (gid_t)-1,
+		.bell_vectors = 8,
 	};
 	if (asprintf(&s->control_socket, "%s/control.sock", run_dir) < 0)
 		s->control_socket = NULL;
 	if (asprintf(&s->local_socket, "%s/local.sock", run_dir) < 0)
 		s->local_socket = NULL;
-	return s->control_socket && s->local_socket ? 0 : -ENOMEM;
+	if (asprintf(&s->bell_socket, "%s/doorbell.sock", run_dir) < 0)
+		s->bell_socket = NULL;
+	return s->control_socket && s->local_socket && s->bell_socket ? 0 : -ENOMEM;
 }
 
 static void check_whole(struct reader *r, config_t *cfg)
@@ -585,6 +626,11 @@ static void check_whole(struct reader *r, config_t *cfg)
 		complain(r, root,
 			 "control.socket and local.socket are both \"%s\": they must differ",
 			 r->s->local_socket);
+	if (!strcmp(r->s->bell_socket, r->s->control_socket) ||
+	    !strcmp(r->s->bell_socket, r->s->local_socket))
+		complain(r, root,
+			 "doorbell.socket is \"%s\", as another socket is: they must differ",
+			 r->s->bell_socket);
 	for (size_t i = 0; i < r->s->port_count; i++)
 		if (r->s->ports[i].local && !r->s->local_enable)
 			complain(r, ports,
@@ -643,5 +689,6 @@ void settings_free(struct settings *s)
 	free(s->control_socket);
 	free(s->control_group);
 	free(s->local_socket);
+	free(s->bell_socket);
 	*s = (struct settings){0};
 }

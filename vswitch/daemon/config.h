@@ -16,6 +16,8 @@
 /* `vm` of a port that any local client may ask for by the port's own name. */
 #define CONFIG_VM_LOCAL "local"
 
+#define BELL_VECTORS_MAX 64 /* of one doorbell */
+
 struct port_setting {
 	struct vs_port_config vs;
 	char vm[VS_NAME_LEN]; /* who gets it; "" nobody yet */
@@ -41,6 +43,10 @@ struct settings {
 	gid_t control_gid;   /* (gid_t)-1: none */
 	bool local_enable;
 	char *local_socket;
+	bool bell_enable;
+	char *bell_socket;
+	gid_t bell_gid; /* (gid_t)-1: none */
+	uint32_t bell_vectors;
 	bool force_cpu;
 	struct port_setting *ports;
 	size_t port_count;

@@ -7,6 +7,7 @@
  *	guest.c		what VMs and local clients have in common: callers, ports, names
  *	vm.c		VMs through libelisa-host: attach, arm, drain, detach
  *	local.c		local clients (no isolation)
+ *	doorbell.c	how a VM that sleeps is woken
  *	state.c		what outlives the daemon
  *	control.c	control socket, JSON-RPC framing
  *	methods.c	its methods; stats.c, doctor.c: the longer ones
@@ -47,6 +48,7 @@
 struct request;
 struct control;
 struct local;
+struct doorbells;
 struct guest;
 struct daemon;
 
@@ -58,6 +60,8 @@ struct port {
 	bool lent;    /* `set.vm` is only for this attachment */
 	bool deleting;
 	struct guest *guest; /* bound to */
+	uint32_t bell;	     /* as told to libvswitch; 0: none */
+	bool bell_short;     /* ... for want of vectors */
 };
 TAILQ_HEAD(port_list, port);
 
@@ -151,6 +155,7 @@ struct daemon {
 
 	struct local *local;
 	char local_note[WHY_LEN];
+	struct doorbells *doorbells; /* NULL: disabled */
 	struct control *control;
 	uint64_t started; /* CLOCK_MONOTONIC, microseconds */
 	bool state_dirty;
@@ -229,6 +234,16 @@ void local_unshare(struct guest *g);
 /* To be done when a context has been made: VMs must reach the clients that are there already. */
 int local_export_all(struct daemon *d);
 bool local_work(struct daemon *d);
+
+/* ---- doorbell.c ---- */
+
+int doorbells_open(struct daemon *d);
+void doorbells_close(struct daemon *d);
+/* To be called when VMs, their ports or the ports' groups have changed. */
+void doorbells_update(struct daemon *d);
+json_t *doorbells_status_json(struct daemon *d);
+json_t *guest_doorbells_json(struct guest *g);
+json_t *port_doorbell_json(struct port *port);
 
 /* ---- state.c ---- */
 

@@ -26,6 +26,7 @@ struct guest *guest_new(struct daemon *d, const char *name, bool local)
 void guest_free(struct guest *g)
 {
 	TAILQ_REMOVE(&g->daemon->guests, g, link);
+	doorbells_update(g->daemon);
 	for (size_t i = 0; i < g->lend_count; i++)
 		free(g->lend[i]);
 	free(g->lend);
@@ -177,6 +178,7 @@ unsigned int guest_ports_bind(struct guest *g)
 		else
 			count++;
 	}
+	doorbells_update(g->daemon);
 	return count;
 }
 
@@ -194,6 +196,7 @@ void guest_ports_unbind(struct guest *g)
 			log_error("port %s: not unbound: %s", port->set.vs.name, strerror(-ret));
 		port->guest = NULL;
 	}
+	doorbells_update(g->daemon);
 }
 
 void guest_holders(struct guest *g, char *text, size_t len)

@@ -209,6 +209,10 @@ static int start(struct daemon *d)
 		ret = switch_configure(d);
 	if (ret)
 		return ret;
+	if (d->set.bell_enable)
+		ret = doorbells_open(d);
+	if (ret)
+		return ret;
 	vms_configure(d);
 	state_load(d);
 	if (ctx_open(d))
@@ -239,6 +243,7 @@ static void stop(struct daemon *d)
 	}
 	ctx_close(d);
 	local_close(d);
+	doorbells_close(d);
 	control_close(d);
 	FOREACH_SAFE(g, &d->guests, link, next)
 	guest_free(g);

@@ -134,6 +134,8 @@ json_t *vm_json(struct guest *g)
 		json_array_append_new(ports, json_string(port->set.vs.name));
 	json_object_set_new(vm, "ports", ports);
 	json_object_set_new(vm, "callers", json_integer(g->caller_count));
+	if (!g->local)
+		json_object_set_new(vm, "doorbells", guest_doorbells_json(g));
 	if (g->vm && !vm_status(g, &st)) {
 		json_object_set_new(vm, "vcpus", json_integer(st.vcpus));
 		json_object_set_new(vm, "armed", json_integer(st.armed));
@@ -219,6 +221,7 @@ json_t *status_json(struct daemon *d)
 			    json_pack("{s:b, s:s, s:i, s:s}", "enabled", (int)!!d->local, "socket",
 				      d->set.local_socket, "clients", (int)local_clients(d), "note",
 				      d->local ? "no isolation" : d->local_note));
+	json_object_set_new(status, "doorbell", doorbells_status_json(d));
 	json_object_set_new(status, "fdb",
 			    json_pack("{s:I, s:I, s:i}", "used", (json_int_t)fdb.used, "capacity",
 				      (json_int_t)fdb.capacity, "age_s", (int)d->set.vs.fdb_age_s));
@@ -474,6 +477,7 @@ static json_t *port_json(struct daemon *d, struct port *port)
 			    port->guest ? json_string(port->guest->name) : json_null());
 	if (port->guest)
 		json_object_set_new(json, "index", json_integer(info.guest_index));
+	json_object_set_new(json, "doorbell", port_doorbell_json(port));
 	if (port->deleting)
 		json_object_set_new(json, "deleting", json_true());
 	return json;
@@ -637,6 +641,7 @@ static void do_port_del(struct request *req, json_t *params)
 		ret = vs_port_unbind(d->vs, port->id);
 	port->guest = NULL;
 	port->deleting = true;
+	doorbells_update(d);
 	if (!ret)
 		ret = wait_grace(d, port_deleted, port);
 	if (ret) {

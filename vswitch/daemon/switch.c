@@ -196,6 +196,7 @@ int port_change(struct daemon *d, struct port *port, const struct port_setting *
 		return ret;
 	}
 	port->set = *set;
+	doorbells_update(d);
 	return 0;
 }
 
