@@ -74,8 +74,7 @@ static const char *ids(json_t *list)
 	const char *text;
 	size_t i;
 
-	json_array_foreach(list, i, e)
-		json_array_append(numbers, json_object_get(e, "id"));
+	json_array_foreach(list, i, e) json_array_append(numbers, json_object_get(e, "id"));
 	text = joined(numbers);
 	json_decref(numbers);
 	return text;
@@ -115,7 +114,8 @@ void print_status(json_t *r)
 		printf("local        off%s%s\n", *str(local, "note") ? ": " : "",
 		       str(local, "note"));
 	if (is(bell, "enabled"))
-		printf("doorbells    %s, %lld connected, %lld vectors each, rung %lld times for others\n",
+		printf("doorbells    %s, %lld connected, %lld vectors each, rung %lld times for "
+		       "others\n",
 		       str(bell, "socket"), num(bell, "connected"), num(bell, "vectors"),
 		       num(bell, "rings"));
 	else

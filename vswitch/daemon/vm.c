@@ -456,14 +456,19 @@ static int vm_switch_add(struct guest *g)
 	const struct elisa_region *regions;
 	struct vs_region vs[VS_REGIONS_MAX];
 	int n = elisa_vm_regions(g->vm, &regions);
+	unsigned int count = 0;
 
 	if (n < 0)
 		return n;
-	if (n > VS_REGIONS_MAX)
-		return -E2BIG;
-	for (int i = 0; i < n; i++)
-		vs[i] = (struct vs_region){regions[i].gpa, regions[i].len, regions[i].addr};
-	g->id = vs_guest_add(g->daemon->vs, g->name, vs, (unsigned int)n);
+	for (int i = 0; i < n; i++) {
+		/* A PC has small pieces of RAM for its firmware, a doorbell device has one, too. */
+		if (regions[i].len < VS_REGION_MIN)
+			continue;
+		if (count == VS_REGIONS_MAX)
+			return -E2BIG;
+		vs[count++] = (struct vs_region){regions[i].gpa, regions[i].len, regions[i].addr};
+	}
+	g->id = vs_guest_add(g->daemon->vs, g->name, vs, count);
 	return g->id < 0 ? g->id : 0;
 }
 
