@@ -39,13 +39,13 @@ void t_destroy(struct t_switch *t)
 	munmap(t->arena, t->arena_len);
 }
 
-struct t_guest *t_guest(struct t_switch *t, bool anti_spoof)
+struct t_guest *t_guest_with(struct t_switch *t, bool anti_spoof, unsigned int queues)
 {
 	struct t_guest *g = &t->guest[t->guests];
 	struct vs_port_config cfg = {
 		.mac = {2, 0, 0, 0, 0, (uint8_t)(t->guests + 1)},
 		.mtu = 1500,
-		.queues = 2,
+		.queues = (uint16_t)queues,
 		.up = true,
 		.anti_spoof = anti_spoof,
 		.groups = VS_GROUPS_DEFAULT,
@@ -70,6 +70,11 @@ struct t_guest *t_guest(struct t_switch *t, bool anti_spoof)
 		CHECK(vs_caller_add(t->vs, g->id, &g->caller[i]) == 0);
 	t->guests++;
 	return g;
+}
+
+struct t_guest *t_guest(struct t_switch *t, bool anti_spoof)
+{
+	return t_guest_with(t, anti_spoof, 2);
 }
 
 struct t_guest *t_guest_up(struct t_switch *t, bool anti_spoof)
@@ -104,6 +109,12 @@ int64_t t_call(struct t_guest *g, uint64_t op, uint64_t a1, uint64_t a2)
 int64_t t_setup(struct t_guest *g, unsigned int queue, uint32_t tx_size, uint32_t rx_size,
 		uint32_t buf_len)
 {
+	return t_setup_with(g, queue, tx_size, rx_size, buf_len, 0);
+}
+
+int64_t t_setup_with(struct t_guest *g, unsigned int queue, uint32_t tx_size, uint32_t rx_size,
+		     uint32_t buf_len, uint32_t features)
+{
 	struct t_queue *q = &g->q[queue];
 	struct elisa_queue_setup s = {
 		.revision = ELISA_NET_REVISION,
@@ -111,6 +122,7 @@ int64_t t_setup(struct t_guest *g, unsigned int queue, uint32_t tx_size, uint32_
 		.tx_size = tx_size,
 		.rx_size = rx_size,
 		.rx_buf_len = rx_size ? buf_len : 0,
+		.features = features,
 	};
 
 	s.tx_ring = t_alloc(g, tx_size * sizeof(struct elisa_txd), 64);
@@ -178,7 +190,10 @@ void t_frame_put(struct t_guest *g, unsigned int queue, uint32_t len, const uint
 
 int64_t t_send(struct t_guest *g, unsigned int queue, uint32_t count)
 {
-	return t_call(g, ELISA_NET_TX, (uint64_t)g->q[queue].handle, count);
+	int64_t result = t_call(g, ELISA_NET_TX, (uint64_t)g->q[queue].handle, count);
+
+	g->bell = result > 0 && result & ELISA_TX_BELL;
+	return result < 0 ? result : result & ELISA_TX_TAKEN;
 }
 
 int64_t t_send_one(struct t_guest *g, uint32_t len, const uint8_t dst[6], const uint8_t src[6],

@@ -21,6 +21,7 @@
 #define T_GUESTS 16
 #define T_SIZE	 64 /* slots of a ring, unless told */
 #define T_BUF	 2048
+#define T_QUEUES 4
 
 struct t_queue {
 	int64_t handle;
@@ -38,7 +39,8 @@ struct t_guest {
 	uint64_t used; /* bytes of RAM given out */
 	uint8_t mac[6];
 	struct vs_caller *caller[4];
-	struct t_queue q[2];
+	struct t_queue q[T_QUEUES];
+	bool bell; /* the last t_send() was told to ring */
 };
 
 struct t_switch {
@@ -59,13 +61,17 @@ void t_create(struct t_switch *t, uint32_t fdb_capacity);
 void t_destroy(struct t_switch *t);
 /* A guest with one port "pN", MAC 02:00:00:00:00:N+1, not set up. */
 struct t_guest *t_guest(struct t_switch *t, bool anti_spoof);
-/* The same with queue 0 set up and all buffers posted. */
+/* The same, of up to T_QUEUES queues instead of two. */
+struct t_guest *t_guest_with(struct t_switch *t, bool anti_spoof, unsigned int queues);
+/* t_guest() with queue 0 set up and all buffers posted. */
 struct t_guest *t_guest_up(struct t_switch *t, bool anti_spoof);
 uint64_t t_alloc(struct t_guest *g, uint64_t len, uint64_t align);
 void *t_at(struct t_guest *g, uint64_t gpa);
 int64_t t_call(struct t_guest *g, uint64_t op, uint64_t a1, uint64_t a2);
 int64_t t_setup(struct t_guest *g, unsigned int queue, uint32_t tx_size, uint32_t rx_size,
 		uint32_t buf_len);
+int64_t t_setup_with(struct t_guest *g, unsigned int queue, uint32_t tx_size, uint32_t rx_size,
+		     uint32_t buf_len, uint32_t features);
 void t_post(struct t_queue *q, uint32_t count);
 /* Ethernet frame of `len` bytes into RAM; payload is made from `seed`. */
 void t_fill(uint8_t *at, uint32_t len, const uint8_t dst[6], const uint8_t src[6], uint32_t seed);
@@ -74,7 +80,7 @@ void t_desc(struct t_queue *q, uint64_t addr, uint16_t len, uint16_t flags);
 /* Writes a frame of one segment into the queue's next buffer and its descriptor. */
 void t_frame_put(struct t_guest *g, unsigned int queue, uint32_t len, const uint8_t dst[6],
 		 const uint8_t src[6], uint32_t seed);
-/* Sends what was put. */
+/* Sends what was put. Returns how many were taken, or an error. */
 int64_t t_send(struct t_guest *g, unsigned int queue, uint32_t count);
 /* One frame, put and sent. */
 int64_t t_send_one(struct t_guest *g, uint32_t len, const uint8_t dst[6], const uint8_t src[6],
