@@ -23,6 +23,8 @@ struct elisa_guard;
 
 #define ELISA_GUARD_UNDO_MAX	64
 
+/* All: one thread at a time. 0 or -errno. */
+
 /*
  * Starts the helper: $ELISA_GUARD or the installed one. `spec`, `service`: how it calls. Returns
  * when it is ready. ENOENT: not installed; EPIPE: it ended at once (it says why on stderr).
@@ -30,7 +32,11 @@ struct elisa_guard;
 int elisa_guard_start(const char *spec, uint32_t service, struct elisa_guard **guard);
 /* Holds a copy of `fd` until the end; the same file twice counts once. */
 int elisa_guard_hold(struct elisa_guard *guard, int fd);
-/* Adds a call to be made after this process's death; until then nothing. ENOSPC. */
+/*
+ * Adds a call to be made after this process's death, until it answers something else than EAGAIN;
+ * the same call twice counts once. ENOSPC. Waits up to 5 s for the guard of a former process that
+ * has the same call still to make, else EBUSY: so do this before you set up what it would undo.
+ */
 int elisa_guard_undo(struct elisa_guard *guard, uint64_t op, uint64_t a1);
 /* Orderly end: the calls are not made, the helper lets go and ends; waits for that. */
 void elisa_guard_stop(struct elisa_guard *guard);
