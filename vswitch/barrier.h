@@ -41,7 +41,7 @@ void vs_model_step(const char *where, unsigned int line);
 #endif
 
 /* For a store before it and a load after it, which x86-64 would swap. */
-#define vs_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define vs_fence()	       __atomic_thread_fence(__ATOMIC_SEQ_CST)
 #define vs_load(p)	       __atomic_load_n((p), __ATOMIC_RELAXED)
 #define vs_load_acquire(p)     __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define vs_store(p, v)	       __atomic_store_n((p), (v), __ATOMIC_RELAXED)
@@ -110,6 +110,15 @@ static inline struct vs_pair vs_load_pair(const struct vs_pair *p)
 	pair.a = (uint64_t)_mm_cvtsi128_si64(v);
 	pair.b = (uint64_t)_mm_extract_epi64(v, 1);
 	return pair;
+}
+
+/* Four words next to each other, aligned, each read once. */
+static inline __m256i vs_load_four(const uint64_t *p)
+{
+	__m256i v;
+
+	__asm__ volatile("vmovdqa %1, %0" : "=x"(v) : "m"(*(const __m256i *)(const void *)p));
+	return v;
 }
 
 #endif
