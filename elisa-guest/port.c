@@ -210,6 +210,7 @@ static int setup_queue(struct elisa_port *port, uint32_t i, uint32_t ms)
 		.tx_size = p->tx_size,
 		.rx_size = p->rx_size,
 		.rx_buf_len = p->rx_buf_len,
+		.features = p->features & port->info.features,
 		.tx_ring = q->tx_ring,
 		.rx_ring = q->rx_ring,
 		.rx_comp = q->rx_comp,
@@ -259,6 +260,7 @@ static int check_params(const struct elisa_port_params *given, struct elisa_port
 	DEFAULT(tx_bufs, 64);
 	DEFAULT(tx_buf_len, ELISA_FRAME_MAX);
 	DEFAULT(timeout_ms, 2000);
+	DEFAULT(features, 0);
 #undef DEFAULT
 	if (p->queues > ELISA_QUEUES_MAX || p->tx_bufs > ELISA_RING_MAX ||
 	    !power_of_two(p->tx_size, ELISA_RING_MIN, ELISA_RING_MAX) ||
@@ -558,9 +560,15 @@ static uint32_t look(const struct elisa_rxq *q, uint32_t at, struct elisa_frame 
 		}
 		f->len += c->len;
 		if (!(c->flags & ELISA_NET_MORE)) {
+			const struct elisa_rxc *first = &q->comp[at & q->mask];
+
 			f->segs = (uint16_t)(i + 1);
-			f->seg_len = q->comp[at & q->mask].len;
+			f->seg_len = first->len;
 			f->data = q->buf[at & q->mask];
+			f->flags = first->flags & (uint16_t)~ELISA_NET_MORE;
+			f->csum_start = first->csum_start;
+			f->gso_size = first->gso_size;
+			f->hash = first->hash;
 			return i + 1;
 		}
 	}

@@ -35,8 +35,11 @@ struct elisa_port_params {
 	uint32_t rx_size;	/* [512] likewise, each with a buffer */
 	uint32_t rx_buf_len;	/* [2048] bytes of an RX buffer; longer frames span several */
 	uint32_t tx_bufs;	/* [64] TX buffers of a queue */
-	uint32_t tx_buf_len;	/* [ELISA_FRAME_MAX] bytes of one */
+	uint32_t tx_buf_len;	/* [ELISA_FRAME_MAX] bytes of one, at most 65535 */
 	uint32_t timeout_ms;	/* [2000] how long to ask again on EAGAIN at open and close */
+	/* [none] ELISA_NET_F_* that the user of received frames understands. Those that the switch
+	 * does not know are left out: see elisa_port_info.features. */
+	uint32_t features;
 };
 
 /*
@@ -109,6 +112,19 @@ static inline void elisa_tx_put(const struct elisa_txq *q, uint32_t i, uint64_t 
 	elisa_txd_set(&q->ring[(q->next + i) & q->mask], gpa, elisa_txd_word(len, flags));
 }
 
+/*
+ * The same for the first descriptor of a frame with a checksum or segmentation left to do: `flags`
+ * with ELISA_NET_CSUM and so on, see net.h.
+ */
+static inline void elisa_tx_put_offload(const struct elisa_txq *q, uint32_t i, uint64_t gpa,
+					uint16_t len, uint16_t flags, uint16_t csum_start,
+					uint16_t gso_size)
+{
+	elisa_txd_set(&q->ring[(q->next + i) & q->mask], gpa,
+		      elisa_txd_word(len, flags) | (uint64_t)csum_start << 32 |
+			      (uint64_t)gso_size << 48);
+}
+
 /* Writes n descriptors of one length, of whole frames, for the next push; n as above. */
 static inline void elisa_tx_fill(const struct elisa_txq *q, const uint64_t *gpa, uint16_t len,
 				 uint32_t n)
@@ -158,6 +174,9 @@ struct elisa_frame {
 	uint32_t len;		/* of the whole frame */
 	uint16_t seg_len;	/* of the first segment */
 	uint16_t segs;
+	/* As the first completion says: what is left to do, without ELISA_NET_MORE; and the hash. */
+	uint16_t flags, csum_start, gso_size;
+	uint32_t hash;
 };
 
 struct elisa_rxq {

@@ -28,6 +28,7 @@ static struct {
 	int resets, setups, infos, tx_calls;
 	int take; /* descriptors that a TX takes; -1: all */
 	uint16_t link, mtu;
+	uint32_t features;
 	struct elisa_queue_setup setup[4];
 	bool reset_before_setup;
 	uint32_t txd_seen;
@@ -107,7 +108,8 @@ static int64_t on_info(uint64_t index, uint64_t gpa)
 					 .mac = {2, 0, 0, 0, 0, (uint8_t)index},
 					 .mtu = sw.mtu,
 					 .queues = 4,
-					 .link = sw.link};
+					 .link = sw.link,
+					 .features = sw.features};
 	strcpy(info->name, index ? "second" : "first");
 	return 0;
 }
@@ -551,6 +553,51 @@ static void receives_in_order(void **state)
 	elisa_port_close(port);
 }
 
+/* What is left to do for a frame comes from its first completion, and goes into a descriptor. */
+static void offloads_are_passed_on(void **state)
+{
+	const struct elisa_port_params params = {
+		.rx_size = 8, .rx_buf_len = 256, .features = ELISA_NET_F_CSUM | ELISA_NET_F_TSO4};
+	const uint16_t flags = ELISA_NET_CSUM | ELISA_NET_TSO4 | 16 << ELISA_NET_CSUM_OFFSET;
+	struct elisa_port *port = open_port(&params);
+	struct elisa_rxq *q = elisa_port_rxq(port, 0);
+	struct elisa_txq *tx = elisa_port_txq(port, 0);
+	struct elisa_frame f;
+
+	/* Only what the switch knows is asked for. */
+	assert_int_equal(sw.setup[0].features, 0);
+	elisa_port_close(port);
+	sw.features = ELISA_NET_F_CSUM | ELISA_NET_F_EVENT;
+	port = open_port(&params);
+	assert_int_equal(sw.setup[0].features, ELISA_NET_F_CSUM);
+	elisa_port_close(port);
+	sw.features = ELISA_NET_F_ALL;
+	port = open_port(&params);
+	assert_int_equal(sw.setup[0].features, ELISA_NET_F_CSUM | ELISA_NET_F_TSO4);
+	q = elisa_port_rxq(port, 0);
+	tx = elisa_port_txq(port, 0);
+	q->comp[0].csum_start = 34;
+	q->comp[0].gso_size = 1448;
+	q->comp[0].hash = 0x12345678;
+	deliver(q, 0, 256, flags | ELISA_NET_MORE, 1);
+	deliver(q, 1, 200, 0, 2);
+	assert_int_equal(elisa_rx_burst(q, &f, 1), 1);
+	assert_int_equal(f.len, 456);
+	assert_int_equal(f.flags, flags);
+	assert_int_equal(f.csum_start, 34);
+	assert_int_equal(f.gso_size, 1448);
+	assert_int_equal(f.hash, 0x12345678);
+	elisa_tx_put_offload(tx, 0, GPA_BASE, 60000, flags, 34, 1448);
+	elisa_tx_put(tx, 1, GPA_BASE, 60, 0);
+	assert_int_equal(elisa_tx_push(tx, 2), 2);
+	assert_int_equal(sw.sent[0].len, 60000);
+	assert_int_equal(sw.sent[0].flags, flags);
+	assert_int_equal(sw.sent[0].csum_start, 34);
+	assert_int_equal(sw.sent[0].gso_size, 1448);
+	assert_int_equal(sw.sent[1].flags | sw.sent[1].csum_start | sw.sent[1].gso_size, 0);
+	elisa_port_close(port);
+}
+
 static void does_not_run_past_unreleased_buffers(void **state)
 {
 	const struct elisa_port_params params = {.rx_size = 8, .rx_buf_len = 256};
@@ -679,6 +726,7 @@ int main(void)
 		TEST(sleepers_are_woken),
 		TEST(bursts_are_cut_between_frames),
 		TEST(receives_in_order),
+		TEST(offloads_are_passed_on),
 		TEST(does_not_run_past_unreleased_buffers),
 		TEST(chains_are_whole_or_not_there),
 		TEST(aborted_frames_are_skipped),
