@@ -30,6 +30,7 @@ static struct t_switch t;
 static struct t_guest *evil[2], *good;
 static struct poke pokes[8];
 static unsigned int poke_count, step_count;
+static uint64_t tuning[2]; /* GPAs: what the hostile ones say about modes and steering */
 
 #define CHECK(x)                                                                \
 	do {                                                                    \
@@ -75,18 +76,20 @@ static uint64_t take_gpa(struct input *in, struct t_guest *g)
 	return take(in, 8);
 }
 
-/* Where to write: ring, completions, posted count, descriptors, set-up, buffers. */
+/* Where to write: ring, completions, posted count, descriptors, set-up, buffers, tuning. */
 static struct poke take_poke(struct input *in)
 {
 	struct t_guest *g = evil[take(in, 1) & 1];
 	struct t_queue *q = &g->q[0];
-	uint8_t *base[] = {(uint8_t *)q->txd, (uint8_t *)q->rx,	      (uint8_t *)q->comp,
-			   t_at(g, q->setup), t_at(g, q->tx_buffers), (uint8_t *)q->rx->addr};
+	uint8_t *base[] = {(uint8_t *)q->txd,	(uint8_t *)q->rx,
+			   (uint8_t *)q->comp,	t_at(g, q->setup),
+			   t_at(g, q->tx_buffers), (uint8_t *)q->rx->addr,
+			   t_at(g, tuning[g == evil[1]])};
 	const uint8_t sizes[] = {1, 2, 4, 8};
 	uint64_t what = take(in, 1);
 	struct poke p = {.guest = g, .bytes = sizes[what >> 4 & 3]};
 
-	p.offset = (uint32_t)(base[what % 6] - g->ram) + (uint32_t)take(in, 1);
+	p.offset = (uint32_t)(base[what % 7] - g->ram) + (uint32_t)take(in, 1);
 	p.value = what & 0x80 ? take_gpa(in, g) : take(in, p.bytes);
 	return p;
 }
@@ -116,7 +119,9 @@ static void control(struct input *in)
 	static uint64_t now;
 	uint64_t what = take(in, 1);
 
-	switch (what % 6) {
+	uint32_t due[2];
+
+	switch (what % 8) {
 	case 0:
 		cfg.mtu = (uint16_t)(68 + take(in, 2) % (ELISA_MTU_MAX - 68));
 		cfg.up = what & 0x40;
@@ -135,6 +140,12 @@ static void control(struct input *in)
 	case 4:
 		CHECK(vs_port_unbind(t.vs, g->port) == 0);
 		CHECK(vs_port_bind(t.vs, g->port, g->id) == 0);
+		break;
+	case 5:
+		CHECK(vs_port_bell(t.vs, g->port, (uint32_t)what) == 0);
+		break;
+	case 6:
+		CHECK(vs_bells_due(t.vs, due, 2) <= 2);
 		break;
 	default:
 		(void)!vs_fdb_add(t.vs, good->mac, good->port);
@@ -206,13 +217,33 @@ static void setup_queue(struct input *in)
 static void any_call(struct input *in)
 {
 	struct t_guest *g = evil[take(in, 1) & 1];
-	uint64_t op = take(in, 1) % 24, a1 = take_gpa(in, g), a2 = take_gpa(in, g);
+	uint64_t op = take(in, 1) % 26, a1 = take_gpa(in, g), a2 = take_gpa(in, g);
 
-	if (op == ELISA_NET_TX)
+	if ((op == ELISA_NET_RSS || op == ELISA_NET_RX_MODE) && a1 & 1)
+		a2 = tuning[g == evil[1]];
+	if (op == ELISA_NET_BELL && a1 & 1)
+		a1 = (uint64_t)g->q[0].handle;
+	else if (op == ELISA_NET_TX || op == ELISA_NET_BELL)
 		a1 = (uint64_t)g->q[0].handle ^ 1ull << (a1 & 63);
 	else if (op != ELISA_NET_QUEUE_SETUP)
 		a1 &= 0x7001f;
 	call(g, op, a1, a2);
+}
+
+/* The well-behaved one, too, has its frames hashed and sleeps; all have a doorbell. */
+static void tune(struct t_guest *g)
+{
+	uint64_t at = t_alloc(g, sizeof(struct elisa_rx_mode), 8);
+	struct elisa_rss *rss = t_at(g, at);
+
+	rss->types = ELISA_RSS_ALL;
+	memset(rss->key, 0x5a, sizeof(rss->key));
+	if (g != evil[0])
+		CHECK(call(g, ELISA_NET_RSS, 0, at) == 0);
+	g->q[0].rx->event = 1;
+	CHECK(vs_port_bell(t.vs, g->port, 0x10000) == 0);
+	if (g != good)
+		tuning[g == evil[1]] = at;
 }
 
 static void start_over(void)
@@ -234,13 +265,15 @@ static void start_over(void)
 		g[i]->used = 0;
 		memset(g[i]->ram, 0, 64 * 1024);
 		CHECK(t_setup(g[i], 0, RING, RING, BUF) > 0);
-		/* One of the hostile ones takes frames as they are. */
-		if (i == 1) {
-			((struct elisa_queue_setup *)t_at(g[i], g[i]->q[0].setup))->features = 7;
+		/* One of the hostile ones takes frames as they are; two sleep. */
+		if (i >= 1) {
+			((struct elisa_queue_setup *)t_at(g[i], g[i]->q[0].setup))->features =
+				i == 1 ? ELISA_NET_F_ALL : ELISA_NET_F_EVENT;
 			g[i]->q[0].handle = call(g[i], ELISA_NET_QUEUE_SETUP, g[i]->q[0].setup, 0);
 			CHECK(g[i]->q[0].handle > 0);
 		}
 		t_post(&g[i]->q[0], RING);
+		tune(g[i]);
 	}
 	/* Some buffers at the very ends of RAM. */
 	evil[0]->q[0].rx->addr[0] = T_GPA + T_RAM - BUF;

@@ -221,9 +221,10 @@ static void check_world(unsigned int dead)
 			struct t_guest *g = sender[i];
 			int64_t handle;
 
-			/* Its sibling finds the queue free. */
+			/* Its sibling finds the queue free; perhaps it is told what to ring. */
 			assert_int_equal(vs_entry(g->caller[1], ELISA_NET_TX,
-						  (uint64_t)g->q[0].handle, 0, 0, 0),
+						  (uint64_t)g->q[0].handle, 0, 0, 0) &
+						 ~(int64_t)ELISA_TX_BELL,
 					 0);
 			assert_int_equal(vs_caller_add(t.vs, g->id, &g->caller[0]), 0);
 			handle = t_call(g, ELISA_NET_QUEUE_SETUP, g->q[0].setup, 0);
@@ -323,6 +324,45 @@ static void every_pair_of_steps_short(void **state)
 	for (unsigned int n = 1; n <= steps0 + 1; n++)
 		for (unsigned int m = 1; m <= steps1 + 1; m++)
 			one_case(n, m, n & 1 ? FIRST_DIES : BOTH_DIE, 6);
+}
+
+/*
+ * The receiver sleeps, with RSS, and a sender dies at its step n. Whatever lies in the ring then,
+ * aborted or not, the receiver is due; and if nothing does, it is not.
+ */
+static void sleeper_is_found(void **state)
+{
+	unsigned int found = 0;
+	bool over = false;
+
+	buf_len = *(uint32_t *)*state;
+	for (unsigned int n = 1; !over; n++) {
+		struct elisa_rss *rss;
+		uint32_t due[2];
+		uint64_t at;
+
+		world(RING);
+		assert_true(t_setup_with(receiver, 0, RING, RING, buf_len, ELISA_NET_F_EVENT) > 0);
+		t_post(&receiver->q[0], RING);
+		at = t_alloc(receiver, sizeof(*rss), 8);
+		rss = t_at(receiver, at);
+		memset(rss, 0, sizeof(*rss));
+		rss->types = ELISA_RSS_ALL;
+		assert_int_equal(t_call(receiver, ELISA_NET_RSS, 0, at), 0);
+		assert_int_equal(vs_port_bell(t.vs, receiver->port, 0x10000), 0);
+		receiver->q[0].rx->event = 3;
+		put(0, receiver->mac, 64);
+		put(0, receiver->mac, 1000);
+		prepare_send(0, 2);
+		over = run(0, n);
+		assert_int_equal(vs_bells_due(t.vs, due, 2), 0);
+		kill_routine(0);
+		vs_bells_due(t.vs, due, 2);
+		assert_int_equal(vs_bells_due(t.vs, due, 2), reserved() > 0);
+		found += reserved() > 0;
+		check_world(over ? 0 : 1);
+	}
+	assert_in_range(found, 5, 1000);
 }
 
 static uint64_t rng;
@@ -554,6 +594,8 @@ int main(void)
 		cmocka_unit_test_prestate(every_pair_of_steps, &single),
 		cmocka_unit_test_prestate(every_pair_of_steps_short, &several),
 		cmocka_unit_test_prestate(every_pair_of_steps_short, &single),
+		cmocka_unit_test_prestate(sleeper_is_found, &several),
+		cmocka_unit_test_prestate(sleeper_is_found, &single),
 		cmocka_unit_test(random_turns),
 		cmocka_unit_test(stopped_in_setup),
 		cmocka_unit_test(reset_waits_for_senders),

@@ -235,26 +235,41 @@ static const struct {
 	uint32_t addresses, ports;
 } ms_vectors[] = {
 	{{.dst = {161, 142, 100, 80}, .dport = 1766, .src = {66, 9, 149, 187}, .sport = 2794},
-	 0x323e8fc2, 0x51ccc178},
+	 0x323e8fc2,
+	 0x51ccc178},
 	{{.dst = {65, 69, 140, 83}, .dport = 4739, .src = {199, 92, 111, 2}, .sport = 14230},
-	 0xd718262a, 0xc626b0ea},
+	 0xd718262a,
+	 0xc626b0ea},
 	{{.dst = {12, 22, 207, 184}, .dport = 38024, .src = {24, 19, 198, 95}, .sport = 12898},
-	 0xd2d0a5de, 0x5c2b394a},
+	 0xd2d0a5de,
+	 0x5c2b394a},
 	{{.dst = {209, 142, 163, 6}, .dport = 2217, .src = {38, 27, 205, 30}, .sport = 48228},
-	 0x82989176, 0xafc7327f},
+	 0x82989176,
+	 0xafc7327f},
 	{{.dst = {202, 188, 127, 2}, .dport = 1303, .src = {153, 39, 163, 191}, .sport = 44251},
-	 0x5d1809c5, 0x10e828a2},
-	{{.v6 = true, .dst = {0x3f, 0xfe, 0x25, 1, 2, 0, 0, 3, [15] = 1}, .dport = 1766,
-	  .src = {0x3f, 0xfe, 0x25, 1, 2, 0, 0x1f, 0xff, [15] = 7}, .sport = 2794},
-	 0x2cc18cd5, 0x40207d3d},
-	{{.v6 = true, .dst = {0xff, 2, [15] = 1}, .dport = 4739,
+	 0x5d1809c5,
+	 0x10e828a2},
+	{{.v6 = true,
+	  .dst = {0x3f, 0xfe, 0x25, 1, 2, 0, 0, 3, [15] = 1},
+	  .dport = 1766,
+	  .src = {0x3f, 0xfe, 0x25, 1, 2, 0, 0x1f, 0xff, [15] = 7},
+	  .sport = 2794},
+	 0x2cc18cd5,
+	 0x40207d3d},
+	{{.v6 = true,
+	  .dst = {0xff, 2, [15] = 1},
+	  .dport = 4739,
 	  .src = {0x3f, 0xfe, 5, 1, 0, 8, 0, 0, 2, 0x60, 0x97, 0xff, 0xfe, 0x40, 0xef, 0xab},
 	  .sport = 14230},
-	 0x0f0c461c, 0xdde51bbf},
-	{{.v6 = true, .dport = 38024, .sport = 44251,
+	 0x0f0c461c,
+	 0xdde51bbf},
+	{{.v6 = true,
+	  .dport = 38024,
+	  .sport = 44251,
 	  .dst = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, 2, 0, 0xf8, 0xff, 0xfe, 0x21, 0x67, 0xcf},
 	  .src = {0x3f, 0xfe, 0x19, 0, 0x45, 0x45, 0, 3, 2, 0, 0xf8, 0xff, 0xfe, 0x21, 0x67, 0xcf}},
-	 0x4b61e985, 0x02d1feef},
+	 0x4b61e985,
+	 0x02d1feef},
 };
 
 static void hash_vectors(void **state)
@@ -381,7 +396,8 @@ static void reta_changes(void **state)
 		assert_int_equal(t_send(a, 0, 10), 10);
 		for (uint32_t i = 0; i < 10; i++) {
 			assert_true(receive(queue, &c));
-			assert_memory_equal(frame.data + frame.len - 4, &(uint32_t){round * 10 + i}, 4);
+			assert_memory_equal(frame.data + frame.len - 4, &(uint32_t){round * 10 + i},
+					    4);
 		}
 	}
 	/* Off again: by the sender's queue. */
@@ -572,8 +588,8 @@ static int64_t mode_of(struct t_guest *g, uint32_t flags, unsigned int unicast,
 	memcpy(t_at(g, at), &m, sizeof(m));
 	return t_call(g, ELISA_NET_RX_MODE, 0, at);
 }
-#define MODE(g, flags, unicast, ...)                                           \
-	mode_of(g, flags, unicast, (const uint8_t *const[]){__VA_ARGS__},      \
+#define MODE(g, flags, unicast, ...)                                      \
+	mode_of(g, flags, unicast, (const uint8_t *const[]){__VA_ARGS__}, \
 		sizeof((const uint8_t *const[]){__VA_ARGS__}) / sizeof(void *))
 
 /* Does a frame to `dst` arrive? If not, it is counted as filtered. */

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Real threads under the thread sanitizer: senders to one ring, learning and looking up, set-up and
- * reset against traffic, the control side meanwhile.
+ * reset against traffic, the control side meanwhile; a receiver that sleeps.
  */
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 #include "harness.h"
 #include <cmocka.h>
 
@@ -207,6 +210,32 @@ static void *set_up_and_reset(void *arg)
 	return NULL;
 }
 
+/* Mode and steering, changed by another vCPU of the receiver. */
+static void *tune(void *arg)
+{
+	struct t_guest *g = arg;
+	uint64_t at = t_alloc(g, sizeof(struct elisa_rx_mode), 8);
+	uint64_t rss_at = t_alloc(g, sizeof(struct elisa_rss), 8);
+	struct elisa_rx_mode *mode = t_at(g, at);
+	struct elisa_rss *rss = t_at(g, rss_at);
+
+	for (uint32_t r = 0; !stopped(); r++) {
+		int64_t result[2];
+
+		*mode = (struct elisa_rx_mode){.flags = r & 3, .unicast = r & 1};
+		memcpy(mode->mac[0], g->mac, 6);
+		rss->types = r % 3 ? ELISA_RSS_ALL : 0;
+		memset(rss->key, (int)r, sizeof(rss->key));
+		result[0] = vs_entry(g->caller[2], ELISA_NET_RX_MODE, 0, 0, at, 0);
+		result[1] = vs_entry(g->caller[2], ELISA_NET_RSS, 0, 0, rss_at, 0);
+		for (int i = 0; i < 2; i++)
+			if (result[i] && result[i] != -ELISA_EAGAIN)
+				abort();
+		sched_yield();
+	}
+	return NULL;
+}
+
 static void *send_blindly(void *arg)
 {
 	struct t_guest *g = arg;
@@ -219,16 +248,17 @@ static void *send_blindly(void *arg)
 	return NULL;
 }
 
-/* A receiver that sets its queue up again and again, the host that takes it down as well. */
+/* A receiver that sets its queue up again and again, and more; the host takes it down as well. */
 static void set_up_under_traffic(void **state)
 {
-	pthread_t from[2], setter;
+	pthread_t from[2], setter, tuner;
 
 	(void)state;
 	world(true, T_BUF);
 	for (int i = 0; i < 2; i++)
 		pthread_create(&from[i], NULL, send_blindly, sender[i]);
 	pthread_create(&setter, NULL, set_up_and_reset, receiver);
+	pthread_create(&tuner, NULL, tune, receiver);
 	for (int i = 0; i < 200; i++) {
 		struct vs_port_config cfg = t_port_config(&t, sender[2]);
 
@@ -243,6 +273,118 @@ static void set_up_under_traffic(void **state)
 	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
 	for (int i = 0; i < 2; i++)
 		pthread_join(from[i], NULL);
+	pthread_join(tuner, NULL);
+	t_destroy(&t);
+}
+
+/* ---- sleeping ---- */
+
+#define BELL 0x30001
+
+static int doorbell; /* an eventfd */
+
+static void ring(uint64_t value)
+{
+	if (write(doorbell, &value, sizeof(value)) != sizeof(value))
+		abort();
+}
+
+static void *send_and_ring(void *arg)
+{
+	struct t_guest *g = arg;
+
+	for (uint32_t r = 0; r < rounds; r++) {
+		int64_t bell;
+
+		t_frame_put(g, 0, 64, receiver->mac, g->mac, r);
+		if (t_send(g, 0, 1) != 1)
+			abort();
+		if (!g->bell)
+			continue;
+		while ((bell = t_call(g, ELISA_NET_BELL, (uint64_t)g->q[0].handle, 0))) {
+			if (bell != BELL)
+				abort();
+			ring(1);
+		}
+	}
+	return NULL;
+}
+
+struct sleeper {
+	uint32_t frames, sleeps;
+	bool overslept;
+};
+
+static void *sleep_and_receive(void *arg)
+{
+	static struct t_frame frame;
+	struct elisa_rx *rx = receiver->q[0].rx;
+	struct pollfd fd = {.fd = doorbell, .events = POLLIN};
+	struct sleeper *s = arg;
+	uint64_t rung;
+
+	while (!stopped()) {
+		__atomic_store_n(&rx->event, ++s->sleeps, __ATOMIC_RELAXED);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		if (!t_receive(receiver, 0, &frame)) {
+			/* Nobody sends as long as it sleeps: there is time. */
+			if (poll(&fd, 1, 10000) != 1) {
+				s->overslept = true;
+				return NULL;
+			}
+			if (read(doorbell, &rung, sizeof(rung)) != sizeof(rung))
+				abort();
+		} else {
+			s->frames++;
+		}
+		__atomic_store_n(&rx->event, 0, __ATOMIC_RELAXED);
+		while (t_receive(receiver, 0, &frame))
+			s->frames++;
+	}
+	return NULL;
+}
+
+/* No frame is left lying before a receiver that sleeps. */
+static void no_wake_up_is_lost(void **state)
+{
+	struct elisa_port_counters c;
+	struct sleeper s = {.frames = 0};
+	pthread_t from[SENDERS], to;
+	uint64_t sent = 0, told = 0;
+
+	(void)state;
+	world(true, T_BUF);
+	assert_true(t_setup_with(receiver, 0, T_SIZE, T_SIZE, T_BUF, ELISA_NET_F_EVENT) > 0);
+	t_post(&receiver->q[0], T_SIZE);
+	assert_int_equal(vs_port_bell(t.vs, receiver->port, BELL), 0);
+	doorbell = eventfd(0, 0);
+	assert_true(doorbell >= 0);
+	pthread_create(&to, NULL, sleep_and_receive, &s);
+	for (int i = 0; i < SENDERS; i++)
+		pthread_create(&from[i], NULL, send_and_ring, sender[i]);
+	for (int i = 0; i < SENDERS; i++)
+		pthread_join(from[i], NULL);
+	/* All is sent, and each sleep was told of: it gets the rest without more of a push. */
+	for (int i = 0; i < SENDERS; i++) {
+		vs_port_counters(t.vs, sender[i]->port, &c);
+		sent += c.tx_frames;
+		told += c.tx_bells;
+	}
+	for (int ms = 0; ms < 10000; ms++) {
+		struct vs_queue_info q;
+
+		vs_port_queue(t.vs, receiver->port, 0, &q);
+		if (q.rx_posted - q.rx_reserved == T_SIZE)
+			break;
+		usleep(1000);
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+	ring(1);
+	pthread_join(to, NULL);
+	close(doorbell);
+	assert_false(s.overslept);
+	assert_int_equal(s.frames, sent);
+	assert_in_range(told, 1, (uint64_t)s.sleeps * SENDERS);
 	t_destroy(&t);
 }
 
@@ -298,6 +440,7 @@ int main(void)
 		cmocka_unit_test_prestate(senders_to_one_ring, &single),
 		cmocka_unit_test(learn_move_age),
 		cmocka_unit_test(set_up_under_traffic),
+		cmocka_unit_test(no_wake_up_is_lost),
 		cmocka_unit_test(siblings),
 	};
 
