@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Control: probe and device arguments, configuration, queues, start and stop, what the port can do. */
+/* Control: probe and device arguments, configuration, queues, start and stop, what the port can do.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +17,9 @@
 #define ARG_NAME      "name"
 #define ARG_GATE      "gate"
 
-#define PARAMETERS                                                                          \
-	ARG_PORT "=<name|index> " ARG_TRANSPORT "=vmfunc|local " ARG_SOCKET "=<path> "      \
-	ARG_NAME "=<string> " ARG_GATE "=<ns>"
+#define PARAMETERS                                                                              \
+	ARG_PORT "=<name|index> " ARG_TRANSPORT "=vmfunc|local " ARG_SOCKET "=<path> " ARG_NAME \
+		 "=<string> " ARG_GATE "=<ns>"
 
 RTE_LOG_REGISTER(elisa_logtype, pmd.net.elisa, NOTICE)
 
@@ -106,7 +107,7 @@ static const struct rte_memzone *ring_memory(const struct elisa_dev *dev, size_t
 static void rx_queue_release(struct rte_eth_dev *eth, uint16_t i)
 {
 	struct elisa_dev *dev = eth->data->dev_private;
-	struct elisa_rxq *q = eth->data->rx_queues[i];
+	struct pmd_rxq *q = eth->data->rx_queues[i];
 	int rc;
 
 	if (!q)
@@ -116,11 +117,12 @@ static void rx_queue_release(struct rte_eth_dev *eth, uint16_t i)
 	rc = elisa_rxq_drain(dev, q);
 	pthread_mutex_unlock(&dev->lock);
 	if (rc) {
-		ELISA_LOG(ERR,
-			  "%s: RX queue %u: %s, so frames may still arrive: its ring and %u mbufs of "
-			  "%s are given up rather than freed",
-			  eth->data->name, i, elisa_state_text(rc), q->posted - q->head,
-			  q->pool->name);
+		ELISA_LOG(
+			ERR,
+			"%s: RX queue %u: %s, so frames may still arrive: its ring and %u mbufs of "
+			"%s are given up rather than freed",
+			eth->data->name, i, elisa_state_text(rc), q->posted - q->head,
+			q->pool->name);
 		return;
 	}
 	rte_memzone_free(q->mz);
@@ -139,7 +141,7 @@ static uint64_t rearm_data(uint16_t port_id)
 	return data;
 }
 
-static int rx_ring_make(struct elisa_dev *dev, struct elisa_rxq *q, uint32_t size, int socket)
+static int rx_ring_make(struct elisa_dev *dev, struct pmd_rxq *q, uint32_t size, int socket)
 {
 	const size_t ring = sizeof(struct elisa_rx) + size * sizeof(uint64_t);
 	const size_t comp = RTE_ALIGN_CEIL(ring, RTE_CACHE_LINE_SIZE);
@@ -163,7 +165,7 @@ static int rx_queue_setup(struct rte_eth_dev *eth, uint16_t i, uint16_t descs, u
 	struct elisa_dev *dev = eth->data->dev_private;
 	const uint32_t size = rte_align32pow2(descs);
 	const uint64_t offloads = conf->offloads | eth->data->dev_conf.rxmode.offloads;
-	struct elisa_rxq *q;
+	struct pmd_rxq *q;
 	int rc;
 
 	if (conf->rx_deferred_start)
@@ -203,7 +205,7 @@ static int rx_queue_setup(struct rte_eth_dev *eth, uint16_t i, uint16_t descs, u
 
 static void tx_queue_release(struct rte_eth_dev *eth, uint16_t i)
 {
-	struct elisa_txq *q = eth->data->tx_queues[i];
+	struct pmd_txq *q = eth->data->tx_queues[i];
 
 	if (!q)
 		return;
@@ -218,7 +220,7 @@ static int tx_queue_setup(struct rte_eth_dev *eth, uint16_t i, uint16_t descs, u
 {
 	struct elisa_dev *dev = eth->data->dev_private;
 	const uint32_t size = rte_align32pow2(descs);
-	struct elisa_txq *q;
+	struct pmd_txq *q;
 	int rc;
 
 	if (conf->tx_deferred_start)
@@ -254,7 +256,7 @@ free_queue:
 
 static void rxq_info(struct rte_eth_dev *eth, uint16_t i, struct rte_eth_rxq_info *info)
 {
-	const struct elisa_rxq *q = eth->data->rx_queues[i];
+	const struct pmd_rxq *q = eth->data->rx_queues[i];
 
 	info->mp = q->pool;
 	info->scattered_rx = q->scatter;
@@ -265,7 +267,7 @@ static void rxq_info(struct rte_eth_dev *eth, uint16_t i, struct rte_eth_rxq_inf
 
 static void txq_info(struct rte_eth_dev *eth, uint16_t i, struct rte_eth_txq_info *info)
 {
-	const struct elisa_txq *q = eth->data->tx_queues[i];
+	const struct pmd_txq *q = eth->data->tx_queues[i];
 
 	info->nb_desc = q->descs;
 	info->conf.offloads = q->offloads;
@@ -414,7 +416,7 @@ static int mtu_set(struct rte_eth_dev *eth, uint16_t mtu)
 		return -EINVAL;
 	}
 	for (unsigned int i = 0; i < eth->data->nb_rx_queues; i++) {
-		struct elisa_rxq *q = eth->data->rx_queues[i];
+		struct pmd_rxq *q = eth->data->rx_queues[i];
 
 		if (q && mtu + ELISA_OVERHEAD > q->buf_len)
 			q->scatter = true;
@@ -429,7 +431,7 @@ static int vlan_offload_set(struct rte_eth_dev *eth, int mask)
 	if (!(mask & RTE_ETH_VLAN_STRIP_MASK))
 		return 0;
 	for (unsigned int i = 0; i < eth->data->nb_rx_queues; i++) {
-		struct elisa_rxq *q = eth->data->rx_queues[i];
+		struct pmd_rxq *q = eth->data->rx_queues[i];
 
 		if (q)
 			q->strip = strip;
@@ -496,7 +498,8 @@ static int copy_value(const char *key, const char *value, void *opaque)
 	const struct copy *c = opaque;
 
 	if (!value || strlen(value) >= c->size) {
-		ELISA_LOG(ERR, "%s=%s: %zu characters at most", key, value ? value : "", c->size - 1);
+		ELISA_LOG(ERR, "%s=%s: %zu characters at most", key, value ? value : "",
+			  c->size - 1);
 		return -EINVAL;
 	}
 	memcpy(c->to, value, strlen(value) + 1);
@@ -532,7 +535,8 @@ static int parse(const char *text, struct arguments *a)
 		return -EINVAL;
 	}
 	if (!strcmp(a->transport, "vmfunc") && (*a->socket || *a->name || *a->gate)) {
-		ELISA_LOG(ERR, ARG_SOCKET ", " ARG_NAME " and " ARG_GATE " are for transport=local");
+		ELISA_LOG(ERR,
+			  ARG_SOCKET ", " ARG_NAME " and " ARG_GATE " are for transport=local");
 		return -EINVAL;
 	}
 	return 0;
@@ -590,9 +594,9 @@ static void eth_init(struct rte_eth_dev *eth, struct elisa_dev *dev)
 	eth->data->dev_flags = RTE_ETH_DEV_INTR_LSC | RTE_ETH_DEV_AUTOFILL_QUEUE_XSTATS;
 	eth->data->dev_link.link_speed = RTE_ETH_SPEED_NUM_UNKNOWN;
 	eth->dev_ops = &ops;
-	eth->rx_pkt_burst = elisa_rx_burst;
-	eth->tx_pkt_burst = elisa_tx_burst;
-	eth->tx_pkt_prepare = elisa_tx_prepare;
+	eth->rx_pkt_burst = pmd_rx_burst;
+	eth->tx_pkt_burst = pmd_tx_burst;
+	eth->tx_pkt_prepare = pmd_tx_prepare;
 	eth->rx_queue_count = elisa_rxq_count;
 	eth->rx_descriptor_status = elisa_rx_descriptor_status;
 	eth->tx_descriptor_status = elisa_tx_descriptor_status;
@@ -606,8 +610,9 @@ static int probe(struct rte_vdev_device *vdev)
 	int rc;
 
 	if (rte_eal_process_type() != RTE_PROC_PRIMARY) {
-		ELISA_LOG(ERR, "%s: secondary processes are not supported: calls into the switch and "
-			       "posted buffers belong to one process",
+		ELISA_LOG(ERR,
+			  "%s: secondary processes are not supported: calls into the switch and "
+			  "posted buffers belong to one process",
 			  rte_vdev_device_name(vdev));
 		return -ENOTSUP;
 	}
@@ -651,4 +656,5 @@ RTE_PMD_REGISTER_PARAM_STRING(net_elisa, PARAMETERS);
 
 /* What dpdk-pmdinfo.py looks for; DPDK's own build makes it from the two lines above. */
 __rte_used static const char pmd_info[] =
-	"PMD_INFO_STRING= {\"name\": \"net_elisa\", \"params\": \"" PARAMETERS "\", \"pci_ids\": []}";
+	"PMD_INFO_STRING= {\"name\": \"net_elisa\", \"params\": \"" PARAMETERS
+	"\", \"pci_ids\": []}";

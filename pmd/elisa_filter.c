@@ -64,8 +64,10 @@ int elisa_mode_apply(struct elisa_dev *dev)
 	}
 	if (r == -ELISA_ENOSYS) {
 		if (!dev->no_filters)
-			ELISA_LOG(WARNING, "%s: the switch knows no receive modes: every frame for "
-				  "the port arrives", dev->data->name);
+			ELISA_LOG(WARNING,
+				  "%s: the switch knows no receive modes: every frame for "
+				  "the port arrives",
+				  dev->data->name);
 		dev->no_filters = true;
 		return 0;
 	}
@@ -286,8 +288,7 @@ int elisa_rss_configure(struct elisa_dev *dev)
 	return take_conf(&conf->rx_adv_conf.rss_conf, &dev->rss);
 }
 
-int elisa_reta_update(struct rte_eth_dev *eth, struct rte_eth_rss_reta_entry64 *reta,
-		      uint16_t size)
+int elisa_reta_update(struct rte_eth_dev *eth, struct rte_eth_rss_reta_entry64 *reta, uint16_t size)
 {
 	struct elisa_dev *dev = eth->data->dev_private;
 	struct elisa_rss rss = dev->rss;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * RX interrupts, by doorbells (elisa/net.h, "Sleeping"; elisa/bell.h). A queue that was armed is woken
- * by its descriptor, which ethdev's users put into their epoll set. Doorbell devices are shared by
- * the ports of this process.
+ * RX interrupts, by doorbells (elisa/net.h, "Sleeping"; elisa/bell.h). A queue that was armed is
+ * woken by its descriptor, which ethdev's users put into their epoll set. Doorbell devices are
+ * shared by the ports of this process.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -110,7 +110,7 @@ static void wake_self(const struct elisa_dev *dev, unsigned int queue)
 int elisa_rx_intr_enable(struct rte_eth_dev *eth, uint16_t i)
 {
 	const struct elisa_dev *dev = eth->data->dev_private;
-	struct elisa_rxq *q = eth->data->rx_queues[i];
+	struct pmd_rxq *q = eth->data->rx_queues[i];
 
 	if (!eth->intr_handle)
 		return -ENOTSUP;
@@ -126,7 +126,7 @@ int elisa_rx_intr_enable(struct rte_eth_dev *eth, uint16_t i)
 
 int elisa_rx_intr_disable(struct rte_eth_dev *eth, uint16_t i)
 {
-	struct elisa_rxq *q = eth->data->rx_queues[i];
+	struct pmd_rxq *q = eth->data->rx_queues[i];
 
 	if (!eth->intr_handle)
 		return -ENOTSUP;
@@ -141,7 +141,7 @@ void elisa_intr_wake_all(const struct elisa_dev *dev)
 		wake_self(dev, i);
 }
 
-void elisa_ring(struct elisa_txq *q)
+void elisa_ring(struct pmd_txq *q)
 {
 	int64_t value;
 
@@ -193,10 +193,11 @@ static int start_sleeper(struct rte_eth_dev *eth)
 	int rc;
 
 	if (!dev->info.bell) {
-		ELISA_LOG(WARNING,
-			  "%s: no RX interrupts: the host gave this port no doorbell (QEMU: -device "
-			  "ivshmem-doorbell)",
-			  eth->data->name);
+		ELISA_LOG(
+			WARNING,
+			"%s: no RX interrupts: the host gave this port no doorbell (QEMU: -device "
+			"ivshmem-doorbell)",
+			eth->data->name);
 		return -ENOTSUP;
 	}
 	rc = bell_get(true, (uint16_t)(dev->info.bell >> 16), &dev->bell);
@@ -229,7 +230,7 @@ void elisa_intr_start(struct rte_eth_dev *eth)
 				  elisa_bell_error());
 	}
 	for (unsigned int i = 0; i < eth->data->nb_tx_queues; i++) {
-		struct elisa_txq *q = eth->data->tx_queues[i];
+		struct pmd_txq *q = eth->data->tx_queues[i];
 
 		q->bell = dev->bell;
 	}
@@ -241,7 +242,7 @@ void elisa_intr_stop(struct rte_eth_dev *eth)
 	struct elisa_dev *dev = eth->data->dev_private;
 
 	for (unsigned int i = 0; i < eth->data->nb_tx_queues; i++) {
-		struct elisa_txq *q = eth->data->tx_queues[i];
+		struct pmd_txq *q = eth->data->tx_queues[i];
 
 		q->bell = NULL;
 	}

@@ -2,10 +2,9 @@
 /*
  * Memory and handles. The switch reaches an mbuf by its GPA:
  *
- *	vmfunc	its physical address in the VM, so EAL has to use those as IOVA; and hugepages, since
- *		the kernel moves others
- *	local	its virtual address; EAL's memory has to be one block with one descriptor, which the
- *		switch and its other clients map
+ *	vmfunc	its physical address in the VM, so EAL has to use those as IOVA; and hugepages,
+ *since the kernel moves others local	its virtual address; EAL's memory has to be one block with
+ *one descriptor, which the switch and its other clients map
  *
  * Either way, an IOVA is a GPA.
  */
@@ -122,8 +121,8 @@ int elisa_handle_get(const char *spec, bool local, struct elisa_handle **handle)
 
 	pthread_mutex_lock(&handles_lock);
 	TAILQ_FOREACH(h, &handles, next)
-		if (!strcmp(h->spec, spec))
-			break;
+	if (!strcmp(h->spec, spec))
+		break;
 	if (!h) {
 		rc = handle_open(spec, local, &h);
 		if (!rc)
@@ -188,9 +187,10 @@ int elisa_mem_check_pool(const struct elisa_handle *handle, struct rte_mempool *
 	if (handle->local)
 		rte_mempool_mem_iter(pool, check_chunk, &rc);
 	if (rc)
-		ELISA_LOG(ERR,
-			  "mempool %s lies outside of the memory that EAL had at the start, which is "
-			  "all that the switch can reach: raise -m",
-			  pool->name);
+		ELISA_LOG(
+			ERR,
+			"mempool %s lies outside of the memory that EAL had at the start, which is "
+			"all that the switch can reach: raise -m",
+			pool->name);
 	return rc;
 }

@@ -10,9 +10,9 @@
  *	elisa_intr.c	RX interrupts, doorbells
  *	elisa_mem.c	which memory the switch can reach; handles of libelisa-guest
  *
- * Who may touch what: a queue's half (struct elisa_rxq, elisa_txq) belongs to whoever holds its
- * `busy` flag, for which nobody waits: bursts give up at once (return 0), control does when the data
- * path is in. All else of a device is under its `lock`; the alarm thread only tries to take it.
+ * Who may touch what: a queue's half (struct pmd_rxq, pmd_txq) belongs to whoever holds its
+ * `busy` flag, for which nobody waits: bursts give up at once (return 0), control does when the
+ *data path is in. All else of a device is under its `lock`; the alarm thread only tries to take it.
  */
 #ifndef ELISA_PMD_H
 #define ELISA_PMD_H
@@ -30,14 +30,14 @@
 #include <elisa/guest.h>
 #include <elisa/net.h>
 
-#define ELISA_OVERHEAD	   18u /* Ethernet header and one VLAN tag */
-#define ELISA_RX_BATCH	   32 /* buffers posted at once */
-#define ELISA_RX_RING	   512
-#define ELISA_TX_RING	   256
-#define ELISA_RING_LOW	   64 /* fewest descriptors that the driver works with */
-#define ELISA_PATIENCE_MS  2000 /* how long start and stop ask again on EAGAIN */
-#define ELISA_RECOVERY_MS  20	/* ... and one round of recovery */
-#define ELISA_POLL_US	   100000
+#define ELISA_OVERHEAD	  18u /* Ethernet header and one VLAN tag */
+#define ELISA_RX_BATCH	  32  /* buffers posted at once */
+#define ELISA_RX_RING	  512
+#define ELISA_TX_RING	  256
+#define ELISA_RING_LOW	  64   /* fewest descriptors that the driver works with */
+#define ELISA_PATIENCE_MS 2000 /* how long start and stop ask again on EAGAIN */
+#define ELISA_RECOVERY_MS 20   /* ... and one round of recovery */
+#define ELISA_POLL_US	  100000
 
 extern int elisa_logtype;
 #define ELISA_LOG(level, fmt, ...) \
@@ -53,7 +53,7 @@ struct elisa_handle {
 	bool local;
 };
 
-struct elisa_rxq {
+struct pmd_rxq {
 	/* The data path. */
 	uint32_t busy;
 	bool up;
@@ -80,7 +80,7 @@ struct elisa_rxq {
 	rte_iova_t ring_iova, comp_iova;
 } __rte_cache_aligned;
 
-struct elisa_txq {
+struct pmd_txq {
 	/* The data path. */
 	uint32_t busy;
 	bool up, fast_free;
@@ -114,13 +114,13 @@ struct elisa_dev {
 	struct elisa_port_info info;
 	uint32_t generation;
 	uint64_t first_handle; /* of queue 0 */
-	bool set_up; /* in that generation */
+	bool set_up;	       /* in that generation */
 	bool started;
 	int state; /* 0: up, or why not */
 	struct elisa_rss rss;
 	struct elisa_bell *bell; /* while started, if there is one */
 	bool sleeper;		 /* it wakes our RX queues */
-	bool no_filters; /* an old switch: all frames are received */
+	bool no_filters;	 /* an old switch: all frames are received */
 	struct elisa_stat stats[ELISA_PORT_STATS];
 	bool promiscuous, all_multicast;
 	uint16_t n_groups;
@@ -161,18 +161,18 @@ void elisa_port_stop(struct elisa_dev *dev);
 bool elisa_port_check(struct elisa_dev *dev);
 const char *elisa_state_text(int state);
 /* Frees the posted mbufs; -EAGAIN: the switch may still write to them. */
-int elisa_rxq_drain(struct elisa_dev *dev, struct elisa_rxq *q);
+int elisa_rxq_drain(struct elisa_dev *dev, struct pmd_rxq *q);
 
 /* elisa_rxtx.c */
-uint16_t elisa_rx_burst(void *queue, struct rte_mbuf **pkts, uint16_t n);
-uint16_t elisa_tx_burst(void *queue, struct rte_mbuf **pkts, uint16_t n);
-uint16_t elisa_tx_prepare(void *queue, struct rte_mbuf **pkts, uint16_t n);
+uint16_t pmd_rx_burst(void *queue, struct rte_mbuf **pkts, uint16_t n);
+uint16_t pmd_tx_burst(void *queue, struct rte_mbuf **pkts, uint16_t n);
+uint16_t pmd_tx_prepare(void *queue, struct rte_mbuf **pkts, uint16_t n);
 uint32_t elisa_rxq_count(void *queue);
 int elisa_rx_descriptor_status(void *queue, uint16_t offset);
 int elisa_tx_descriptor_status(void *queue, uint16_t offset);
 int elisa_get_monitor_addr(void *queue, struct rte_power_monitor_cond *cond);
 /* Posts as many as fit. Returns whether any buffer is posted then. */
-bool elisa_rxq_refill(struct elisa_rxq *q);
+bool elisa_rxq_refill(struct pmd_rxq *q);
 
 /* elisa_filter.c */
 int elisa_mode_apply(struct elisa_dev *dev);
@@ -190,8 +190,7 @@ void elisa_mac_remove(struct rte_eth_dev *eth, uint32_t index);
 int elisa_mc_list(struct rte_eth_dev *eth, struct rte_ether_addr *list, uint32_t n);
 int elisa_reta_update(struct rte_eth_dev *eth, struct rte_eth_rss_reta_entry64 *reta,
 		      uint16_t size);
-int elisa_reta_query(struct rte_eth_dev *eth, struct rte_eth_rss_reta_entry64 *reta,
-		     uint16_t size);
+int elisa_reta_query(struct rte_eth_dev *eth, struct rte_eth_rss_reta_entry64 *reta, uint16_t size);
 int elisa_rss_update(struct rte_eth_dev *eth, struct rte_eth_rss_conf *conf);
 int elisa_rss_get(struct rte_eth_dev *eth, struct rte_eth_rss_conf *conf);
 
@@ -202,7 +201,7 @@ void elisa_intr_start(struct rte_eth_dev *eth);
 void elisa_intr_stop(struct rte_eth_dev *eth);
 void elisa_intr_wake_all(const struct elisa_dev *dev);
 /* For a TX queue that was told to, with a doorbell. */
-void elisa_ring(struct elisa_txq *q);
+void elisa_ring(struct pmd_txq *q);
 
 /* elisa_stats.c */
 int elisa_stats_get(struct rte_eth_dev *eth, struct rte_eth_stats *stats);

@@ -3,8 +3,8 @@
  * A port's life with the switch: its queues' set-up and reset, its link, and what to do when the
  * switch went away or forgot us.
  *
- * Queue i of the switch is RX queue i and TX queue i of ethdev, whose halves two threads may use. To
- * change them, control takes both `busy` flags; meanwhile bursts find nothing to do.
+ * Queue i of the switch is RX queue i and TX queue i of ethdev, whose halves two threads may use.
+ * To change them, control takes both `busy` flags; meanwhile bursts find nothing to do.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,12 +19,12 @@ static unsigned int pairs(const struct elisa_dev *dev)
 	return RTE_MAX(dev->data->nb_rx_queues, dev->data->nb_tx_queues);
 }
 
-static struct elisa_rxq *rxq(const struct elisa_dev *dev, unsigned int i)
+static struct pmd_rxq *rxq(const struct elisa_dev *dev, unsigned int i)
 {
 	return i < dev->data->nb_rx_queues ? dev->data->rx_queues[i] : NULL;
 }
 
-static struct elisa_txq *txq(const struct elisa_dev *dev, unsigned int i)
+static struct pmd_txq *txq(const struct elisa_dev *dev, unsigned int i)
 {
 	return i < dev->data->nb_tx_queues ? dev->data->tx_queues[i] : NULL;
 }
@@ -125,7 +125,7 @@ static int reset_queues(const struct elisa_dev *dev, uint64_t end)
 }
 
 /* The posted mbufs from slot 0 on, and the numbers from 0 on, as the switch counts. */
-static int rewind_rx(struct elisa_rxq *q)
+static int rewind_rx(struct pmd_rxq *q)
 {
 	const uint32_t n = q->posted - q->head;
 	struct rte_mbuf **old = NULL;
@@ -149,7 +149,7 @@ static int rewind_rx(struct elisa_rxq *q)
 }
 
 /* `posted` advances by whole batches, so that a batch never meets the ring's end. */
-static int fill_rx(struct elisa_rxq *q)
+static int fill_rx(struct pmd_rxq *q)
 {
 	int rc = rewind_rx(q);
 
@@ -169,7 +169,7 @@ static int fill_rx(struct elisa_rxq *q)
 	return rc;
 }
 
-static uint32_t features(const struct elisa_dev *dev, const struct elisa_rxq *q)
+static uint32_t features(const struct elisa_dev *dev, const struct pmd_rxq *q)
 {
 	uint32_t f = 0;
 
@@ -189,8 +189,8 @@ static int setup_pair(struct elisa_dev *dev, unsigned int i, uint64_t end)
 		.port = dev->index,
 		.queue = (uint16_t)i,
 	};
-	struct elisa_rxq *rx = rxq(dev, i);
-	struct elisa_txq *tx = txq(dev, i);
+	struct pmd_rxq *rx = rxq(dev, i);
+	struct pmd_txq *tx = txq(dev, i);
 	int64_t r;
 	int rc;
 
@@ -271,7 +271,8 @@ static void mark(struct elisa_dev *dev, bool up)
 
 /* ---- set-up ---- */
 
-/* A former set-up is undone first, so that its late senders cannot write into rings cleared here. */
+/* A former set-up is undone first, so that its late senders cannot write into rings cleared here.
+ */
 static int set_up_taken(struct elisa_dev *dev, uint64_t end)
 {
 	int64_t hello = elisa_ctl(dev, ELISA_OP_HELLO, ELISA_ABI_REVISION, 0);
@@ -326,7 +327,7 @@ int elisa_port_start(struct elisa_dev *dev)
 	return rc;
 }
 
-static uint32_t drop_posted(struct elisa_rxq *q)
+static uint32_t drop_posted(struct pmd_rxq *q)
 {
 	uint32_t n = q->posted - q->head;
 
@@ -335,7 +336,7 @@ static uint32_t drop_posted(struct elisa_rxq *q)
 	return n;
 }
 
-int elisa_rxq_drain(struct elisa_dev *dev, struct elisa_rxq *q)
+int elisa_rxq_drain(struct elisa_dev *dev, struct pmd_rxq *q)
 {
 	int64_t r;
 
@@ -349,7 +350,8 @@ int elisa_rxq_drain(struct elisa_dev *dev, struct elisa_rxq *q)
 	return 0;
 }
 
-/* The mbufs of a queue whose reset was not confirmed stay posted: a later start has use for them. */
+/* The mbufs of a queue whose reset was not confirmed stay posted: a later start has use for them.
+ */
 void elisa_port_stop(struct elisa_dev *dev)
 {
 	const uint64_t end = now_ms() + ELISA_PATIENCE_MS;

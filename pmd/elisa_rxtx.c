@@ -2,8 +2,8 @@
 /*
  * The data path.
  *
- * TX: descriptors point at the mbufs' own memory; one call delivers up to ELISA_TX_MAX of them. When
- * it returns, the frames are copied or dropped, so the mbufs are freed at once: nothing is in
+ * TX: descriptors point at the mbufs' own memory; one call delivers up to ELISA_TX_MAX of them.
+ * When it returns, the frames are copied or dropped, so the mbufs are freed at once: nothing is in
  * flight between bursts.
  *
  * RX: mbufs are posted in batches; senders fill them in order. A completion is one 16-byte entry,
@@ -20,7 +20,7 @@
 /* ---- RX ---- */
 
 /* Posts buffers a batch at a time; slots are a multiple of that. */
-bool elisa_rxq_refill(struct elisa_rxq *q)
+bool elisa_rxq_refill(struct pmd_rxq *q)
 {
 	const uint32_t posted = q->posted;
 
@@ -42,7 +42,7 @@ bool elisa_rxq_refill(struct elisa_rxq *q)
 	return q->posted != q->head;
 }
 
-static inline const struct elisa_rxc *completion(const struct elisa_rxq *q, uint32_t i)
+static inline const struct elisa_rxc *completion(const struct pmd_rxq *q, uint32_t i)
 {
 	const struct elisa_rxc *c = &q->comp[i & q->mask];
 
@@ -51,7 +51,7 @@ static inline const struct elisa_rxc *completion(const struct elisa_rxq *q, uint
 }
 
 /* Completions of the frame that begins at `head`; 0: not all there yet. */
-static uint32_t frame_slots(const struct elisa_rxq *q, bool *aborted)
+static uint32_t frame_slots(const struct pmd_rxq *q, bool *aborted)
 {
 	*aborted = false;
 	for (uint32_t i = 0; i <= q->mask; i++) {
@@ -72,7 +72,7 @@ static uint32_t frame_slots(const struct elisa_rxq *q, bool *aborted)
 	return q->mask + 1;
 }
 
-static struct rte_mbuf *take_segment(struct elisa_rxq *q, uint32_t slot)
+static struct rte_mbuf *take_segment(struct pmd_rxq *q, uint32_t slot)
 {
 	struct rte_mbuf *m = q->sw[slot & q->mask];
 
@@ -85,7 +85,7 @@ static struct rte_mbuf *take_segment(struct elisa_rxq *q, uint32_t slot)
 	return m;
 }
 
-static struct rte_mbuf *take_chain(struct elisa_rxq *q, uint32_t slots)
+static struct rte_mbuf *take_chain(struct pmd_rxq *q, uint32_t slots)
 {
 	struct rte_mbuf *first = take_segment(q, q->head), *last = first;
 
@@ -101,7 +101,7 @@ static struct rte_mbuf *take_chain(struct elisa_rxq *q, uint32_t slots)
 }
 
 /* What the completion says beyond the length. The frame never left the host: its data is sound. */
-static void take_offloads(const struct elisa_rxq *q, const struct elisa_rxc *c, struct rte_mbuf *m)
+static void take_offloads(const struct pmd_rxq *q, const struct elisa_rxc *c, struct rte_mbuf *m)
 {
 	if (c->flags & ELISA_RXC_HASH && q->hash) {
 		m->hash.rss = c->hash;
@@ -116,7 +116,7 @@ static void take_offloads(const struct elisa_rxq *q, const struct elisa_rxc *c, 
 }
 
 /* A frame with any flag. NULL, and the head stays: not all there. NULL, and it moves: dropped. */
-static __rte_noinline struct rte_mbuf *take_any(struct elisa_rxq *q)
+static __rte_noinline struct rte_mbuf *take_any(struct pmd_rxq *q)
 {
 	bool aborted;
 	uint32_t slots = frame_slots(q, &aborted);
@@ -145,10 +145,12 @@ static __rte_noinline void strip_tags(struct rte_mbuf **pkts, uint16_t n)
 			rte_vlan_strip(pkts[i]);
 }
 
-static inline uint16_t take_burst(struct elisa_rxq *q, struct rte_mbuf **pkts, uint16_t n)
+static inline uint16_t take_burst(struct pmd_rxq *q, struct rte_mbuf **pkts, uint16_t n)
 {
-	/* {len, flags, csum_start, gso_size, hash, seq} -> {packet_type, pkt_len, data_len, tci, hash} */
-	const __m128i shuffle = _mm_set_epi8(11, 10, 9, 8, -1, -1, 1, 0, -1, -1, 1, 0, -1, -1, -1, -1);
+	/* {len, flags, csum_start, gso_size, hash, seq} -> {packet_type, pkt_len, data_len, tci,
+	 * hash} */
+	const __m128i shuffle =
+		_mm_set_epi8(11, 10, 9, 8, -1, -1, 1, 0, -1, -1, 1, 0, -1, -1, -1, -1);
 	const __m128i rearm = _mm_set_epi64x(0, (int64_t)q->rearm);
 	uint64_t bytes = 0;
 	uint16_t got = 0;
@@ -176,7 +178,8 @@ static inline uint16_t take_burst(struct elisa_rxq *q, struct rte_mbuf **pkts, u
 		m = q->sw[q->head++ & q->mask];
 		bytes += (uint16_t)_mm_cvtsi128_si32(v);
 		_mm_store_si128((__m128i *)&m->rearm_data, rearm);
-		_mm_storeu_si128((__m128i *)&m->rx_descriptor_fields1, _mm_shuffle_epi8(v, shuffle));
+		_mm_storeu_si128((__m128i *)&m->rx_descriptor_fields1,
+				 _mm_shuffle_epi8(v, shuffle));
 		pkts[got++] = m;
 	}
 	q->packets += got;
@@ -184,9 +187,9 @@ static inline uint16_t take_burst(struct elisa_rxq *q, struct rte_mbuf **pkts, u
 	return got;
 }
 
-uint16_t elisa_rx_burst(void *queue, struct rte_mbuf **pkts, uint16_t n)
+uint16_t pmd_rx_burst(void *queue, struct rte_mbuf **pkts, uint16_t n)
 {
-	struct elisa_rxq *q = queue;
+	struct pmd_rxq *q = queue;
 	uint16_t got = 0;
 
 	if (unlikely(!elisa_try(&q->busy)))
@@ -203,7 +206,7 @@ uint16_t elisa_rx_burst(void *queue, struct rte_mbuf **pkts, uint16_t n)
 
 uint32_t elisa_rxq_count(void *queue)
 {
-	const struct elisa_rxq *q = queue;
+	const struct pmd_rxq *q = queue;
 	uint32_t n = 0;
 
 	while (n <= q->mask && completion(q, q->head + n))
@@ -213,7 +216,7 @@ uint32_t elisa_rxq_count(void *queue)
 
 int elisa_rx_descriptor_status(void *queue, uint16_t offset)
 {
-	const struct elisa_rxq *q = queue;
+	const struct pmd_rxq *q = queue;
 
 	if (offset > q->mask)
 		return -EINVAL;
@@ -230,7 +233,7 @@ static int still_waiting(const uint64_t value, const uint64_t opaque[RTE_POWER_M
 
 int elisa_get_monitor_addr(void *queue, struct rte_power_monitor_cond *cond)
 {
-	const struct elisa_rxq *q = queue;
+	const struct pmd_rxq *q = queue;
 
 	cond->addr = (void *)(uintptr_t)&q->comp[q->head & q->mask].seq;
 	cond->size = sizeof(uint32_t);
@@ -241,8 +244,9 @@ int elisa_get_monitor_addr(void *queue, struct rte_power_monitor_cond *cond)
 
 /* ---- TX ---- */
 
-#define TX_WORK                                                                              \
-	(RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_VLAN)
+#define TX_WORK                                                                   \
+	(RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_TCP_SEG | \
+	 RTE_MBUF_F_TX_VLAN)
 
 /* Checksum and segmentation requests; writes what the switch expects to find into the headers. */
 static int request(struct rte_mbuf *m, struct elisa_txd *d)
@@ -289,7 +293,7 @@ static int request(struct rte_mbuf *m, struct elisa_txd *d)
  * Any mbuf: one or more segments, offloads. Returns its descriptors; 0: no room for it this time;
  * -EINVAL: it cannot be said.
  */
-static __rte_noinline int put_any(struct elisa_txq *q, struct rte_mbuf **pkt, uint32_t at,
+static __rte_noinline int put_any(struct pmd_txq *q, struct rte_mbuf **pkt, uint32_t at,
 				  uint32_t room)
 {
 	struct elisa_txd first = {.flags = 0}, *d = NULL;
@@ -327,7 +331,7 @@ struct tx_round {
 	bool bad;    /* the mbuf after these frames is */
 };
 
-static inline struct tx_round put_round(struct elisa_txq *q, struct rte_mbuf **pkts, uint32_t n)
+static inline struct tx_round put_round(struct pmd_txq *q, struct rte_mbuf **pkts, uint32_t n)
 {
 	const uint32_t room = RTE_MIN(q->mask + 1, (uint32_t)ELISA_TX_MAX);
 	struct tx_round r = {.simple = true};
@@ -356,7 +360,7 @@ static inline struct tx_round put_round(struct elisa_txq *q, struct rte_mbuf **p
 }
 
 /* How many of the frames lie in the first `taken` descriptors, and their bytes. */
-static __rte_noinline uint32_t frames_in(const struct elisa_txq *q, uint32_t taken,
+static __rte_noinline uint32_t frames_in(const struct pmd_txq *q, uint32_t taken,
 					 struct tx_round *r)
 {
 	uint32_t frames = 0;
@@ -392,7 +396,7 @@ static inline void free_simple(struct rte_mbuf **pkts, uint32_t n)
 		rte_mempool_put_bulk(run[0]->pool, (void **)run, len);
 }
 
-static inline void free_frames(const struct elisa_txq *q, struct rte_mbuf **pkts, uint32_t n,
+static inline void free_frames(const struct pmd_txq *q, struct rte_mbuf **pkts, uint32_t n,
 			       bool simple)
 {
 	if (unlikely(!n))
@@ -405,7 +409,7 @@ static inline void free_frames(const struct elisa_txq *q, struct rte_mbuf **pkts
 		rte_pktmbuf_free_bulk(pkts, n);
 }
 
-static inline uint16_t send_burst(struct elisa_txq *q, struct rte_mbuf **pkts, uint16_t n)
+static inline uint16_t send_burst(struct pmd_txq *q, struct rte_mbuf **pkts, uint16_t n)
 {
 	uint16_t done = 0;
 
@@ -440,9 +444,9 @@ static inline uint16_t send_burst(struct elisa_txq *q, struct rte_mbuf **pkts, u
 	return done;
 }
 
-uint16_t elisa_tx_burst(void *queue, struct rte_mbuf **pkts, uint16_t n)
+uint16_t pmd_tx_burst(void *queue, struct rte_mbuf **pkts, uint16_t n)
 {
-	struct elisa_txq *q = queue;
+	struct pmd_txq *q = queue;
 	uint16_t sent = 0;
 
 	if (unlikely(!elisa_try(&q->busy)))
@@ -454,7 +458,7 @@ uint16_t elisa_tx_burst(void *queue, struct rte_mbuf **pkts, uint16_t n)
 }
 
 /* What ethdev's users expect of it: VLAN tags are put in, pseudo headers are summed up. */
-uint16_t elisa_tx_prepare(void *queue, struct rte_mbuf **pkts, uint16_t n)
+uint16_t pmd_tx_prepare(void *queue, struct rte_mbuf **pkts, uint16_t n)
 {
 	uint16_t i;
 	int rc;
@@ -479,7 +483,7 @@ uint16_t elisa_tx_prepare(void *queue, struct rte_mbuf **pkts, uint16_t n)
 /* Nothing is in flight between bursts. */
 int elisa_tx_descriptor_status(void *queue, uint16_t offset)
 {
-	const struct elisa_txq *q = queue;
+	const struct pmd_txq *q = queue;
 
 	return offset > q->mask ? -EINVAL : RTE_ETH_TX_DESC_DONE;
 }

@@ -4,8 +4,8 @@
  *
  *	ipackets, opackets	taken from RX rings, given to the switch
  *	imissed			dropped by the switch on their way to this port
- *	oerrors			given to the switch and dropped by it for something that this side did
- *	ierrors			void completions, frames longer than a buffer without scatter
+ *	oerrors			given to the switch and dropped by it for something that this side
+ *did ierrors			void completions, frames longer than a buffer without scatter
  *
  * So all packets of a sender = received by others + its oerrors + the receivers' imissed.
  */
@@ -20,22 +20,21 @@
 static const struct {
 	const char *name;
 	unsigned int at; /* which of the counters' words */
-} names[] = {
-	{"port_tx_frames", AT(tx_frames)},
-	{"port_tx_bytes", AT(tx_bytes)},
-	{"port_rx_frames", AT(rx_frames)},
-	{"port_rx_bytes", AT(rx_bytes)},
-	{"port_tx_unicast", AT(tx_unicast)},
-	{"port_tx_multicast", AT(tx_multicast)},
-	{"port_tx_broadcast", AT(tx_broadcast)},
-	{"port_tx_flooded", AT(tx_flooded)},
-	{"port_tx_calls", AT(tx_calls)},
-	{"port_tx_checksums", AT(tx_csum)},
-	{"port_tx_segmented", AT(tx_segmented)},
-	{"port_tx_segments", AT(tx_segments)},
-	{"port_tx_bells", AT(tx_bells)},
+} names[] = {{"port_tx_frames", AT(tx_frames)},
+	     {"port_tx_bytes", AT(tx_bytes)},
+	     {"port_rx_frames", AT(rx_frames)},
+	     {"port_rx_bytes", AT(rx_bytes)},
+	     {"port_tx_unicast", AT(tx_unicast)},
+	     {"port_tx_multicast", AT(tx_multicast)},
+	     {"port_tx_broadcast", AT(tx_broadcast)},
+	     {"port_tx_flooded", AT(tx_flooded)},
+	     {"port_tx_calls", AT(tx_calls)},
+	     {"port_tx_checksums", AT(tx_csum)},
+	     {"port_tx_segmented", AT(tx_segmented)},
+	     {"port_tx_segments", AT(tx_segments)},
+	     {"port_tx_bells", AT(tx_bells)},
 #define DROP(id, name) {"drop_" name, AT(drops) + ELISA_DROP_##id},
-	ELISA_DROPS(DROP)
+	     ELISA_DROPS(DROP)
 #undef DROP
 };
 
@@ -69,7 +68,7 @@ static void own_values(const struct elisa_dev *dev, uint64_t own[OWN])
 {
 	memset(own, 0, OWN * sizeof(*own));
 	for (unsigned int i = 0; i < dev->data->nb_rx_queues; i++) {
-		const struct elisa_rxq *q = dev->data->rx_queues[i];
+		const struct pmd_rxq *q = dev->data->rx_queues[i];
 
 		if (!q)
 			continue;
@@ -78,7 +77,7 @@ static void own_values(const struct elisa_dev *dev, uint64_t own[OWN])
 		own[2] += q->no_mbuf;
 	}
 	for (unsigned int i = 0; i < dev->data->nb_tx_queues; i++) {
-		const struct elisa_txq *q = dev->data->tx_queues[i];
+		const struct pmd_txq *q = dev->data->tx_queues[i];
 
 		if (q)
 			own[3] += q->bad;
@@ -91,7 +90,7 @@ int elisa_stats_get(struct rte_eth_dev *eth, struct rte_eth_stats *stats)
 	uint64_t own[OWN];
 
 	for (unsigned int i = 0; i < eth->data->nb_rx_queues; i++) {
-		const struct elisa_rxq *q = eth->data->rx_queues[i];
+		const struct pmd_rxq *q = eth->data->rx_queues[i];
 
 		if (!q)
 			continue;
@@ -103,7 +102,7 @@ int elisa_stats_get(struct rte_eth_dev *eth, struct rte_eth_stats *stats)
 		}
 	}
 	for (unsigned int i = 0; i < eth->data->nb_tx_queues; i++) {
-		const struct elisa_txq *q = eth->data->tx_queues[i];
+		const struct pmd_txq *q = eth->data->tx_queues[i];
 
 		if (!q)
 			continue;
@@ -135,13 +134,13 @@ int elisa_stats_reset(struct rte_eth_dev *eth)
 	struct elisa_dev *dev = eth->data->dev_private;
 
 	for (unsigned int i = 0; i < eth->data->nb_rx_queues; i++) {
-		struct elisa_rxq *q = eth->data->rx_queues[i];
+		struct pmd_rxq *q = eth->data->rx_queues[i];
 
 		if (q)
 			q->packets = q->bytes = q->aborted = q->too_long = q->no_mbuf = 0;
 	}
 	for (unsigned int i = 0; i < eth->data->nb_tx_queues; i++) {
-		struct elisa_txq *q = eth->data->tx_queues[i];
+		struct pmd_txq *q = eth->data->tx_queues[i];
 
 		if (q)
 			q->packets = q->bytes = q->bad = 0;
