@@ -643,7 +643,11 @@ static int remove_dev(struct rte_vdev_device *vdev)
 {
 	struct rte_eth_dev *eth = rte_eth_dev_allocated(rte_vdev_device_name(vdev));
 
-	return eth ? rte_eth_dev_close(eth->data->port_id) : 0;
+	if (!eth)
+		return 0;
+	if (eth->data->dev_started)
+		rte_eth_dev_stop(eth->data->port_id);
+	return rte_eth_dev_close(eth->data->port_id);
 }
 
 static struct rte_vdev_driver driver = {
