@@ -150,6 +150,8 @@ static int rx_ring_make(struct elisa_dev *dev, struct pmd_rxq *q, uint32_t size,
 	q->mz = ring_memory(dev, comp + size * sizeof(struct elisa_rxc), socket);
 	if (!q->sw || !q->mz)
 		return -ENOMEM;
+	if (elisa_mem_hold(dev->handle, q->mz->addr, q->mz->len))
+		return -ENOTSUP;
 	memset(q->mz->addr, 0, q->mz->len);
 	q->ring = q->mz->addr;
 	q->comp = (void *)((char *)q->mz->addr + comp);
@@ -170,7 +172,7 @@ static int rx_queue_setup(struct rte_eth_dev *eth, uint16_t i, uint16_t descs, u
 
 	if (conf->rx_deferred_start)
 		return -ENOTSUP;
-	rc = elisa_mem_check_pool(dev->handle, pool);
+	rc = elisa_mem_use_pool(dev->handle, pool);
 	if (rc)
 		return rc;
 	if (rte_mempool_avail_count(pool) < size)

@@ -7,6 +7,10 @@
  *one descriptor, which the switch and its other clients map
  *
  * Either way, an IOVA is a GPA.
+ *
+ * If this process dies, senders may still write to its posted buffers. With vmfunc the guard
+ * (elisa/guard.h) then holds that memory until the switch is done with it; with local the switch
+ *does.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,6 +19,8 @@
 #include <rte_eal.h>
 #include <rte_eal_memconfig.h>
 #include <rte_memory.h>
+
+#include <elisa/guard.h>
 
 #include "elisa_pmd.h"
 
@@ -79,6 +85,19 @@ static int check_eal(bool local)
 	return 0;
 }
 
+static int guard_start(struct elisa_handle *h)
+{
+	int rc = elisa_guard_start(h->spec, ELISA_SERVICE_SWITCH, &h->guard);
+
+	if (rc)
+		ELISA_LOG(ERR,
+			  "elisa-guard, which keeps this process's memory from late frames if it "
+			  "dies, "
+			  "does not start: %s; ELISA_GUARD=PATH says where it is",
+			  strerror(-rc));
+	return rc;
+}
+
 static int handle_open(const char *spec, bool local, struct elisa_handle **handle)
 {
 	struct elisa_guest_ram ram = {.fd = -1};
@@ -105,9 +124,14 @@ static int handle_open(const char *spec, bool local, struct elisa_handle **handl
 		ELISA_LOG(ERR, "%s", elisa_guest_error());
 		goto free_handle;
 	}
+	rc = local ? 0 : guard_start(h);
+	if (rc)
+		goto close_guest;
 	ELISA_LOG(INFO, "transport %s", elisa_guest_transport(h->guest));
 	*handle = h;
 	return 0;
+close_guest:
+	elisa_guest_close(h->guest);
 free_handle:
 	free(h->spec);
 	free(h);
@@ -158,6 +182,7 @@ void elisa_handle_put(struct elisa_handle *h, uint16_t index)
 		h->ports &= ~(1u << index);
 	if (!--h->users) {
 		TAILQ_REMOVE(&handles, h, next);
+		elisa_guard_stop(h->guard);
 		elisa_guest_close(h->guest);
 		free(h->spec);
 		free(h);
@@ -165,32 +190,88 @@ void elisa_handle_put(struct elisa_handle *h, uint16_t index)
 	pthread_mutex_unlock(&handles_lock);
 }
 
+/* ---- the guard's part ---- */
+
+int elisa_mem_hold(struct elisa_handle *h, void *addr, size_t len)
+{
+	const struct rte_memseg *ms;
+	int rc = 0;
+
+	if (!h->guard)
+		return 0;
+	pthread_mutex_lock(&handles_lock);
+	for (char *at = addr; !rc && at < (char *)addr + len; at = (char *)ms->addr + ms->len) {
+		ms = rte_mem_virt2memseg(at, NULL);
+		if (!ms) {
+			rc = -ENOTSUP;
+			break;
+		}
+		rc = elisa_guard_hold(h->guard,
+				      rte_memseg_get_fd((struct rte_memseg *)(uintptr_t)ms));
+	}
+	pthread_mutex_unlock(&handles_lock);
+	if (rc)
+		ELISA_LOG(ERR,
+			  "memory at %p cannot be kept from late frames if this process dies, "
+			  "since it "
+			  "has no file (%s): use EAL's own hugepages",
+			  addr, strerror(-rc));
+	return rc;
+}
+
+int elisa_handle_undo(struct elisa_handle *h, uint16_t port, uint16_t queue)
+{
+	int rc;
+
+	if (!h->guard)
+		return 0;
+	pthread_mutex_lock(&handles_lock);
+	rc = elisa_guard_undo(h->guard, ELISA_NET_QUEUE_RESET, (uint64_t)port << 16 | queue);
+	pthread_mutex_unlock(&handles_lock);
+	if (rc)
+		ELISA_LOG(ERR, "port %u, queue %u: elisa-guard: %s", port, queue,
+			  rc == -EBUSY ? "a process that died is not done with it yet"
+				       : strerror(-rc));
+	return rc;
+}
+
+/* ---- pools ---- */
+
+struct pool_check {
+	struct elisa_handle *handle;
+	int rc;
+};
+
 static void check_chunk(struct rte_mempool *pool, void *opaque, struct rte_mempool_memhdr *chunk,
 			unsigned int index)
 {
+	struct pool_check *c = opaque;
 	struct elisa_guest_ram ram;
-	int *rc = opaque;
 
-	if (chunk->iova == RTE_BAD_IOVA)
-		*rc = -ENOTSUP;
-	if (*rc || local_ram(&ram))
-		*rc = *rc ? *rc : -ENOTSUP;
-	else if ((char *)chunk->addr < (char *)ram.addr ||
-		 (char *)chunk->addr + chunk->len > (char *)ram.addr + ram.len)
-		*rc = -ENOTSUP;
-}
-
-int elisa_mem_check_pool(const struct elisa_handle *handle, struct rte_mempool *pool)
-{
-	int rc = 0;
-
-	if (handle->local)
-		rte_mempool_mem_iter(pool, check_chunk, &rc);
-	if (rc)
+	if (!c->rc && chunk->iova == RTE_BAD_IOVA)
+		c->rc = -ENOTSUP;
+	if (c->rc)
+		return;
+	if (!c->handle->local) {
+		c->rc = elisa_mem_hold(c->handle, chunk->addr, chunk->len);
+		return;
+	}
+	c->rc = local_ram(&ram);
+	if (!c->rc && ((char *)chunk->addr < (char *)ram.addr ||
+		       (char *)chunk->addr + chunk->len > (char *)ram.addr + ram.len)) {
 		ELISA_LOG(
 			ERR,
 			"mempool %s lies outside of the memory that EAL had at the start, which is "
 			"all that the switch can reach: raise -m",
 			pool->name);
-	return rc;
+		c->rc = -ENOTSUP;
+	}
+}
+
+int elisa_mem_use_pool(struct elisa_handle *handle, struct rte_mempool *pool)
+{
+	struct pool_check c = {.handle = handle};
+
+	rte_mempool_mem_iter(pool, check_chunk, &c);
+	return c.rc;
 }

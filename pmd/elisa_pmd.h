@@ -48,6 +48,7 @@ struct elisa_handle {
 	TAILQ_ENTRY(elisa_handle) next;
 	char *spec;
 	struct elisa_guest *guest;
+	struct elisa_guard *guard; /* with vmfunc */
 	unsigned int users;
 	uint32_t ports; /* bit i: port i is some device's */
 	bool local;
@@ -150,8 +151,11 @@ int elisa_handle_get(const char *spec, bool local, struct elisa_handle **handle)
 void elisa_handle_put(struct elisa_handle *handle, uint16_t index);
 /* One device for a port: -EBUSY. */
 int elisa_handle_claim(struct elisa_handle *handle, uint16_t index);
-/* Are all of the pool's buffers where the switch can reach them? */
-int elisa_mem_check_pool(const struct elisa_handle *handle, struct rte_mempool *pool);
+/* For a process that dies: memory to be held, and a queue's reset. */
+int elisa_mem_hold(struct elisa_handle *handle, void *addr, size_t len);
+int elisa_handle_undo(struct elisa_handle *handle, uint16_t port, uint16_t queue);
+/* Buffers to be posted: where the switch can reach them? And holds them. */
+int elisa_mem_use_pool(struct elisa_handle *handle, struct rte_mempool *pool);
 
 /* elisa_port.c */
 int elisa_port_find(struct elisa_dev *dev, const char *which);

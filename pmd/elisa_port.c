@@ -314,8 +314,12 @@ static int set_up(struct elisa_dev *dev, uint64_t ms)
 
 int elisa_port_start(struct elisa_dev *dev)
 {
-	int rc = set_up(dev, ELISA_PATIENCE_MS);
+	int rc = 0;
 
+	for (unsigned int i = 0; !rc && i < pairs(dev); i++)
+		rc = elisa_handle_undo(dev->handle, dev->index, (uint16_t)i);
+	if (!rc)
+		rc = set_up(dev, ELISA_PATIENCE_MS);
 	dev->set_up = !rc;
 	/* It comes up by itself once the switch is there. */
 	if (rc == -ELISA_ESHUTDOWN) {
