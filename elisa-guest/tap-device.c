@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <linux/ipv6.h>
+#include <linux/rtnetlink.h>
+#include <linux/virtio_net.h>
 #include <net/if_arp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +14,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <elisa/net.h>
 
 #include "tap-device.h"
 
@@ -41,13 +45,17 @@ static int interface_ioctl(const struct tap *tap, unsigned long request, struct 
 int tap_open(struct tap *tap)
 {
 	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI};
-	int rc;
+	int header_len = sizeof(struct virtio_net_hdr), rc;
+
+	if (tap->headers)
+		ifr.ifr_flags |= IFF_VNET_HDR;
 
 	tap->fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (tap->fd < 0)
 		return complain("open", "/dev/net/tun (is the tun module there?)");
 	memcpy(ifr.ifr_name, tap->name, IFNAMSIZ);
-	if (ioctl(tap->fd, TUNSETIFF, &ifr)) {
+	if (ioctl(tap->fd, TUNSETIFF, &ifr) ||
+	    (tap->headers && ioctl(tap->fd, TUNSETVNETHDRSZ, &header_len))) {
 		rc = complain("create the TAP interface", tap->name);
 		close(tap->fd);
 		tap->fd = -1;
@@ -55,6 +63,59 @@ int tap_open(struct tap *tap)
 	}
 	memcpy(tap->name, ifr.ifr_name, IFNAMSIZ);
 	return 0;
+}
+
+/* The switch cuts a frame into ELISA_GSO_SEGS_MAX segments at most. */
+static int limit_segmentation(const struct tap *tap, uint32_t max)
+{
+	struct {
+		struct nlmsghdr message;
+		struct ifinfomsg interface;
+		struct {
+			struct rtattr attribute;
+			uint32_t value;
+		} segments, bytes;
+	} request = {
+		.message = {.nlmsg_len = sizeof(request),
+			    .nlmsg_type = RTM_NEWLINK,
+			    .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+		.interface = {.ifi_index = (int)if_nametoindex(tap->name)},
+		.segments = {{8, IFLA_GSO_MAX_SEGS}, ELISA_GSO_SEGS_MAX},
+		.bytes = {{8, IFLA_GSO_MAX_SIZE}, max},
+	};
+	struct {
+		struct nlmsghdr message;
+		struct nlmsgerr error;
+		char rest[512];
+	} answer;
+	int sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), rc = 0;
+
+	if (sock < 0)
+		return complain("open a netlink socket for", tap->name);
+	if (send(sock, &request, sizeof(request), 0) < 0 ||
+	    recv(sock, &answer, sizeof(answer), 0) < 0)
+		rc = complain("limit the segmentation of", tap->name);
+	else if (answer.error.error) {
+		errno = -answer.error.error;
+		rc = complain("limit the segmentation (or use --offload=off) of", tap->name);
+	}
+	close(sock);
+	return rc;
+}
+
+int tap_offload(const struct tap *tap, uint32_t features, uint32_t max)
+{
+	unsigned long flags = 0;
+
+	if (features & ELISA_NET_F_CSUM)
+		flags |= TUN_F_CSUM;
+	if (features & ELISA_NET_F_TSO4)
+		flags |= TUN_F_TSO4 | TUN_F_TSO_ECN;
+	if (features & ELISA_NET_F_TSO6)
+		flags |= TUN_F_TSO6 | TUN_F_TSO_ECN;
+	if (ioctl(tap->fd, TUNSETOFFLOAD, flags))
+		return complain("set the offloads of", tap->name);
+	return limit_segmentation(tap, max);
 }
 
 int tap_configure(const struct tap *tap, const uint8_t mac[6], uint16_t mtu)

@@ -9,11 +9,17 @@
 
 struct tap {
 	int fd;		     /* non-blocking; closing it removes the interface */
+	bool headers;	     /* frames come and go with a struct virtio_net_hdr before them */
 	char name[IFNAMSIZ]; /* asked for (may hold %d), then the real one */
 };
 
 /* All: 0 or -errno, with the reason printed. */
 int tap_open(struct tap *tap);
+/*
+ * Which work the kernel may leave to whoever reads frames here: ELISA_NET_F_*. Only with headers.
+ * Frames to be segmented are then shorter than `max` bytes, headers included.
+ */
+int tap_offload(const struct tap *tap, uint32_t features, uint32_t max);
 int tap_configure(const struct tap *tap, const uint8_t mac[6], uint16_t mtu);
 /* "ADDR/LEN", IPv4 or IPv6. */
 int tap_add_address(const struct tap *tap, const char *address);

@@ -5,9 +5,13 @@
  *
  * Roadmap of a round: frames of the RX rings are written to the TAP straight from their buffers;
  * then up to BURST frames are read from the TAP into TX buffers and sent by one call. A round
- * without a frame is idle: rounds go on for --spin microseconds, looking at memory only, then
- * sleeps on the TAP's descriptor follow that double from the shorter to the longer time of --sleep.
- * An arriving frame wakes nobody yet: the sleep is what it waits.
+ * without a frame is idle: rounds go on for --spin microseconds, looking at memory only. Then it
+ * sleeps on the TAP's descriptor and on the doorbell's, which the sender of a frame rings. Without
+ * a doorbell an arriving frame wakes nobody: sleeps double from the shorter to the longer time of
+ * --sleep.
+ *
+ * Offloads: the TAP's frames have a header that says what is left to do for them, in both
+ * directions; it goes into descriptors and comes from completions as it is.
  */
 #include <argp.h>
 #include <errno.h>
@@ -20,7 +24,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <elisa/bell.h>
+
 #include "tap-device.h"
+#include "tap-offload.h"
 #include "tool.h"
 
 #define PROGRAM	 "elisa-tap"
@@ -28,6 +35,8 @@
 #define RX_BURST 64
 #define SEGS	 (ELISA_RX_SEGS_MAX + 1)
 #define POLL_US	 100000 /* between looks at the link */
+#define OFFLOADS (ELISA_NET_F_CSUM | ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6)
+#define TX_LEN	 65535 /* of a TX buffer, with offloads: what a descriptor can say */
 
 const char *argp_program_version = PROGRAM " " ELISA_VERSION;
 
@@ -37,7 +46,8 @@ struct options {
 	uint32_t addresses;
 	char tap[IFNAMSIZ];
 	uint64_t queues, spin_us, sleep_min_us, sleep_max_us, wait_s, rx_size, rx_buf_len;
-	bool daemon;
+	bool daemon, no_offload;
+	enum { IDLE_AUTO, IDLE_POLL, IDLE_DOORBELL } idle;
 };
 
 struct stats {
@@ -46,7 +56,8 @@ struct stats {
 	uint64_t tap_refused; /* frames that the TAP did not take */
 	uint64_t not_sent;    /* read from the TAP, but the switch was away */
 	uint64_t partial;     /* calls that took less than was put */
-	uint64_t rounds, sleeps, downs, ups, resets;
+	uint64_t unsayable;   /* read from the TAP, with a request that the switch does not know */
+	uint64_t rounds, sleeps, rung, downs, ups, resets;
 };
 
 struct bridge {
@@ -56,7 +67,11 @@ struct bridge {
 	struct tap tap;
 	struct stats stats;
 	bool up;
-	bool tap_readable; /* perhaps */
+	bool tap_readable;	 /* perhaps */
+	struct elisa_bell *bell; /* NULL: none to be woken by */
+	bool armed_sleep;	 /* it can wake all our queues */
+	uint32_t sleep_number;
+	int bell_fd[ELISA_QUEUES_MAX];
 };
 
 static volatile sig_atomic_t stop_signal, stats_signal;
@@ -73,22 +88,20 @@ static void on_signal(int sig)
 
 static void write_frame(struct bridge *b, const struct elisa_rxq *q, const struct elisa_frame *f)
 {
-	struct iovec iov[SEGS];
+	const size_t header_len = b->tap.headers ? sizeof(struct virtio_net_hdr) : 0;
+	uint32_t segs = f->segs < SEGS ? f->segs : SEGS;
+	struct virtio_net_hdr header = tap_header_of(f);
+	struct iovec iov[1 + SEGS];
+	uint16_t len;
 	ssize_t n;
 
-	if (f->segs == 1) {
-		n = write(b->tap.fd, f->data, f->len);
-	} else {
-		uint32_t segs = f->segs < SEGS ? f->segs : SEGS;
-		uint16_t len;
-
-		for (uint32_t i = 0; i < segs; i++) {
-			iov[i].iov_base = elisa_rx_seg(q, f, i, &len);
-			iov[i].iov_len = len;
-		}
-		n = writev(b->tap.fd, iov, (int)segs);
+	iov[0] = (struct iovec){&header, header_len};
+	for (uint32_t i = 0; i < segs; i++) {
+		iov[1 + i].iov_base = elisa_rx_seg(q, f, i, &len);
+		iov[1 + i].iov_len = len;
 	}
-	if (n == (ssize_t)f->len) {
+	n = writev(b->tap.fd, iov, (int)segs + 1);
+	if (n == (ssize_t)(header_len + f->len)) {
 		b->stats.to_tap_frames++;
 		b->stats.to_tap_bytes += f->len;
 	} else {
@@ -135,6 +148,41 @@ static uint32_t send_all(struct bridge *b, struct elisa_txq *q, uint32_t n)
 	return n - left;
 }
 
+/* One frame and what is left to do for it. False: none there. */
+static bool read_frame(struct bridge *b, void *to, size_t room, size_t *len,
+		       struct virtio_net_hdr *header)
+{
+	struct iovec iov[2] = {{header, sizeof(*header)}, {to, room}};
+	const int first = b->tap.headers ? 0 : 1;
+	ssize_t n = readv(b->tap.fd, iov + first, 2 - first);
+
+	if (n <= 0)
+		return false;
+	if (!b->tap.headers)
+		*header = (struct virtio_net_hdr){.gso_type = VIRTIO_NET_HDR_GSO_NONE};
+	else
+		n -= (ssize_t)sizeof(*header);
+	*len = n < 0 ? 0 : (size_t)n;
+	return true;
+}
+
+/* Puts it as number n. False: it cannot be sent. */
+static bool put_frame(struct bridge *b, struct elisa_txq *q, uint32_t n, size_t len,
+		      const struct virtio_net_hdr *header)
+{
+	struct tap_request r;
+
+	if (len < ELISA_FRAME_MIN)
+		return false;
+	/* One that fills such a buffer was cut off. */
+	if (!tap_request_of(header, &r) || (b->tap.headers && len >= TX_LEN)) {
+		b->stats.unsayable++;
+		return false;
+	}
+	elisa_tx_put_offload(q, n, q->buf_gpa[n], (uint16_t)len, r.flags, r.csum_start, r.gso_size);
+	return true;
+}
+
 static uint32_t tap_to_switch(struct bridge *b)
 {
 	struct elisa_txq *q = elisa_port_txq(b->port, 0);
@@ -145,16 +193,15 @@ static uint32_t tap_to_switch(struct bridge *b)
 	if (!b->tap_readable)
 		return 0;
 	while (n < room) {
-		ssize_t len = read(b->tap.fd, q->buf[n], q->buf_len);
+		struct virtio_net_hdr header;
+		size_t len;
 
-		if (len <= 0) {
+		if (!read_frame(b, q->buf[n], q->buf_len, &len, &header)) {
 			b->tap_readable = false;
 			break;
 		}
-		if (len < ELISA_FRAME_MIN)
-			continue;
-		elisa_tx_put(q, n, q->buf_gpa[n], (uint16_t)len, 0);
-		lens[n++] = (uint32_t)len;
+		if (put_frame(b, q, n, len, &header))
+			lens[n++] = (uint32_t)len;
 	}
 	if (!n)
 		return 0;
@@ -177,13 +224,75 @@ static void set_link(struct bridge *b, bool up)
 	tap_carrier(&b->tap, up);
 }
 
+static int set_offloads(struct bridge *b)
+{
+	if (!b->tap.headers)
+		return 0;
+	return tap_offload(&b->tap, elisa_port_info(b->port)->features & OFFLOADS, TX_LEN);
+}
+
+/* ---- the doorbell ---- */
+
+/* Before the port: who is to be woken says so when its queues are set up. */
+static int take_bell(struct bridge *b)
+{
+	const char *transport = b->options->transport;
+	int rc;
+
+	if (b->options->idle == IDLE_POLL || (transport && strncmp(transport, "vmfunc", 6)))
+		return 0;
+	rc = elisa_bell_open(NULL, true, &b->bell);
+	if (!rc)
+		return 0;
+	b->bell = NULL;
+	/* Few VMs have one. If there is one that we cannot use, its owner wants to know. */
+	if (rc != -ENODEV || b->options->idle == IDLE_DOORBELL)
+		fprintf(stderr, PROGRAM ": %s: %s\n",
+			b->options->idle == IDLE_DOORBELL ? "no doorbell" : "polling",
+			elisa_bell_error());
+	return b->options->idle == IDLE_DOORBELL ? rc : 0;
+}
+
+/* At each set-up of the port: does what the switch says to ring reach us? */
+static void match_bell(struct bridge *b)
+{
+	const uint32_t ring = elisa_port_info(b->port)->bell;
+
+	b->armed_sleep = b->bell && ring && ring >> 16 == elisa_bell_id(b->bell);
+	for (uint32_t i = 0; b->armed_sleep && i < b->options->queues; i++) {
+		struct elisa_txq *tx = elisa_port_txq(b->port, i);
+
+		b->bell_fd[i] = elisa_bell_eventfd(b->bell, (ring & 0xffff) + i);
+		if (b->bell_fd[i] < 0)
+			b->armed_sleep = false;
+		/* It rings, too: nobody else can while we have it. */
+		if (!tx->bell)
+			tx->bell = b->bell;
+	}
+	if (b->bell && !b->armed_sleep)
+		fprintf(stderr, PROGRAM ": %s: polling: the switch rings another doorbell\n",
+			b->tap.name);
+}
+
+static void arm(struct bridge *b, bool on)
+{
+	for (uint32_t i = 0; i < b->options->queues; i++)
+		__atomic_store_n(&elisa_port_rxq(b->port, i)->ring->event, on ? b->sleep_number : 0,
+				 __ATOMIC_RELAXED);
+	/* Pairs with the sender's barrier: it sees the number, or we see its frame. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
 static void look_after(struct bridge *b)
 {
 	const struct elisa_port_info *info = elisa_port_info(b->port);
 	int events = elisa_port_poll(b->port);
 
-	if (events & ELISA_PORT_RESET)
+	if (events & ELISA_PORT_RESET) {
 		b->stats.resets++;
+		set_offloads(b);
+		match_bell(b);
+	}
 	if (events & ELISA_PORT_CHANGED && !b->options->mac)
 		tap_configure(&b->tap, info->mac, info->mtu);
 	if (events & ELISA_PORT_DOWN) {
@@ -218,14 +327,15 @@ static void print_stats(struct bridge *b, FILE *out)
 	fprintf(out,
 		", \"mac\": \"%s\", \"mtu\": %u, \"transport\": \"%s\", \"state\": \"%s\", "
 		"\"calls\": %lu, \"partial\": %lu, \"to_switch_frames\": %lu, "
-		"\"to_switch_bytes\": %lu, \"not_sent\": %lu, \"to_tap_frames\": %lu, "
+		"\"to_switch_bytes\": %lu, \"not_sent\": %lu, \"unsayable\": %lu, "
+		"\"to_tap_frames\": %lu, "
 		"\"to_tap_bytes\": %lu, \"tap_refused\": %lu, \"aborted\": %lu, \"rounds\": %lu, "
-		"\"sleeps\": %lu, \"downs\": %lu, \"ups\": %lu, \"resets\": %lu",
+		"\"sleeps\": %lu, \"rung\": %lu, \"downs\": %lu, \"ups\": %lu, \"resets\": %lu",
 		tool_mac_text(info->mac, mac), info->mtu, elisa_guest_transport(b->guest),
 		elisa_port_state_text(elisa_port_state(b->port)), calls, s->partial,
-		s->to_switch_frames, s->to_switch_bytes, s->not_sent, s->to_tap_frames,
-		s->to_tap_bytes, s->tap_refused, aborted, s->rounds, s->sleeps, s->downs, s->ups,
-		s->resets);
+		s->to_switch_frames, s->to_switch_bytes, s->not_sent, s->unsayable,
+		s->to_tap_frames, s->to_tap_bytes, s->tap_refused, aborted, s->rounds, s->sleeps,
+		s->rung, s->downs, s->ups, s->resets);
 	if (!elisa_port_counters(b->port, &counters)) {
 		fprintf(out, ", \"switch\": {");
 		tool_json_counters(out, &counters);
@@ -259,27 +369,46 @@ static void report(struct bridge *b)
 
 /* ---- the loop ---- */
 
-static void sleep_on_tap(struct bridge *b, uint64_t us)
-{
-	const struct timespec timeout = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
-	struct pollfd fd = {.fd = b->tap.fd, .events = POLLIN};
-
-	b->stats.sleeps++;
-	if (ppoll(&fd, 1, &timeout, NULL) <= 0)
-		return;
-	b->tap_readable = true;
-	if (fd.revents & (POLLERR | POLLHUP | POLLNVAL)) {
-		fprintf(stderr, PROGRAM ": the interface %s was removed\n", b->tap.name);
-		stop_signal = SIGTERM;
-	}
-}
-
 static bool any_rx(struct bridge *b)
 {
 	for (uint32_t i = 0; i < b->options->queues; i++)
 		if (elisa_rx_ready(elisa_port_rxq(b->port, i)))
 			return true;
 	return false;
+}
+
+/* On the TAP and, with `bells`, on the doorbell. */
+static void sleep_for(struct bridge *b, uint64_t us, uint32_t bells)
+{
+	const struct timespec timeout = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
+	struct pollfd fds[1 + ELISA_QUEUES_MAX] = {{.fd = b->tap.fd, .events = POLLIN}};
+	uint64_t times;
+
+	for (uint32_t i = 0; i < bells; i++)
+		fds[1 + i] = (struct pollfd){.fd = b->bell_fd[i], .events = POLLIN};
+	b->stats.sleeps++;
+	if (ppoll(fds, 1 + bells, &timeout, NULL) <= 0)
+		return;
+	for (uint32_t i = 0; i < bells; i++)
+		if (fds[1 + i].revents && read(b->bell_fd[i], &times, sizeof(times)) > 0)
+			b->stats.rung++;
+	if (fds[0].revents)
+		b->tap_readable = true;
+	if (fds[0].revents & (POLLERR | POLLHUP | POLLNVAL)) {
+		fprintf(stderr, PROGRAM ": the interface %s was removed\n", b->tap.name);
+		stop_signal = SIGTERM;
+	}
+}
+
+/* Until a frame comes from either side, or it is time to look at the link. */
+static void sleep_armed(struct bridge *b)
+{
+	if (!++b->sleep_number)
+		b->sleep_number = 1;
+	arm(b, true);
+	if (!any_rx(b))
+		sleep_for(b, POLL_US, (uint32_t)b->options->queues);
+	arm(b, false);
 }
 
 /* Looks at memory only, and lets others have the CPU meanwhile. */
@@ -322,7 +451,11 @@ static void bridge_run(struct bridge *b)
 		}
 		if (o->spin_us && spin(b))
 			continue;
-		sleep_on_tap(b, sleep_us);
+		if (b->armed_sleep) {
+			sleep_armed(b);
+			continue;
+		}
+		sleep_for(b, sleep_us, 0);
 		sleep_us = 2 * sleep_us < o->sleep_max_us ? 2 * sleep_us : o->sleep_max_us;
 	}
 }
@@ -340,7 +473,10 @@ static int make_tap(struct bridge *b)
 	if (o->mac)
 		tool_parse_mac(o->mac, mac);
 	memcpy(b->tap.name, o->tap, IFNAMSIZ);
+	b->tap.headers = !o->no_offload;
 	rc = tap_open(&b->tap);
+	if (!rc)
+		rc = set_offloads(b);
 	if (!rc)
 		rc = tap_configure(&b->tap, mac, info->mtu);
 	if (!rc)
@@ -379,26 +515,35 @@ static int write_pid(const char *path)
 static int bridge_start(struct bridge *b)
 {
 	const struct options *o = b->options;
-	const struct elisa_port_params params = {.queues = (uint32_t)o->queues,
-						 .tx_bufs = BURST,
-						 .rx_size = (uint32_t)o->rx_size,
-						 .rx_buf_len = (uint32_t)o->rx_buf_len};
+	struct elisa_port_params params = {.queues = (uint32_t)o->queues,
+					   .tx_bufs = BURST,
+					   .tx_buf_len = o->no_offload ? 0 : TX_LEN,
+					   .rx_size = (uint32_t)o->rx_size,
+					   .rx_buf_len = (uint32_t)o->rx_buf_len,
+					   .features = o->no_offload ? 0 : OFFLOADS};
 	char mac[MAC_TEXT];
 	int rc;
 
 	b->tap.fd = -1;
 	rc = tool_open_guest(PROGRAM, o->transport, o->wait_s, &b->guest);
 	if (!rc)
+		rc = take_bell(b);
+	if (b->bell)
+		params.features |= ELISA_NET_F_EVENT;
+	if (!rc)
 		rc = tool_open_port(PROGRAM, b->guest, o->port, &params, o->wait_s, &b->port);
 	if (!rc)
 		rc = make_tap(b);
 	if (!rc)
+		match_bell(b);
+	if (!rc)
 		rc = write_pid(o->pid_file);
 	if (!rc)
-		fprintf(stderr, PROGRAM ": %s is port %s, MAC %s, MTU %u, by %s\n", b->tap.name,
+		fprintf(stderr, PROGRAM ": %s is port %s, MAC %s, MTU %u, by %s, %s\n", b->tap.name,
 			elisa_port_info(b->port)->name,
 			tool_mac_text(elisa_port_info(b->port)->mac, mac),
-			elisa_port_info(b->port)->mtu, elisa_guest_transport(b->guest));
+			elisa_port_info(b->port)->mtu, elisa_guest_transport(b->guest),
+			b->armed_sleep ? "woken by a doorbell" : "polling");
 	return rc;
 }
 
@@ -408,6 +553,7 @@ static void bridge_end(struct bridge *b)
 		report(b);
 	tap_close(&b->tap);
 	elisa_port_close(b->port);
+	elisa_bell_close(b->bell);
 	elisa_guest_close(b->guest);
 	if (b->options->pid_file)
 		unlink(b->options->pid_file);
@@ -490,18 +636,27 @@ enum {
 	KEY_LOG,
 	KEY_MAC,
 	KEY_RX_SIZE,
-	KEY_RX_BUF
+	KEY_RX_BUF,
+	KEY_OFFLOAD,
+	KEY_IDLE
 };
 
 static const struct argp_option option_list[] = {
 	{"port", 'p', "NAME|INDEX", 0, "Port of the switch (the first)", 0},
-	{"transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET[,OPTIONS] (no isolation)", 0},
+	{"transport", 't', "SPEC", 0, "vmfunc (default) or local:SOCKET[,OPTIONS] (no isolation)",
+	 0},
 	{"tap", 'i', "NAME", 0, "Name of the TAP interface (elisa%d)", 0},
 	{"ip", 'a', "ADDR/LEN", 0, "Address to give it; up to eight times", 0},
 	{"mac", KEY_MAC, "auto|MAC", 0, "Its MAC address (auto: the port's)", 0},
 	{"queues", 'q', "N", 0, "Queue pairs of the port to serve (1)", 0},
 	{"rx-size", KEY_RX_SIZE, "N", 0, "RX buffers of a queue, a power of two (512)", 0},
 	{"rx-buffer", KEY_RX_BUF, "BYTES", 0, "Length of one (2048)", 0},
+	{"offload", KEY_OFFLOAD, "on|off", 0,
+	 "Checksums and TCP segmentation left to the other end, if it can, or the switch (on)", 0},
+	{"idle", KEY_IDLE, "auto|poll|doorbell", 0,
+	 "How to wait for frames: poll memory, be woken by the VM's doorbell device, or (auto) the "
+	 "latter if it can be used",
+	 0},
 	{"spin", KEY_SPIN, "US", 0, "Look at memory this long before sleeping (20)", 0},
 	{"sleep", KEY_SLEEP, "MIN:MAX", 0, "Sleep that long when idle, in microseconds (50:1000)",
 	 0},
@@ -526,8 +681,8 @@ static bool parse_sleep(struct options *o, const char *arg)
 	       tool_parse_number(colon + 1, o->sleep_min_us, 1000000, &o->sleep_max_us);
 }
 
-/* False: not one of these options, or a bad value. */
-static bool parse_numbers(int key, const char *arg, struct options *o)
+/* False: a bad value. */
+static bool parse_value(int key, const char *arg, struct options *o)
 {
 	switch (key) {
 	case 'q':
@@ -541,6 +696,14 @@ static bool parse_numbers(int key, const char *arg, struct options *o)
 		return tool_parse_number(arg, 0, 1000000, &o->spin_us);
 	case KEY_SLEEP:
 		return parse_sleep(o, arg);
+	case KEY_OFFLOAD:
+		o->no_offload = !strcmp(arg, "off");
+		return o->no_offload || !strcmp(arg, "on");
+	case KEY_IDLE:
+		o->idle = !strcmp(arg, "poll")	     ? IDLE_POLL
+			  : !strcmp(arg, "doorbell") ? IDLE_DOORBELL
+						     : IDLE_AUTO;
+		return o->idle != IDLE_AUTO || !strcmp(arg, "auto");
 	default:
 		return tool_parse_number(arg, 0, 86400, &o->wait_s);
 	}
@@ -590,8 +753,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_RX_BUF:
 	case KEY_SPIN:
 	case KEY_SLEEP:
+	case KEY_OFFLOAD:
+	case KEY_IDLE:
 	case KEY_WAIT:
-		if (!parse_numbers(key, arg, o))
+		if (!parse_value(key, arg, o))
 			argp_error(state, "\"%s\" is not a value for this option", arg);
 		return 0;
 	default:

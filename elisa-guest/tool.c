@@ -166,9 +166,11 @@ void tool_json_counters(FILE *out, const struct elisa_port_counters *c)
 	fprintf(out,
 		"\"tx_frames\": %lu, \"tx_bytes\": %lu, \"rx_frames\": %lu, \"rx_bytes\": %lu, "
 		"\"tx_unicast\": %lu, \"tx_multicast\": %lu, \"tx_broadcast\": %lu, "
-		"\"tx_flooded\": %lu, \"tx_calls\": %lu, \"drops\": {",
+		"\"tx_flooded\": %lu, \"tx_calls\": %lu, \"tx_csum\": %lu, "
+		"\"tx_segmented\": %lu, \"tx_segments\": %lu, \"tx_bells\": %lu, \"drops\": {",
 		c->tx_frames, c->tx_bytes, c->rx_frames, c->rx_bytes, c->tx_unicast,
-		c->tx_multicast, c->tx_broadcast, c->tx_flooded, c->tx_calls);
+		c->tx_multicast, c->tx_broadcast, c->tx_flooded, c->tx_calls, c->tx_csum,
+		c->tx_segmented, c->tx_segments, c->tx_bells);
 	for (uint32_t i = 0; i < ELISA_DROP_COUNT; i++) {
 		if (!c->drops[i])
 			continue;

@@ -7,6 +7,7 @@ Usage: test-tools.py SWITCHD ELISA_TAP ELISA_GEN ELISA_INFO [TestClass...]
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,9 +192,7 @@ def can_use_tap():
 
 
 @unittest.skipUnless(can_use_tap(), "no /dev/net/tun, network namespaces or iproute2 here")
-class Tap(WithSwitch):
-    mtu = 9000
-
+class WithTaps(WithSwitch):
     def netns(self):
         holder = self.spawn("sleep", "600", prefix=("unshare", "-n"))
         eventually(lambda: os.readlink(f"/proc/{holder.pid}/ns/net") !=
@@ -230,6 +229,21 @@ class Tap(WithSwitch):
         self.a, self.b = self.netns(), self.netns()
         self.tap_a = self.tap(self.a, "vm-a", "10.9.0.1/24")
         self.tap_b = self.tap(self.b, "vm-b", "10.9.0.2/24", "-a", "fd09::2/64")
+
+    def bulk(self, size=4 << 20):
+        data = os.urandom(size)
+        source = self.dir.name + "/data"
+        with open(source, "wb") as f:
+            f.write(data)
+        server = self.spawn(sys.executable, "-c", RECEIVE, prefix=self.b)
+        time.sleep(0.3)
+        self.run_ok(*self.a, sys.executable, "-c", SEND, source)
+        out, _ = server.communicate(timeout=30)
+        self.assertEqual(out.strip(), hashlib.sha256(data).hexdigest())
+
+
+class Tap(WithTaps):
+    mtu = 9000
 
     def test_ping_and_end(self):
         self.two()
@@ -295,15 +309,7 @@ class Tap(WithSwitch):
 
     def test_bulk(self):
         self.two()
-        data = os.urandom(4 << 20)
-        source = self.dir.name + "/data"
-        with open(source, "wb") as f:
-            f.write(data)
-        server = self.spawn(sys.executable, "-c", RECEIVE, prefix=self.b)
-        time.sleep(0.3)
-        self.run_ok(*self.a, sys.executable, "-c", SEND, source)
-        out, _ = server.communicate(timeout=30)
-        self.assertEqual(out.strip(), hashlib.sha256(data).hexdigest())
+        self.bulk()
 
     def test_daemon(self):
         ns = self.netns()
@@ -323,6 +329,113 @@ class Tap(WithSwitch):
                               text=True)
         self.assertEqual(done.returncode, 1)
         self.assertIn('no port "nobody"', done.stderr)
+
+
+@unittest.skipUnless(shutil.which("iperf3") and shutil.which("nstat"), "needs iperf3 and nstat")
+class Offload(WithTaps):
+    """Checksums and segmentation left to the other end or to the switch: TCP's own view of it."""
+    mtu = 1500
+
+    def ends(self, ours, theirs):
+        self.a, self.b = self.netns(), self.netns()
+        self.tap_a = self.tap(self.a, "vm-a", "10.9.0.1/24", "-a", "fd09::1/64",
+                              f"--offload={ours}")
+        self.tap_b = self.tap(self.b, "vm-b", "10.9.0.2/24", "-a", "fd09::2/64",
+                              f"--offload={theirs}")
+        self.targets = ["10.9.0.2", "fd09::2"]
+        for ns, address in ((self.a, "10.9.5.1/24"), (self.b, "10.9.5.2/24")):
+            if subprocess.run([*ns, "ip", "link", "add", "link", "e0", "name", "v5", "type",
+                               "vlan", "id", "5"], capture_output=True).returncode:
+                print("no VLANs: this kernel has none", file=sys.stderr)
+                break
+            self.run_ok(*ns, "ip", "addr", "add", address, "dev", "v5")
+            self.run_ok(*ns, "ip", "link", "set", "v5", "up")
+        else:
+            self.targets.append("10.9.5.2")
+        # Addresses of IPv6 are tentative at first.
+        self.assertTrue(eventually(lambda: subprocess.run(
+            [*self.a, "ping", "-6", "-c1", "-W1", "fd09::2"], capture_output=True).returncode == 0
+            if shutil.which("ping") else not time.sleep(3), 10))
+
+    def csum_errors(self, ns):
+        lines = self.run_ok(*ns, "nstat", "-asz").splitlines()
+        found = {line.split()[0]: int(line.split()[1]) for line in lines if "CsumErrors" in line}
+        self.assertIn("TcpInCsumErrors", found)
+        return {name: n for name, n in found.items() if n}
+
+    def iperf(self, size, *options):
+        out = json.loads(self.run_ok(*self.a, "iperf3", "-J", "-n", size, *options))
+        return out["end"]
+
+    def counters(self, tap):
+        os.path.exists(tap.stats) and os.unlink(tap.stats)
+        tap.send_signal(signal.SIGUSR1)
+        self.assertTrue(eventually(lambda: os.path.exists(tap.stats)))
+        return self.stats(tap)
+
+    def combination(self, ours, theirs):
+        self.ends(ours, theirs)
+        server = self.spawn("iperf3", "-s", prefix=self.b)
+        self.assertTrue(eventually(lambda: ":5201" in self.run_ok(*self.b, "ss", "-Hltn")))
+        speed = []
+        for target in self.targets:
+            for way in ((), ("-R",)):
+                end = self.iperf("50M", "-c", target, *way)
+                self.assertGreater(end["sum_received"]["bytes"], 100000, (target, way))
+                speed.append(round(end["sum_received"]["bits_per_second"] / 1e9, 2))
+            end = self.iperf("1M", "-c", target, "-u", "-b", "40M", "-l", "1300")
+            self.assertGreater(end["sum"]["packets"] - end["sum"]["lost_packets"], 100)
+        print(f"offload {ours}/{theirs}: TCP, Gbit/s there and back to {self.targets}: "
+              f"{speed} (this machine, whatever else runs on it)", file=sys.stderr)
+        self.assertEqual(self.csum_errors(self.a), {})
+        self.assertEqual(self.csum_errors(self.b), {})
+        server.terminate()
+        self.bulk()
+        a, b = self.counters(self.tap_a), self.counters(self.tap_b)
+        for stats, asks, other in ((a, ours, theirs), (b, theirs, ours)):
+            self.assertEqual(stats["tap_refused"], 0)
+            self.assertEqual(stats["unsayable"], 0)
+            self.assertEqual([name for name in stats["switch"]["drops"] if
+                              name not in ("rx-no-buffer", "tx-no-destination", "rx-link-down")],
+                             [])
+            size = stats["to_switch_bytes"] / stats["to_switch_frames"]
+            # Who asks for segmentation sends longer frames than the MTU; the switch cuts them up
+            # just for the other end that does not.
+            cut = stats["switch"]["tx_segmented"]
+            if asks == "on":
+                self.assertGreater(size, 1514)
+            else:
+                self.assertLessEqual(size, 1518)
+            self.assertEqual(cut > 0, asks == "on" and other == "off")
+            self.assertEqual(stats["switch"]["tx_csum"] > 0, asks == "on" and other == "off")
+
+    def test_on_on(self):
+        self.combination("on", "on")
+
+    def test_on_off(self):
+        self.combination("on", "off")
+
+    def test_off_on(self):
+        self.combination("off", "on")
+
+    def test_off_off(self):
+        self.combination("off", "off")
+
+    def test_small_segments(self):
+        """More segments than the switch would cut: the kernel leaves it smaller frames."""
+        self.ends("on", "off")
+        self.run_ok(*self.b, "ip", "route", "replace", "10.9.0.0/24", "dev", "e0", "advmss", "100")
+        self.run_ok(*self.a, "ip", "route", "replace", "10.9.0.0/24", "dev", "e0", "advmss", "100")
+        self.bulk(200000)
+        stats = self.counters(self.tap_a)
+        self.assertGreater(stats["switch"]["tx_segmented"], 0)
+        self.assertNotIn("tx-bad-offload", stats["switch"]["drops"])
+
+    def test_bad_options(self):
+        for options in (["--offload=maybe"], ["--idle=never"]):
+            done = subprocess.run([TAP, *options], capture_output=True, text=True)
+            self.assertNotEqual(done.returncode, 0, options)
+            self.assertIn("elisa-tap --help", done.stderr)
 
 
 PING = """
