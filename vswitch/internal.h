@@ -139,9 +139,9 @@ struct vs_mode {
 /* IPv6 addresses and ports are the longest input. */
 #define VS_RSS_WORDS 9
 struct vs_rss {
-	uint32_t types;			/* 0: no steering */
-	uint8_t reta[ELISA_RETA_SIZE];	/* RX queue by the low bits of the hash */
-	uint64_t window[VS_RSS_WORDS];	/* 64 bits of the key from each word on, reversed */
+	uint32_t types;		       /* 0: no steering */
+	uint8_t reta[ELISA_RETA_SIZE]; /* RX queue by the low bits of the hash */
+	uint64_t window[VS_RSS_WORDS]; /* 64 bits of the key from each word on, reversed */
 };
 _Static_assert((VS_RSS_WORDS + 1) * 4 == ELISA_RSS_KEY_LEN, "the windows are all of the key");
 

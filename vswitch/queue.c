@@ -160,8 +160,7 @@ static bool size_valid(uint32_t size)
 static bool features_valid(uint32_t features)
 {
 	return !(features & ~(uint32_t)ELISA_NET_F_ALL) &&
-	       (features & ELISA_NET_F_CSUM ||
-		!(features & (ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6)));
+	       (features & ELISA_NET_F_CSUM || !(features & (ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6)));
 }
 
 static int setup_check(const struct elisa_queue_setup *s)

@@ -24,9 +24,10 @@
  * Without it a frame goes to the queue with the number of its TX queue modulo the RX queues.
  *
  * Sleeping: a receiver whose queue was set up with ELISA_NET_F_EVENT stores a number that is not 0
- * and that it did not use last into rx->event, then a full barrier, then looks at the ring once
- * more, then sleeps until its doorbell rings; awake, it stores 0. A sender that commits frames while
- * `event` is not 0 finds ELISA_TX_BELL in its result, and asks ELISA_NET_BELL for what to ring.
+ * into rx->event, another one each time (it counts its sleeps, say), then a full barrier, then looks
+ * at the ring once more, then sleeps until its doorbell rings; awake, it stores 0. A sender that
+ * commits frames while `event` is not 0 finds ELISA_TX_BELL in its result, until it has asked
+ * ELISA_NET_BELL for all that there is to ring. Each TX queue is told once for a number.
  */
 #ifndef ELISA_NET_H
 #define ELISA_NET_H
@@ -178,7 +179,11 @@ struct elisa_rx_mode {
 	uint8_t mac[ELISA_MACS_MAX][6];
 };
 
-/* What is hashed: addresses, or addresses and ports. Fragments have no ports; tags are skipped. */
+/*
+ * What is hashed: addresses, or addresses and ports. Fragments have no ports, nor has IPv6 with
+ * extension headers; up to two tags are skipped. Only headers in the frame's first segment count.
+ * A frame of which nothing is hashed comes without ELISA_RXC_HASH, in the queue of reta[0].
+ */
 #define ELISA_RSS_IPV4		(1 << 0)
 #define ELISA_RSS_TCP4		(1 << 1)
 #define ELISA_RSS_UDP4		(1 << 2)

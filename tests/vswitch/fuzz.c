@@ -81,9 +81,12 @@ static struct poke take_poke(struct input *in)
 {
 	struct t_guest *g = evil[take(in, 1) & 1];
 	struct t_queue *q = &g->q[0];
-	uint8_t *base[] = {(uint8_t *)q->txd,	(uint8_t *)q->rx,
-			   (uint8_t *)q->comp,	t_at(g, q->setup),
-			   t_at(g, q->tx_buffers), (uint8_t *)q->rx->addr,
+	uint8_t *base[] = {(uint8_t *)q->txd,
+			   (uint8_t *)q->rx,
+			   (uint8_t *)q->comp,
+			   t_at(g, q->setup),
+			   t_at(g, q->tx_buffers),
+			   (uint8_t *)q->rx->addr,
 			   t_at(g, tuning[g == evil[1]])};
 	const uint8_t sizes[] = {1, 2, 4, 8};
 	uint64_t what = take(in, 1);
