@@ -26,6 +26,7 @@ static json_t *queue_json(unsigned int index, const struct vs_queue_info *q)
 				 (int)q->rx_size, "rx_buf_len", (int)q->rx_buf_len, "rx_reserved",
 				 (json_int_t)q->rx_reserved, "rx_posted", (json_int_t)q->rx_posted);
 
+	json_object_set_new(json, "features", json_integer(q->features));
 	json_object_set_new(json, "tx_frames", count(q->tx_frames));
 	json_object_set_new(json, "tx_bytes", count(q->tx_bytes));
 	json_object_set_new(json, "rx_frames", count(q->rx_frames));
