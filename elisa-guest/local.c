@@ -137,6 +137,13 @@ static struct elisa_call call_of(const struct local *l, struct caller *c)
 	return (struct elisa_call){.fn = l->gate_ticks ? gated_entry : local_entry, .cookie = c};
 }
 
+static void nap(long ms)
+{
+	struct timespec ts = {ms / 1000, ms % 1000 * 1000000};
+
+	nanosleep(&ts, NULL);
+}
+
 static uint64_t now_ns(void)
 {
 	struct timespec ts;
@@ -145,36 +152,49 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-/* TSC ticks in 1,024 ns, from 20 ms: an interruption between two readings is small against that. */
-static uint64_t ticks_of_1024_ns(void)
+/* Both clocks at one instant: of several readings the one that took the shortest. */
+static void read_clocks(uint64_t *ns, uint64_t *tsc)
 {
-	const uint64_t from_ns = now_ns(), from = __rdtsc();
-	uint64_t ns;
+	uint64_t best = 0;
 
-	do
-		ns = now_ns() - from_ns;
-	while (ns < 20000000);
-	return ((__rdtsc() - from) << 10) / ns;
+	*ns = *tsc = 0;
+	for (int i = 0; i < 20; i++) {
+		const uint64_t before = now_ns(), ticks = __rdtsc(), took = now_ns() - before;
+
+		if (i && took >= best)
+			continue;
+		best = took;
+		*ns = before + took / 2;
+		*tsc = ticks;
+	}
 }
 
-/* Nanoseconds that one spin takes: of several rounds the shortest, which nobody interrupted. */
-static uint64_t measure_spin(uint64_t ticks)
+/* TSC ticks in 1,024 ns, measured over 20 ms. */
+static uint64_t ticks_of_1024_ns(void)
 {
+	uint64_t from_ns, from_tsc, ns, tsc;
+
+	read_clocks(&from_ns, &from_tsc);
+	nap(20);
+	read_clocks(&ns, &tsc);
+	return ((tsc - from_tsc) << 10) / (ns - from_ns);
+}
+
+/* Nanoseconds that one spin takes: of many short rounds the shortest, which nobody interrupted. */
+static uint64_t measure_spin(uint64_t ticks, uint32_t expected_ns)
+{
+	const uint64_t spins = 20000 / expected_ns + 1, end = now_ns() + 5000000;
 	uint64_t best = UINT64_MAX;
 
-	for (int round = 0; round < 5; round++) {
+	do {
 		const uint64_t start = now_ns();
-		uint64_t spins = 0, ns;
+		uint64_t ns;
 
-		do {
-			for (int i = 0; i < 16; i++)
-				spin(ticks);
-			spins += 16;
-			ns = now_ns() - start;
-		} while (ns < 1000000);
-		if (ns / spins < best)
-			best = ns / spins;
-	}
+		for (uint64_t i = 0; i < spins; i++)
+			spin(ticks);
+		ns = (now_ns() - start) / spins;
+		best = ns < best ? ns : best;
+	} while (now_ns() < end);
 	return best;
 }
 
@@ -182,17 +202,10 @@ static uint64_t measure_spin(uint64_t ticks)
 static void calibrate_gate(struct local *l)
 {
 	const uint64_t scale = ticks_of_1024_ns(), ticks = (l->gate_ns * scale) >> 10;
-	const uint64_t ns = measure_spin(ticks);
+	const uint64_t ns = measure_spin(ticks, l->gate_ns);
 	const uint64_t over = ns > l->gate_ns ? ((ns - l->gate_ns) * scale) >> 10 : 0;
 
 	l->gate_ticks = over < ticks ? ticks - over : 1;
-}
-
-static void nap(long ms)
-{
-	struct timespec ts = {ms / 1000, ms % 1000 * 1000000};
-
-	nanosleep(&ts, NULL);
 }
 
 static void cut_off(struct local *l)
