@@ -178,8 +178,9 @@ int vs_grace_holders(struct vswitch *vs, uint64_t ticket, int *guests, unsigned 
 /*
  * The trusted entry (elisa_entry_fn); `cookie` is a struct vs_caller. Operations of abi.h, net.h.
  * Bounded: an ELISA_NET_TX call takes at most ELISA_TX_MAX descriptors and makes at most one copy
- * for each unicast frame and VS_PORTS_MAX copies of flooded ones. It returns early, at a whole
- * frame, when the next flood might exceed that. Uses up to 16 KiB of stack, no memory of the
+ * for each unicast frame and VS_PORTS_MAX copies of flooded ones and of segments, counted whoever
+ * cuts frames up. It returns early, at a whole frame, when the next one might exceed that; only a
+ * flooded frame of many segments may do so, alone. Uses up to 16 KiB of stack, no memory of the
  * library but its text.
  */
 int64_t vs_entry(void *cookie, uint64_t op, uint64_t a1, uint64_t ignored, uint64_t a2,
