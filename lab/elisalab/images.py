@@ -44,7 +44,7 @@ GUEST_FILES += [("memcached", "usr/bin/memcached"), ("libmemcached-tools", "usr/
 NON_FREE_FILES = [("netperf", "usr/bin/netperf"), ("netperf", "usr/bin/netserver")]
 
 HOST_INITRAMFS_MODULES = ["ata_piix", "sd_mod", "overlay"]
-GUEST_INITRAMFS_MODULES = ["virtio_mmio", "virtio_blk", "virtio_console", "overlay"]
+GUEST_INITRAMFS_MODULES = ["virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "overlay"]
 
 ALWAYS_LOADED = HOST_INITRAMFS_MODULES + GUEST_INITRAMFS_MODULES + [
     "virtio", "virtio_ring", "libata", "scsi_mod", "scsi_common", "irqbypass", "kvm", "kvm_intel", "tun"]

@@ -13,7 +13,7 @@ TOP_KEYS = {"description", "groups", "needs", "timeout", "include", "vars", "hos
             "report", "keep_going"}
 HOST_KEYS = {"memory": int, "cpus": int, "model": str, "allow_log": list}
 GUEST_KEYS = {"name": str, "memory": int, "smp": int, "cpu": str, "shared": bool, "hugetlb": bool, "hugepages": int,
-              "accel": str, "append": str, "extra": str, "net": str, "net_mac": str}
+              "accel": str, "append": str, "extra": str, "net": str, "net_mac": str, "doorbell": str}
 ACTIONS = ("run", "start_guest", "stop_guest", "kill_guest", "reboot_guest", "wait", "sleep", "check",
            "include")
 STEP_KEYS = set(ACTIONS) | {
