@@ -239,7 +239,9 @@ static int take_bell(struct bridge *b)
 	const char *transport = b->options->transport;
 	int rc;
 
-	if (b->options->idle == IDLE_POLL || (transport && strncmp(transport, "vmfunc", 6)))
+	/* Without a VM there is none, but who asks for it may know better. */
+	if (b->options->idle == IDLE_POLL ||
+	    (b->options->idle == IDLE_AUTO && transport && strncmp(transport, "vmfunc", 6)))
 		return 0;
 	rc = elisa_bell_open(NULL, true, &b->bell);
 	if (!rc)

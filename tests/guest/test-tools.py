@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The guest's programs against libvswitch over the local transport (no isolation).
 
-Usage: test-tools.py SWITCHD ELISA_TAP ELISA_GEN ELISA_INFO [TestClass...]
+Usage: test-tools.py SWITCHD ELISA_TAP ELISA_GEN ELISA_INFO TOY_BELL [TestClass...]
 """
 import hashlib
 import json
@@ -15,7 +15,7 @@ import tempfile
 import time
 import unittest
 
-SWITCHD, TAP, GEN, INFO = sys.argv[1:5]
+SWITCHD, TAP, GEN, INFO, BELL = sys.argv[1:6]
 
 
 def eventually(condition, seconds=5.0):
@@ -438,6 +438,79 @@ class Offload(WithTaps):
             self.assertIn("elisa-tap --help", done.stderr)
 
 
+class Doorbell(WithTaps):
+    """Sleeping until the sender rings, with a doorbell made of FIFOs."""
+    mtu = 1500
+
+    def belled(self, ns, number):
+        return (*ns, "env", f"LD_PRELOAD={BELL}", f"TOY_BELL_DIR={self.dir.name}",
+                f"TOY_BELL_ID={number}")
+
+    def pair(self, *options, wrong=0):
+        self.a, self.b = self.netns(), self.netns()
+        self.tap_a = self.start("vm-a", self.a, 1 + wrong, "10.9.0.1/24", *options)
+        self.tap_b = self.start("vm-b", self.b, 2 + wrong, "10.9.0.2/24", *options)
+
+    def start(self, name, ns, number, address, *options):
+        stats = f"{self.dir.name}/{name}.json"
+        process = self.spawn(TAP, "-t", self.spec(name), "-i", "e0", "-a", address,
+                             "--stats-file", stats, *options, prefix=self.belled(ns, number))
+        process.stats = stats
+        self.assertTrue(eventually(lambda: self.carrier(ns) == "1"), name)
+        return process
+
+    def counters(self, tap):
+        if os.path.exists(tap.stats):
+            os.unlink(tap.stats)
+        tap.send_signal(signal.SIGUSR1)
+        self.assertTrue(eventually(lambda: os.path.exists(tap.stats)))
+        return self.stats(tap)
+
+    def test_sleeps_and_wakes(self):
+        self.pair("--idle=doorbell")
+        time.sleep(1)
+        before = self.counters(self.tap_b)
+        time.sleep(2)
+        after = self.counters(self.tap_b)
+        # It looks at the link ten times a second, and the kernel may have something to say.
+        self.assertLess(after["sleeps"] - before["sleeps"], 60)
+        start = time.monotonic()
+        self.assertEqual(self.ping(self.a, "10.9.0.2", count=40), 0)
+        # Each echo wakes both ends; 40 times the 20 ms that PING waits, and no 100 ms for any.
+        self.assertLess(time.monotonic() - start, 4)
+        self.assertGreater(self.counters(self.tap_b)["rung"], after["rung"] + 20)
+        self.assertGreater(self.counters(self.tap_a)["switch"]["tx_bells"], 20)
+        self.bulk()
+
+    def test_switch_returns(self):
+        self.pair("--idle=doorbell")
+        self.stop_switch()
+        self.assertTrue(eventually(lambda: self.carrier(self.a) == "0"))
+        self.start_switch()
+        self.assertTrue(eventually(lambda: self.carrier(self.a) == "1", 5))
+        self.assertTrue(eventually(lambda: self.carrier(self.b) == "1", 5))
+        self.assertLess(self.ping(self.a, "10.9.0.2", count=10), 50)
+        self.assertEqual(self.ping(self.a, "10.9.0.2"), 0)
+
+    def test_another_doorbell_is_not_waited_for(self):
+        self.pair("--idle=doorbell", wrong=4)
+        self.assertEqual(self.ping(self.a, "10.9.0.2"), 0)
+        self.assertEqual(self.counters(self.tap_b)["rung"], 0)
+        self.tap_b.terminate()
+        self.assertIn("the switch rings another doorbell", self.tap_b.communicate()[1])
+
+    def test_poll(self):
+        self.pair("--idle=poll")
+        self.assertEqual(self.ping(self.a, "10.9.0.2"), 0)
+        self.assertEqual(self.counters(self.tap_b)["rung"], 0)
+
+    def test_there_is_none(self):
+        done = subprocess.run([TAP, "-t", self.spec("x"), "--idle=doorbell"], capture_output=True,
+                              text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("elisa-tap: no doorbell", done.stderr)
+
+
 PING = """
 import os, select, socket, struct, sys, time
 address, size, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -484,7 +557,7 @@ s.close()
 """
 
 def main():
-    program = unittest.main(argv=[sys.argv[0], "-v", *sys.argv[5:]], exit=False)
+    program = unittest.main(argv=[sys.argv[0], "-v", *sys.argv[6:]], exit=False)
     result = program.result
     if result.wasSuccessful() and result.testsRun == len(result.skipped):
         sys.exit(77)

@@ -3,7 +3,7 @@
  * The smallest switch daemon for the tests: libvswitch behind the local transport, a port for every
  * client that comes, no configuration. Usage: toy-switchd SOCKET [MTU]
  *
- * A client's name is its port's; without one it is "portN". MAC 02:00:00:00:00:N. SIGUSR1 takes all
+ * A client's name is its port's; without one it is "portN". MAC 02:00:00:00:00:N, doorbell N. SIGUSR1 takes all
  * ports down or up again, SIGTERM ends it.
  */
 #include <errno.h>
@@ -135,6 +135,8 @@ static void on_ready(void *user, struct elisa_local_peer *peer)
 	struct client *c = elisa_local_peer_user(peer);
 	int rc = vs_port_bind(vs, c->port, c->guest);
 
+	if (!rc)
+		rc = vs_port_bell(vs, c->port, (uint32_t)c->number << 16);
 	if (rc < 0)
 		fprintf(stderr, "toy-switchd: bind: %s\n", strerror(-rc));
 }
