@@ -179,7 +179,7 @@ class DaemonCase(unittest.TestCase):
             if child.poll() is None:
                 child.kill()
             child.wait()
-            for stream in (child.stdout, child.stderr):
+            for stream in (child.stdin, child.stdout, child.stderr):
                 if stream:
                     stream.close()
 

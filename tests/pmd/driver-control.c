@@ -328,7 +328,8 @@ void test_refusals(void)
 	CHECK_INT(attach("prot=p1"), -EINVAL);
 	CHECK_INT(attach("port=p1,transport=tcp"), -EINVAL);
 	CHECK_INT(attach("socket=/run/x"), -EINVAL);
-	CHECK(attach("port=p2,transport=local,socket=/run/nix/nix") < 0, "a switch that is not there");
+	CHECK(attach("port=p2,transport=local,socket=/run/nix/nix") < 0,
+	      "a switch that is not there");
 	/* EAL was not started as vmfunc needs it. */
 	CHECK_INT(attach("port=p2"), -ENOTSUP);
 	CHECK_INT(attach("port=p2,transport=local,socket=%s,name=t", socket_path), 0);

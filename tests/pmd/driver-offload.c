@@ -10,8 +10,9 @@
 #include "driver.h"
 
 #define RX_CSUM (RTE_ETH_RX_OFFLOAD_UDP_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM)
-#define TX_CSUM                                                                                     \
-	(RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM)
+#define TX_CSUM                                                        \
+	(RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM | \
+	 RTE_ETH_TX_OFFLOAD_IPV4_CKSUM)
 
 struct kind {
 	bool v6, tcp;
@@ -138,7 +139,8 @@ void test_checksum(void)
 		up(&(struct conf){.tx = TX_CSUM}, &rx);
 		for (unsigned int i = 0; i < RTE_DIM(payloads); i++)
 			for (int kind = 0; kind < 4; kind++)
-				one_checksum((struct kind){kind & 1, kind & 2}, payloads[i], passed_on);
+				one_checksum((struct kind){kind & 1, kind & 2}, payloads[i],
+					     passed_on);
 		down();
 	}
 }

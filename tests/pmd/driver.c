@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Tests of net_elisa from the inside: plain ethdev calls on two ports of a switch, in one thread, so
- * that every frame's way is known. test_pmd.py starts the switch and this. Whatever happens, in the
- * end every mbuf is back in its pool.
+ * Tests of net_elisa from the inside: plain ethdev calls on two ports of a switch, in one thread,
+ * so that every frame's way is known. test_pmd.py starts the switch and this. Whatever happens, in
+ * the end every mbuf is back in its pool.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -173,7 +173,8 @@ void check_frame(struct rte_mbuf *m, int from, uint32_t len, uint32_t seed)
 	CHECK_INT(m->port, port[!from]);
 	fill(want, from, len, seed);
 	for (uint32_t i = 0; i < len; i++)
-		CHECK(got[i] == want[i], "byte %u of %u is %02x, not %02x", i, len, got[i], want[i]);
+		CHECK(got[i] == want[i], "byte %u of %u is %02x, not %02x", i, len, got[i],
+		      want[i]);
 	rte_pktmbuf_free(m);
 }
 

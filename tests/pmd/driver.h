@@ -34,11 +34,11 @@ extern const char *socket_path;
 		if (!(cond))               \
 			FAIL(__VA_ARGS__); \
 	} while (0)
-#define CHECK_INT(a, b)                                                                  \
-	do {                                                                             \
-		const long long a_ = (long long)(a), b_ = (long long)(b);                \
-		if (a_ != b_)                                                            \
-			FAIL("%s is %lld, but %s is %lld", #a, a_, #b, b_);              \
+#define CHECK_INT(a, b)                                                     \
+	do {                                                                \
+		const long long a_ = (long long)(a), b_ = (long long)(b);   \
+		if (a_ != b_)                                               \
+			FAIL("%s is %lld, but %s is %lld", #a, a_, #b, b_); \
 	} while (0)
 
 _Noreturn void driver_fail(const char *file, int line, const char *format, ...)
@@ -48,7 +48,8 @@ _Noreturn void driver_fail(const char *file, int line, const char *format, ...)
 void up(const struct conf *c0, const struct conf *c1);
 void down(void);
 void port_up(uint16_t id, const struct conf *c);
-/* A frame from p0 to p1, or the other way, with `len` bytes that follow from `seed`, in segments. */
+/* A frame from p0 to p1, or the other way, with `len` bytes that follow from `seed`, in segments.
+ */
 struct rte_mbuf *frame(int from, uint32_t len, uint32_t segs, uint32_t seed);
 /* An mbuf chain with these bytes. */
 struct rte_mbuf *from_bytes(const uint8_t *bytes, uint32_t len, uint32_t segs);
