@@ -58,6 +58,7 @@ static json_t *port_stats(struct daemon *d, struct port *port)
 	json_object_set_new(json, "tx_csum", count(c.tx_csum));
 	json_object_set_new(json, "tx_segmented", count(c.tx_segmented));
 	json_object_set_new(json, "tx_segments", count(c.tx_segments));
+	json_object_set_new(json, "tx_bells", count(c.tx_bells));
 	json_object_set_new(json, "drops", drops_json(c.drops));
 	for (unsigned int i = 0; i < port->set.vs.queues; i++)
 		if (!vs_port_queue(d->vs, port->id, i, &q))
