@@ -76,6 +76,10 @@ class Device:
     def rung(self):
         """Vectors of its own that were rung since it was asked last."""
         self.hear()
+        return self.rung_alone()
+
+    def rung_alone(self):
+        """... without a server."""
         ready = select.select(self.peers[self.id], [], [], 0)[0]
         for fd in ready:
             os.read(fd, 8)
@@ -191,7 +195,7 @@ class Doorbell(dt.DaemonCase):
         self.assertEqual(self.bell("a1"), (a.id, 1, 2))
         self.assertIsNone(self.bell("c0"))
         self.assertIn("%d, vectors 1 to 2" % a.id, self.d.ctl("port", "show", "a1").stdout)
-        self.assertRegex(self.d.ctl("status").stdout, "doorbells .* 2 connected, 4 vectors each")
+        self.assertRegex(self.d.ctl("status").stdout, "doorbells .* 2 connected, 0 of before a restart, 4 vectors each")
         self.assertEqual(self.d.call("status")["vms"]["b"]["doorbells"], [{"id": b.id, "rings": 0}])
 
     def test_memory_is_private(self):
@@ -260,6 +264,40 @@ class Doorbell(dt.DaemonCase):
         self.assertEqual(self.bell("a0"), (first, 0, 1))
         self.assertEqual(self.bell("a1"), (second, 0, 2))
         self.assertEqual(a.knows(0), {first: 4, second: 4})
+
+    def test_restart(self):
+        """Bells outlive the daemon: ids stay, VMs that come later can ring those from before."""
+        for orderly in (False, True):
+            a, b = self.vm("a"), self.vm("b")
+            bells = [self.bell(port) for port in ("a0", "a1", "b0")]
+            self.assertEqual((a.knows(), b.knows()), ({a.id: 4, b.id: 4},) * 2)
+            if orderly:
+                self.d.process.terminate()
+                self.d.process.wait()
+            else:
+                self.d.kill()
+            self.d.start()
+            dt.wait_for(lambda: self.d.call("status")["vms"]["b"]["state"] == "attached")
+            self.assertEqual([self.bell(port) for port in ("a0", "a1", "b0")], bells)
+            status = self.d.call("status")["doorbell"]
+            self.assertEqual((status["connected"], status["kept"]), (0, 2))
+            c = self.vm()
+            self.assertNotIn(c.id, (a.id, b.id))
+            self.d.call("port.set", name="c0", groups=[0])
+            self.d.call("attach", pid=c.pid, name="c")
+            self.assertEqual(c.knows(), {a.id: 4, b.id: 4, c.id: 4})
+            c.do("ring", 0, b.id, 2)
+            self.assertEqual(b.do("rung_alone", 0), [2])
+            with self.assertRaisesRegex(AssertionError, "closed|Reset"):
+                a.open()
+            a.process.kill()
+            a.process.wait()
+            dt.wait_for(lambda: a.id not in c.knows())
+            for vm in (b, c):
+                vm.process.kill()
+                vm.process.wait()
+            dt.wait_for(lambda: not self.d.call("status")["vms"])
+            dt.wait_for(lambda: self.d.call("status")["doorbell"]["kept"] == 0)
 
     # ---- bad company ----
 

@@ -114,10 +114,11 @@ void print_status(json_t *r)
 		printf("local        off%s%s\n", *str(local, "note") ? ": " : "",
 		       str(local, "note"));
 	if (is(bell, "enabled"))
-		printf("doorbells    %s, %lld connected, %lld vectors each, rung %lld times for "
-		       "others\n",
-		       str(bell, "socket"), num(bell, "connected"), num(bell, "vectors"),
-		       num(bell, "rings"));
+		printf("doorbells    %s, %lld connected, %lld of before a restart, %lld vectors "
+		       "each, "
+		       "rung %lld times for others\n",
+		       str(bell, "socket"), num(bell, "connected"), num(bell, "kept"),
+		       num(bell, "vectors"), num(bell, "rings"));
 	else
 		printf("doorbells    off\n");
 	printf("ports        %lld of %lld\n", num(r, "ports"), num(r, "max_ports"));

@@ -244,6 +244,10 @@ void doorbells_update(struct daemon *d);
 json_t *doorbells_status_json(struct daemon *d);
 json_t *guest_doorbells_json(struct guest *g);
 json_t *port_doorbell_json(struct port *port);
+/* For the state file, and from it. */
+json_t *doorbells_save(struct daemon *d);
+void doorbells_load(struct daemon *d, json_t *list);
+void doorbells_tick(struct daemon *d);
 
 /* ---- state.c ---- */
 
@@ -269,6 +273,10 @@ struct kvm_process {
 int proc_kvm_list(struct kvm_process *list, unsigned int max);
 /* Running QEMU of that name; -ENOENT, -ENOTUNIQ. */
 pid_t proc_find_qemu(const char *name);
+/* The kernel's number of the eventfd `fd`, by `fdinfo` of its process; -1: it is none. */
+long long proc_eventfd_id(const char *fdinfo, int fd);
+/* A copy of the eventfd of that number which `pid` has; -ENOENT. */
+int proc_eventfd(pid_t pid, long long id);
 /* First line of a small file, without its end; "" when unreadable. */
 const char *proc_read_line(const char *path, char *buf, size_t len);
 

@@ -46,7 +46,8 @@
 struct doorbell {
 	struct doorbells *all;
 	unsigned int slot;
-	int fd; /* -1: gone; kept until everybody knows */
+	int fd;	   /* -1: no connection */
+	bool kept; /* ... since it was the former daemon's */
 	sd_event_source *source;
 	pid_t pid;
 	uint64_t pid_start;
@@ -57,6 +58,7 @@ struct doorbell {
 	uint64_t groups; /* of its guest's ports, the last ones while it has none */
 	uint64_t rings;	 /* by the daemon */
 	int event[BELL_VECTORS_MAX];
+	json_int_t event_id[BELL_VECTORS_MAX]; /* of the kernel, for the next daemon */
 	uint8_t sent[PEERS_MAX]; /* vectors of the doorbell in that slot it has been told of */
 	uint8_t gone[IDS / 8];	 /* ids that it was told are gone */
 };
@@ -73,6 +75,12 @@ struct doorbells {
 #define FOREACH_PEER(p, all)                                     \
 	for (unsigned int p##_i = 0; p##_i < PEERS_MAX; p##_i++) \
 		if (((p) = (all)->peer[p##_i]) != NULL)
+
+/* Otherwise it is gone, and kept only until everybody knows. */
+static bool lives(const struct doorbell *p)
+{
+	return p->fd >= 0 || p->kept;
+}
 
 /* ---- telling ---- */
 
@@ -125,7 +133,7 @@ static bool is_gone(const struct doorbell *p, uint16_t id)
 
 static bool should_know(const struct doorbell *p, const struct doorbell *q)
 {
-	if (q->fd < 0 || is_gone(p, q->id))
+	if (!lives(q) || is_gone(p, q->id))
 		return false;
 	return p == q || p->groups & q->groups;
 }
@@ -138,7 +146,7 @@ static int tell_of(struct doorbell *p, const struct doorbell *q)
 	int ret;
 
 	if (should_know(p, q)) {
-		for (; *sent < vectors; (*sent)++) {
+		for (; *sent < vectors && q->event[*sent] >= 0; (*sent)++) {
 			ret = send_message(p->fd, q->id, q->event[*sent]);
 			if (ret)
 				return ret;
@@ -206,10 +214,13 @@ static void peer_gone(struct doorbell *p, const char *why)
 {
 	log_info("doorbell %u (pid %d, %s): %s", p->id, (int)p->pid, owner(p), why);
 	p->source = sd_event_source_disable_unref(p->source);
-	close(p->fd);
+	if (p->fd >= 0)
+		close(p->fd);
 	p->fd = -1;
+	p->kept = false;
 	p->guest = NULL;
 	p->groups = 0;
+	state_changed(p->all->daemon);
 }
 
 static bool id_used(const struct doorbells *all, uint16_t id)
@@ -256,45 +267,66 @@ static int peer_events(struct doorbell *p)
 		p->event[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (p->event[i] < 0)
 			return -errno;
+		p->event_id[i] = proc_eventfd_id("/proc/self/fdinfo", p->event[i]);
 	}
 	return 0;
 }
 
-/* Fails with a sentence. */
-static struct doorbell *peer_new(struct doorbells *all, int fd, const char **why)
+/* In the first free slot; NULL: there is none, or no memory. */
+static struct doorbell *peer_new(struct doorbells *all, pid_t pid)
 {
-	unsigned int slot = 0, of_process = 0;
+	unsigned int slot = 0;
+	struct doorbell *p;
+
+	while (slot < PEERS_MAX && all->peer[slot])
+		slot++;
+	p = slot < PEERS_MAX ? calloc(1, sizeof(*p)) : NULL;
+	if (!p)
+		return NULL;
+	p->all = all;
+	p->fd = -1;
+	p->slot = slot;
+	p->pid = pid;
+	p->pid_start = proc_start(pid);
+	p->order = ++all->order;
+	memset(p->event, -1, sizeof(p->event));
+	all->peer[slot] = p;
+	return p;
+}
+
+/* Fails with a sentence. */
+static struct doorbell *peer_connect(struct doorbells *all, int fd, const char **why)
+{
+	unsigned int of_process = 0;
 	struct ucred cred = {0};
 	socklen_t len = sizeof(cred);
 	struct doorbell *p, *q;
 
-	*why = "refused: too many doorbells";
-	while (slot < PEERS_MAX && all->peer[slot])
-		slot++;
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
+	*why = "too many doorbells";
 	FOREACH_PEER(q, all)
-	of_process += q->fd >= 0 && q->pid == cred.pid;
-	if (slot == PEERS_MAX || of_process >= PER_PROCESS_MAX)
+	{
+		of_process += lives(q) && q->pid == cred.pid;
+		/* A chardev with reconnect=: the device would take our greeting for news of peers.
+		 */
+		if (q->kept && q->pid == cred.pid)
+			*why = "it has one since before the daemon was started";
+	}
+	FOREACH_PEER(q, all)
+	if ((q->kept && q->pid == cred.pid) || of_process >= PER_PROCESS_MAX)
 		return NULL;
-	*why = "refused: no memory or descriptor for it";
-	p = calloc(1, sizeof(*p));
+	p = peer_new(all, cred.pid);
 	if (!p)
 		return NULL;
-	p->all = all;
-	p->fd = fd;
-	p->slot = slot;
-	p->pid = cred.pid;
-	p->pid_start = proc_start(cred.pid);
-	p->order = ++all->order;
+	*why = "no descriptor for it";
 	p->id = new_id(all);
-	memset(p->event, -1, sizeof(p->event));
 	if (!p->id || peer_events(p) ||
 	    sd_event_add_io(all->daemon->event, &p->source, fd, EPOLLIN, on_peer, p) < 0) {
-		events_close(p);
-		free(p);
+		peer_free(p);
 		return NULL;
 	}
-	all->peer[slot] = p;
+	p->fd = fd;
+	state_changed(all->daemon);
 	return p;
 }
 
@@ -311,7 +343,7 @@ static void find_owners(struct doorbells *all)
 	{
 		p->guest = NULL;
 		groups = 0;
-		if (p->fd < 0)
+		if (!lives(p))
 			continue;
 		TAILQ_FOREACH(g, &all->daemon->guests, link)
 		if (!g->local && g->pid == p->pid && g->pid_start == p->pid_start)
@@ -360,7 +392,7 @@ static struct doorbell *by_id(struct doorbells *all, unsigned int id)
 	struct doorbell *p;
 
 	FOREACH_PEER(p, all)
-	if (p->id == id && p->fd >= 0)
+	if (p->id == id && lives(p))
 		return p;
 	return NULL;
 }
@@ -448,7 +480,7 @@ static void forget_gone(struct doorbells *all)
 
 	FOREACH_PEER(q, all)
 	{
-		known = q->fd >= 0;
+		known = lives(q);
 		FOREACH_PEER(p, all)
 		known = known || (p->fd >= 0 && p->sent[q->slot]);
 		if (known)
@@ -472,7 +504,7 @@ void doorbells_update(struct daemon *d)
 	tell_all(all);
 	forget_gone(all);
 	FOREACH_PEER(p, all)
-	count += p->fd >= 0;
+	count += lives(p);
 	sd_event_source_set_enabled(all->timer, count ? SD_EVENT_ON : SD_EVENT_OFF);
 }
 
@@ -515,14 +547,18 @@ json_t *doorbells_status_json(struct daemon *d)
 {
 	json_t *json = json_pack("{s:b, s:s, s:i}", "enabled", (int)!!d->doorbells, "socket",
 				 d->set.bell_socket, "vectors", (int)d->set.bell_vectors);
-	unsigned int count = 0;
+	unsigned int count = 0, kept = 0;
 	struct doorbell *p;
 
 	if (!d->doorbells)
 		return json;
 	FOREACH_PEER(p, d->doorbells)
-	count += p->fd >= 0;
+	{
+		count += p->fd >= 0;
+		kept += p->kept;
+	}
 	json_object_set_new(json, "connected", json_integer(count));
+	json_object_set_new(json, "kept", json_integer(kept));
 	json_object_set_new(json, "rings", json_integer((json_int_t)d->doorbells->rings));
 	return json;
 }
@@ -546,6 +582,99 @@ json_t *port_doorbell_json(struct port *port)
 	return port->bell_short ? json_pack("{s:s}", "note", "too few vectors") : json_null();
 }
 
+/* ---- across a restart of the daemon ---- */
+
+/*
+ * A device cannot connect anew, but it keeps the eventfds that it has, and the VMs that know it
+ * ring on. So the next daemon keeps its id for its ports, and finds its eventfds in QEMU for new
+ * VMs.
+ */
+json_t *doorbells_save(struct daemon *d)
+{
+	json_t *list = json_array(), *events;
+	struct doorbell *p;
+
+	if (!d->doorbells)
+		return list;
+	FOREACH_PEER(p, d->doorbells)
+	{
+		if (!lives(p))
+			continue;
+		events = json_array();
+		for (unsigned int i = 0; i < BELL_VECTORS_MAX && p->event[i] >= 0; i++)
+			json_array_append_new(events, json_integer(p->event_id[i]));
+		json_array_append_new(
+			list, json_pack("{s:i, s:I, s:i, s:I, s:o}", "pid", (int)p->pid,
+					"pid_start", (json_int_t)p->pid_start, "id", (int)p->id,
+					"order", (json_int_t)p->order, "events", events));
+	}
+	return list;
+}
+
+static void load_one(struct doorbells *all, json_t *entry)
+{
+	struct doorbell *p;
+	json_t *events, *e;
+	json_int_t start, order;
+	int pid, id;
+	size_t i;
+
+	if (json_unpack(entry, "{s:i, s:I, s:i, s:I, s:o}", "pid", &pid, "pid_start", &start, "id",
+			&id, "order", &order, "events", &events) ||
+	    id <= 0 || id >= IDS || by_id(all, (unsigned int)id) || !start ||
+	    proc_start(pid) != (uint64_t)start)
+		return;
+	p = peer_new(all, pid);
+	if (!p)
+		return;
+	p->kept = true;
+	p->order = (uint64_t)order;
+	if (p->order > all->order)
+		all->order = p->order;
+	p->id = (uint16_t)id;
+	json_array_foreach(events, i, e)
+	{
+		if (i == all->daemon->set.bell_vectors)
+			break;
+		p->event_id[i] = json_integer_value(e);
+		p->event[i] = proc_eventfd(pid, p->event_id[i]);
+		if (p->event[i] < 0)
+			break;
+	}
+	log_info("doorbell %u (pid %d): kept from the former daemon, %zu of its vectors", p->id,
+		 pid, i);
+}
+
+void doorbells_load(struct daemon *d, json_t *list)
+{
+	json_t *entry;
+	size_t i;
+
+	if (!d->doorbells)
+		return;
+	json_array_foreach(list, i, entry) load_one(d->doorbells, entry);
+	doorbells_update(d);
+}
+
+/* Each second: nobody tells us that the process of a kept one has ended. */
+void doorbells_tick(struct daemon *d)
+{
+	struct doorbell *p;
+	bool changed = false;
+
+	if (!d->doorbells)
+		return;
+	FOREACH_PEER(p, d->doorbells)
+	{
+		if (!p->kept || proc_start(p->pid) == p->pid_start)
+			continue;
+		peer_gone(p, "its process has ended");
+		changed = true;
+	}
+	if (changed)
+		doorbells_update(d);
+}
+
 /* ---- the socket ---- */
 
 static int on_accept(sd_event_source *source, int listener, uint32_t revents, void *user)
@@ -557,9 +686,9 @@ static int on_accept(sd_event_source *source, int listener, uint32_t revents, vo
 
 	if (fd < 0)
 		return 0;
-	p = peer_new(all, fd, &why);
+	p = peer_connect(all, fd, &why);
 	if (!p) {
-		log_warning("doorbell: %s", why);
+		log_warning("doorbell: refused: %s", why);
 		close(fd);
 		return 0;
 	}

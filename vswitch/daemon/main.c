@@ -138,6 +138,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *user)
 	if (!d->ctx && !access("/dev/elisa", F_OK))
 		ctx_open(d);
 	vm_tick(d);
+	doorbells_tick(d);
 	notify_status(d);
 	if (d->state_dirty)
 		state_save(d);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Up to `len` - 1 bytes of a file, with a NUL. */
@@ -25,6 +26,48 @@ static ssize_t read_file(const char *path, char *buf, size_t len)
 	close(fd);
 	buf[used] = '\0';
 	return n < 0 ? -EIO : (ssize_t)used;
+}
+
+long long proc_eventfd_id(const char *fdinfo, int fd)
+{
+	char path[64], line[128];
+	long long id = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%d", fdinfo, fd);
+	f = fopen(path, "re");
+	/* proc(5); since Linux 5.2 */
+	while (f && id < 0 && fgets(line, sizeof(line), f))
+		if (sscanf(line, "eventfd-id: %lld", &id) != 1)
+			id = -1;
+	if (f)
+		fclose(f);
+	return id;
+}
+
+int proc_eventfd(pid_t pid, long long id)
+{
+	int process = (int)syscall(SYS_pidfd_open, pid, 0), fd = -1, ret = -ENOENT;
+	struct dirent *e;
+	char path[48];
+	DIR *dir;
+
+	if (process < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo", (int)pid);
+	dir = opendir(path);
+	while (id >= 0 && dir && fd < 0 && (e = readdir(dir)))
+		if (e->d_name[0] != '.' && proc_eventfd_id(path, atoi(e->d_name)) == id)
+			fd = atoi(e->d_name);
+	if (dir)
+		closedir(dir);
+	if (fd >= 0) {
+		ret = (int)syscall(SYS_pidfd_getfd, process, fd, 0);
+		if (ret < 0)
+			ret = -errno;
+	}
+	close(process);
+	return ret;
 }
 
 const char *proc_read_line(const char *path, char *buf, size_t len)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What outlives the daemon: which VMs are attached (by pid and start time, so that a recycled pid
- * is not taken for one), and ports added at run time. Written after each change, by rename.
+ * is not taken for one), their doorbells, and ports added at run time. Written after each change, by rename.
  */
 #include "daemon.h"
 
@@ -63,7 +63,8 @@ static json_t *save_all(struct daemon *d)
 	TAILQ_FOREACH(port, &d->ports, link)
 	if (port->runtime && !port->deleting)
 		json_array_append_new(ports, save_port(port));
-	return json_pack("{s:i, s:o, s:o}", "revision", STATE_REVISION, "vms", vms, "ports", ports);
+	return json_pack("{s:i, s:o, s:o, s:o}", "revision", STATE_REVISION, "vms", vms, "ports",
+			 ports, "doorbells", doorbells_save(d));
 }
 
 void state_save(struct daemon *d)
@@ -202,6 +203,7 @@ void state_load(struct daemon *d)
 	if (revision == STATE_REVISION) {
 		json_array_foreach(json_object_get(state, "ports"), i, entry) load_port(d, entry);
 		json_array_foreach(json_object_get(state, "vms"), i, entry) load_vm(d, entry);
+		doorbells_load(d, json_object_get(state, "doorbells"));
 	}
 	json_decref(state);
 	free(path);
