@@ -323,6 +323,7 @@ enum {
 	KEY_RX,
 	KEY_BENCH_TX,
 	KEY_BENCH_RX,
+	KEY_BENCH_LOOP,
 	KEY_VIA,
 	KEY_SRC,
 	KEY_DST,
@@ -357,6 +358,7 @@ static const struct number {
 	N64("pause", pause_us, 0, 10000000, 200, "microseconds to rest when idle"),
 	N64("stall", stall_ms, 1, 1000000, 3000, "ms without any frame before the rest is lost"),
 	N64("timeout", timeout_s, 1, 86400, 30, "seconds to receive for"),
+	N64("spin", spin, 0, 1 << 20, 0, "--bench-loop: only poll, for so many million ticks"),
 };
 
 static void usage(const char *why, const char *what)
@@ -367,6 +369,7 @@ static void usage(const char *why, const char *what)
 		"  --echo            send, and check what a forwarder sends back\n"
 		"  --tx, --rx        only send, only receive and check\n"
 		"  --bench-tx, --bench-rx  what a burst costs\n"
+		"  --bench-loop      send to rx-port and receive there, without a pause\n"
 		"  --via MODE        what happens to frames: none mac macswap 5tswap csum icmpecho\n"
 		"  --dst MAC, --src MAC    of frames sent (broadcast; the port's)\n"
 		"  --back-dst MAC, --back-src MAC  of frames received (as MODE says)\n"
@@ -440,7 +443,7 @@ static void parse_via(const char *text, enum via *via)
 static void parse_option(struct options *o, int key, const char *arg)
 {
 	switch (key) {
-	case KEY_ECHO ... KEY_BENCH_RX:
+	case KEY_ECHO ... KEY_BENCH_LOOP:
 		o->role = ROLE_ECHO + (key - KEY_ECHO);
 		break;
 	case KEY_VIA:
@@ -479,12 +482,13 @@ static void parse_option(struct options *o, int key, const char *arg)
 
 static void parse(struct options *o, int argc, char **argv)
 {
-	struct option known[16 + RTE_DIM(numbers)] = {
+	struct option known[15 + RTE_DIM(numbers)] = {
 		{"echo", 0, NULL, KEY_ECHO},
 		{"tx", 0, NULL, KEY_TX},
 		{"rx", 0, NULL, KEY_RX},
 		{"bench-tx", 0, NULL, KEY_BENCH_TX},
 		{"bench-rx", 0, NULL, KEY_BENCH_RX},
+		{"bench-loop", 0, NULL, KEY_BENCH_LOOP},
 		{"via", 1, NULL, KEY_VIA},
 		{"src", 1, NULL, KEY_SRC},
 		{"dst", 1, NULL, KEY_DST},
@@ -497,7 +501,7 @@ static void parse(struct options *o, int argc, char **argv)
 	int key;
 
 	for (uint32_t i = 0; i < RTE_DIM(numbers); i++) {
-		known[13 + i] = (struct option){numbers[i].name, 1, NULL, KEY_NUMBER + (int)i};
+		known[14 + i] = (struct option){numbers[i].name, 1, NULL, KEY_NUMBER + (int)i};
 		set_number(o, &numbers[i], numbers[i].standard);
 	}
 	while ((key = getopt_long(argc, argv, "", known, NULL)) != -1)
@@ -528,6 +532,8 @@ static int take_role(const struct options *o, struct rte_mempool *pool)
 		return bench_tx(o, pool);
 	case ROLE_BENCH_RX:
 		return bench_rx(o);
+	case ROLE_BENCH_LOOP:
+		return bench_loop(o, pool);
 	case ROLE_RX:
 		return receive_all(o);
 	default:

@@ -20,12 +20,13 @@ enum via { VIA_NONE, VIA_MAC, VIA_MACSWAP, VIA_5TSWAP, VIA_CSUM, VIA_ICMPECHO, V
 extern const char *const via_names[VIA_COUNT];
 
 struct options {
-	enum { ROLE_NONE, ROLE_ECHO, ROLE_TX, ROLE_RX, ROLE_BENCH_TX, ROLE_BENCH_RX } role;
+	enum { ROLE_NONE, ROLE_ECHO, ROLE_TX, ROLE_RX, ROLE_BENCH_TX, ROLE_BENCH_RX,
+	       ROLE_BENCH_LOOP } role;
 	enum via via;
 	uint32_t sizes[LIST_MAX], bursts[LIST_MAX], segs[LIST_MAX];
 	uint32_t size_count, burst_count, seg_count;
 	uint32_t port, rx_port, queues, flows, descs, mbufs, mbuf_size, mtu;
-	uint64_t count, window, pause_us, stall_ms, timeout_s;
+	uint64_t count, window, pause_us, stall_ms, timeout_s, spin;
 	/* of frames as they are built, and as they are expected to come in */
 	struct rte_ether_addr src, dst, back_src, back_dst;
 	bool have_src, have_back_src, have_back_dst;
@@ -46,6 +47,8 @@ enum verdict frame_check(const struct options *o, const uint8_t *frame, uint32_t
 /* Time-stamp counts of rte_eth_tx_burst or rte_eth_rx_burst per packet; prints JSON. */
 int bench_tx(const struct options *o, struct rte_mempool *pool);
 int bench_rx(const struct options *o);
+/* Sends to `rx_port` of this process and receives there, without a pause; or only polls. */
+int bench_loop(const struct options *o, struct rte_mempool *pool);
 
 /* ---- peer.c ---- */
 
