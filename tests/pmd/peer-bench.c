@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What rte_eth_tx_burst and rte_eth_rx_burst cost per packet, in ticks of the time-stamp counter:
- * instructions in the lab. Making and freeing mbufs is outside, what the driver does of that inside.
- * Only full bursts count. The mean leaves out those that an interrupt fell into; it is not the
- * median, since work done once for several bursts, like posting buffers, would be missing there.
+ * instructions in the lab. Making and freeing mbufs is outside, what the driver does of that
+ * inside. Only full bursts count. The mean leaves out those that an interrupt fell into; it is not
+ * the median, since work done once for several bursts, like posting buffers, would be missing
+ * there.
  */
 #include <stdlib.h>
 #include <unistd.h>
@@ -12,8 +13,9 @@
 
 #include "peer.h"
 
-#define SAMPLES	  8192
-#define INTERRUPT 2000 /* ticks above the median: more than all work done once for several bursts */
+#define SAMPLES 8192
+/* Ticks above the median: more than the work that is done once for several bursts. */
+#define INTERRUPT 2000
 
 static uint64_t samples[SAMPLES];
 static uint32_t sample_count;
@@ -58,8 +60,7 @@ static void print_run(uint32_t size, uint32_t burst, uint64_t frames)
 	       size, burst, frames, sample_count, sample_count - n);
 	if (n)
 		printf("{\"min\": %.2f, \"median\": %.2f, \"mean\": %.2f}}",
-		       (double)samples[0] / burst, (double)median / burst,
-		       (double)sum / n / burst);
+		       (double)samples[0] / burst, (double)median / burst, (double)sum / n / burst);
 	else
 		printf("null}");
 	fflush(stdout);
@@ -124,8 +125,7 @@ static uint64_t receive_run(const struct options *o, uint32_t burst, uint64_t of
 	while (got < o->count && now_ms() < end && !told_to_stop) {
 		const uint32_t want = (uint32_t)RTE_MIN(burst, o->count - got);
 		const uint64_t start = rte_rdtsc();
-		const uint32_t n =
-			rte_eth_rx_burst((uint16_t)o->rx_port, 0, mbufs, (uint16_t)want);
+		const uint32_t n = rte_eth_rx_burst((uint16_t)o->rx_port, 0, mbufs, (uint16_t)want);
 
 		if (n == burst)
 			add_sample(rte_rdtsc() - start, of_reading);

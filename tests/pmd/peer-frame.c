@@ -183,8 +183,7 @@ static bool read_note(const struct options *o, const uint8_t *frame, uint32_t le
 	return note->mark == rte_cpu_to_be_16(MARK);
 }
 
-enum verdict frame_check(const struct options *o, const uint8_t *frame, uint32_t len,
-			 uint32_t *seq)
+enum verdict frame_check(const struct options *o, const uint8_t *frame, uint32_t len, uint32_t *seq)
 {
 	static uint8_t expected[FRAME_MAX];
 	struct note note;

@@ -110,7 +110,8 @@ static uint32_t receive(const struct options *o)
 	uint32_t all = 0;
 
 	for (uint32_t q = 0; q < o->queues; q++) {
-		const uint32_t n = rte_eth_rx_burst((uint16_t)o->rx_port, (uint16_t)q, mbufs, BURST);
+		const uint32_t n =
+			rte_eth_rx_burst((uint16_t)o->rx_port, (uint16_t)q, mbufs, BURST);
 
 		for (uint32_t i = 0; i < n; i++)
 			check_mbuf(o, mbufs[i]);
@@ -175,8 +176,8 @@ static void run(const struct options *o, struct rte_mempool *pool, uint32_t size
 		else
 			usleep((useconds_t)o->pause_us);
 	}
-	printf("{\"size\": %u, \"segs\": %u, \"sent\": %lu, \"received\": %lu, \"sound\": %lu}", size,
-	       segs, total.sent - before.sent, total.received - before.received,
+	printf("{\"size\": %u, \"segs\": %u, \"sent\": %lu, \"received\": %lu, \"sound\": %lu}",
+	       size, segs, total.sent - before.sent, total.received - before.received,
 	       total.sound - before.sound);
 }
 
@@ -239,7 +240,8 @@ static int start_port(const struct options *o, uint16_t port, struct rte_mempool
 	if (o->queues > 1) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		conf.rx_adv_conf.rss_conf.rss_hf =
-			info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP);
+			info.flow_type_rss_offloads &
+			(RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP);
 	}
 	if (o->mtu + RTE_ETHER_HDR_LEN > room)
 		conf.rxmode.offloads |= info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
@@ -298,8 +300,8 @@ static void print_port(const struct options *o)
 
 	rte_eth_macaddr_get((uint16_t)o->port, &mac);
 	rte_eth_link_get_nowait((uint16_t)o->port, &link);
-	printf("{\"mac\": \"" RTE_ETHER_ADDR_PRT_FMT "\", \"link\": %d,", RTE_ETHER_ADDR_BYTES(&mac),
-	       link.link_status);
+	printf("{\"mac\": \"" RTE_ETHER_ADDR_PRT_FMT "\", \"link\": %d,",
+	       RTE_ETHER_ADDR_BYTES(&mac), link.link_status);
 }
 
 static void print_totals(const struct options *o)
@@ -341,10 +343,12 @@ static const struct number {
 	bool wide;
 	uint64_t least, most, standard;
 } numbers[] = {
+/* clang-format off */
 #define N32(name, field, least, most, standard, help)                                              \
 	{name, help, offsetof(struct options, field), false, least, most, standard}
 #define N64(name, field, least, most, standard, help)                                              \
 	{name, help, offsetof(struct options, field), true, least, most, standard}
+	/* clang-format on */
 	N32("port", port, 0, RTE_MAX_ETHPORTS - 1, 0, "ethdev port to send from"),
 	N32("rx-port", rx_port, 0, RTE_MAX_ETHPORTS - 1, 0, "port to receive on"),
 	N32("queues", queues, 1, 16, 1, "RX and TX queues"),
@@ -370,7 +374,8 @@ static void usage(const char *why, const char *what)
 		"  --tx, --rx        only send, only receive and check\n"
 		"  --bench-tx, --bench-rx  what a burst costs\n"
 		"  --bench-loop      send to rx-port and receive there, without a pause\n"
-		"  --via MODE        what happens to frames: none mac macswap 5tswap csum icmpecho\n"
+		"  --via MODE        what happens to frames: none mac macswap 5tswap csum "
+		"icmpecho\n"
 		"  --dst MAC, --src MAC    of frames sent (broadcast; the port's)\n"
 		"  --back-dst MAC, --back-src MAC  of frames received (as MODE says)\n"
 		"  --sizes N,N... --segs N,N... --bursts N,N...  (64; 1; 32)\n",

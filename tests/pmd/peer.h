@@ -20,8 +20,15 @@ enum via { VIA_NONE, VIA_MAC, VIA_MACSWAP, VIA_5TSWAP, VIA_CSUM, VIA_ICMPECHO, V
 extern const char *const via_names[VIA_COUNT];
 
 struct options {
-	enum { ROLE_NONE, ROLE_ECHO, ROLE_TX, ROLE_RX, ROLE_BENCH_TX, ROLE_BENCH_RX,
-	       ROLE_BENCH_LOOP } role;
+	enum {
+		ROLE_NONE,
+		ROLE_ECHO,
+		ROLE_TX,
+		ROLE_RX,
+		ROLE_BENCH_TX,
+		ROLE_BENCH_RX,
+		ROLE_BENCH_LOOP
+	} role;
 	enum via via;
 	uint32_t sizes[LIST_MAX], bursts[LIST_MAX], segs[LIST_MAX];
 	uint32_t size_count, burst_count, seg_count;
