@@ -250,6 +250,11 @@ static void test_fast_free(void)
 	struct rte_mbuf *m[32];
 
 	up(&(struct conf){.tx = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE}, NULL);
+	/* The switch learns where p1 is, so that nothing is flooded from here on. */
+	m[0] = frame(1, 64, 1, 0);
+	give(1, m, 1);
+	CHECK_INT(take(0, 0, m, 1), 1);
+	check_frame(m[0], 1, 64, 0);
 	for (uint32_t round = 0; round < 500; round++) {
 		for (uint32_t i = 0; i < 32; i++)
 			m[i] = frame(0, 64, 1, round + i);
@@ -258,6 +263,7 @@ static void test_fast_free(void)
 		for (uint32_t i = 0; i < 32; i++)
 			check_frame(m[i], 0, 64, round + i);
 	}
+	CHECK_INT(xstat(port[0], "port_tx_flooded"), 0);
 	down();
 }
 
