@@ -11,6 +11,8 @@
  *	vs_tx.state		CAS to own it	<-> the CAS that publishes a set-up, the release
  *				store of the former owner.
  *	elisa_rx.posted		acquire	<-> the guest's release: buffer addresses are there.
+ *	vs_rx.posted		release, acquire	<-> each other: what one sender saw of the above
+ *				holds for the next.
  *	elisa_rxc.seq		release	<-> the guest's acquire: frame and length are there.
  *	vs_intent.queue		release before the CAS, release after the last commit	<-> nothing
  *				concurrent: it is read once the caller has been stopped for good,
@@ -110,6 +112,15 @@ static inline struct vs_pair vs_load_pair(const struct vs_pair *p)
 	pair.a = (uint64_t)_mm_cvtsi128_si64(v);
 	pair.b = (uint64_t)_mm_extract_epi64(v, 1);
 	return pair;
+}
+
+/*
+ * The cache line at `address` is wanted for writing: only fetching it would leave a copy with the
+ * core that has it, and the store would have to wait for that one's end. No access: NULL will do.
+ */
+static inline void vs_fetch_to_write(uint64_t address)
+{
+	__asm__ volatile("prefetchw (%0)" : : "r"(address));
 }
 
 /* Four words next to each other, aligned, each read once. */

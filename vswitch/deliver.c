@@ -85,7 +85,17 @@ vs_inline unsigned int reserve_once(struct vs_caller *caller, struct vs_rx *rx,
 	if (vs_unlikely(!(now->a & VS_UP)))
 		return ELISA_DROP_RX_LINK_DOWN;
 	VS_STEP();
-	available = vs_load_acquire(&rx->ring->posted) - (uint32_t)now->a;
+	/* What somebody saw last mostly does: the receiver's core has the line of the real count.
+	 */
+	available = vs_load_acquire(&rx->posted) - (uint32_t)now->a;
+	if (vs_unlikely(available < load->count) || vs_unlikely(available > rx->size) ||
+	    vs_unlikely(load->longest > rx->buf_len)) {
+		uint32_t posted = vs_load_acquire(&rx->ring->posted);
+
+		VS_STEP();
+		vs_store_release(&rx->posted, posted);
+		available = posted - (uint32_t)now->a;
+	}
 	if (vs_unlikely(available > rx->size)) {
 		struct vs_pair seen = *now;
 
@@ -315,10 +325,10 @@ vs_inline void locate(const struct vs_rx *rx, uint32_t index, uint32_t count, ui
 					  _mm256_cmpgt_epi64(_mm256_setzero_si256(), at));
 		at = _mm256_andnot_si256(outside, _mm256_add_epi64(at, addr));
 		_mm256_store_si256((__m256i *)(void *)&buffer[i], at);
-		__builtin_prefetch((const void *)buffer[i + 3]);
-		__builtin_prefetch((const void *)buffer[i + 2]);
-		__builtin_prefetch((const void *)buffer[i + 1]);
-		__builtin_prefetch((const void *)buffer[i]);
+		vs_fetch_to_write(buffer[i + 3]);
+		vs_fetch_to_write(buffer[i + 2]);
+		vs_fetch_to_write(buffer[i + 1]);
+		vs_fetch_to_write(buffer[i]);
 	} while (i);
 }
 

@@ -109,6 +109,7 @@ struct vs_rx {
 		struct vs_pair resv;
 		uint64_t frames, bytes;
 		uint64_t drops[ELISA_DROP_COUNT - ELISA_DROP_RX_LINK_DOWN];
+		uint32_t posted; /* ring->posted as some sender saw it; never one of a former set-up */
 		uint32_t owed; /* value of ring->event that there are frames for */
 		uint32_t due;  /* the same, as vs_bells_due() saw it last; control side only */
 	} VS_ALIGN;

@@ -229,6 +229,7 @@ static void setup_fill(struct vs_guest *guest, struct vs_queue *q,
 	vs_store(&rx->buf_len, s->rx_buf_len);
 	vs_store(&rx->features, s->features);
 	vs_store(&rx->owed, 0);
+	vs_store(&rx->posted, 0);
 }
 
 /* See the roadmap above. Returns the handle: generation << 16 | port << 8 | queue. */
