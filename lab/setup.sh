@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Installs the Debian packages that building the project and its lab needs. Costs nothing when they
 # are there. ELISA_LAB_NO_INSTALL=1: only say what is missing.
+#	setup.sh [--bench [--missing]]	also what the benchmarks need; only print what is missing
 set -eu
 
 # What the build and the unit tests need, then what the emulated machine needs.
@@ -17,6 +18,8 @@ packages="
 	mmdebstrap xorriso isolinux syslinux-common
 	e2fsprogs busybox-static kmod cpio lz4 binutils
 "
+# What bench/native draws with, and compares with.
+[ "${1-}" != --bench ] || packages="$packages gnuplot-nox dpdk openvswitch-switch-dpdk"
 
 missing=
 for p in $packages; do
@@ -24,6 +27,10 @@ for p in $packages; do
 	[ "$state" = installed ] || missing="$missing $p"
 done
 [ -n "$missing" ] || exit 0
+if [ "${2-}" = --missing ]; then
+	echo $missing
+	exit 0
+fi
 
 if [ "${ELISA_LAB_NO_INSTALL:-0}" = 1 ]; then
 	echo "lab: missing Debian packages:$missing" >&2
