@@ -178,17 +178,11 @@ static int not_bound(const struct elisa_bell *b)
 	char group[32];
 
 	read_link(b->pci, "iommu_group", group);
-	return fail(
-		-EOPNOTSUPP,
-		"doorbell %s: not bound to vfio-pci%s: modprobe vfio-pci; echo vfio-pci "
-		">/sys/bus/pci/devices/%s/driver_override; echo %s "
-		">/sys/bus/pci/drivers_probe",
-		b->pci,
-		*group ? ""
-		       : ", and this VM has no IOMMU (QEMU: -machine q35,kernel-irqchip=split "
-			 "-device intel-iommu,intremap=on; or, where the kernel has it: modprobe "
-			 "vfio enable_unsafe_noiommu_mode=1 first)",
-		b->pci, b->pci);
+	return fail(-EOPNOTSUPP, "doorbell %s: not bound to vfio-pci%s: run elisa-doorbell bind",
+		    b->pci,
+		    *group ? ""
+			   : ", and this VM has no IOMMU (QEMU: -machine q35 -device "
+			     "intel-iommu,intremap=off; kernel: intel_iommu=on)");
 }
 
 static int open_vfio(const char *name)
