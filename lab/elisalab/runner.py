@@ -108,7 +108,8 @@ class Run:
         began = time.monotonic()
         try:
             step = substitute({k: v for k, v in raw.items() if k != "capture"}, self.values)
-            step["capture"] = substitute(raw.get("capture", {}), self.values)
+            if "capture" in raw:
+                step["capture"] = substitute(raw["capture"], self.values)
             r.name, r.on = str(step.get("name", name)), step.get("on", "host")
             if "when" in step and not evaluate(step["when"], self.values):
                 r.ok, r.why = True, "skipped: " + step["when"]
@@ -178,7 +179,7 @@ class Run:
                 parsed = json.loads(output)
             except json.JSONDecodeError as e:
                 return f"output is not JSON: {e}"
-        for name, what in step["capture"].items():
+        for name, what in step.get("capture", {}).items():
             if parsed is not None:
                 try:
                     value = scenario.select(parsed, what)

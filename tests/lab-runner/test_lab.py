@@ -433,6 +433,8 @@ class Running(unittest.TestCase):
             background = true
             as = "bg"
             expect = "late"
+            capture = { when = "(l..e)" }
+            check = "when == 'late'"
             [[step]]
             wait = "bg"
         """
