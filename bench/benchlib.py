@@ -108,16 +108,23 @@ def write_part(name: str, text: str) -> None:
     FIGURES.write_text(before + begin + text + end + rest.split(end)[1], encoding="utf-8")
 
 
-def lab_command(doc: str, name: str, scenario: str, draw) -> None:
-    """Command line of such a benchmark; draw(tables) makes the plot and returns the link to it."""
-    parser = argparse.ArgumentParser(description=doc,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--no-run", action="store_true", help="take the newest result there is")
-    if not parser.parse_args().no_run:
-        subprocess.run([ROOT / "lab/run", "--keep", scenario], check=True, stdout=sys.stderr)
+def newest_tables(name: str, scenario: str) -> list[dict]:
     results = sorted((ROOT / "build/lab/runs").glob(f"{scenario}-2*/result.json"))
     if not results:
         sys.exit(f"bench/{name}: no result of scenario '{scenario}' in build/lab/runs: run without --no-run")
-    tables = json.loads(results[-1].read_text(encoding="utf-8"))["report"]
+    result = json.loads(results[-1].read_text(encoding="utf-8"))
+    if not result["ok"]:
+        sys.exit(f"bench/{name}: {results[-1]} is of a run that failed: its figures say nothing")
+    return result["report"]
+
+
+def lab_command(doc: str, name: str, scenarios: list[str], draw) -> None:
+    """Command line of such a benchmark; draw(tables) makes the plot and returns the link to it."""
+    parser = argparse.ArgumentParser(description=doc,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--no-run", action="store_true", help="take the newest results there are")
+    if not parser.parse_args().no_run:
+        subprocess.run([ROOT / "lab/run", "--keep", *scenarios], check=True, stdout=sys.stderr)
+    tables = [t for scenario in scenarios for t in newest_tables(name, scenario)]
     write_part(name, "\n".join([*map(markdown, tables), draw(tables)]))
     print(json.dumps(tables, indent=1))
