@@ -298,6 +298,8 @@ class Life(PmdCase):
         dt.wait_for(lambda: "Link status: up" in rx.do("show port info 0"))
         self.arrives(rx)
         self.assertIn("the switch is away", rx.log())
+        # Down and up, told by the driver without being asked.
+        dt.wait_for(lambda: rx.log().count("link state change event") >= 2)
         rx.quit()
         tx.quit()
 
