@@ -70,6 +70,16 @@ class Figures(unittest.TestCase):
         self.assertEqual(self.by_name["tcp_rr"]["elisa"]["latency"],
                          {"min": 1000, "p50": 1200, "p99": 1500, "mean": 1250})
 
+    def test_latency_out_of_memaslaps_histogram(self):
+        text = ("Get Statistics (1 events)\n   Min:        77\nTotal Statistics (200 events)\n   Min:        17\n"
+                "   Max:       300\n   Avg:        41\n   Log2 Dist:\n       4:        0      150       49        0\n"
+                "       8:        0        1\n\ncmd_get: 180\n")
+        found = apps.memaslap_latency(text)
+        self.assertEqual([found["min"], found["mean"], found["max"]], [17, 41, 300])
+        self.assertAlmostEqual(found["p50"], 16 * (1 + 100 / 150))
+        self.assertAlmostEqual(found["p99"], 32 * (1 + 48 / 49))
+        self.assertEqual(apps.memaslap_latency("memcached is not there"), {})
+
     def test_netperf_says_how_much_it_sent(self):
         self.assertEqual(apps.amount({"n": 1000, "output": "X=1\nLOCAL_BYTES_SENT=1024\n"}), 1024)
         self.assertEqual(apps.amount({"n": 1000, "output": ""}), 1000)
