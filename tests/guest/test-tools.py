@@ -364,7 +364,12 @@ class Offload(WithTaps):
         return {name: n for name, n in found.items() if n}
 
     def iperf(self, size, *options):
+        # A server for each test: one that serves many is busy for a while after each.
+        server = self.spawn("iperf3", "-s", "-1", prefix=self.b)
+        self.assertTrue(eventually(lambda: ":5201" in self.run_ok(*self.b, "ss", "-Hltn")))
         out = json.loads(self.run_ok(*self.a, "iperf3", "-J", "-n", size, *options))
+        self.assertNotIn("error", out)
+        server.wait(10)
         return out["end"]
 
     def counters(self, tap):
@@ -375,8 +380,6 @@ class Offload(WithTaps):
 
     def combination(self, ours, theirs):
         self.ends(ours, theirs)
-        server = self.spawn("iperf3", "-s", prefix=self.b)
-        self.assertTrue(eventually(lambda: ":5201" in self.run_ok(*self.b, "ss", "-Hltn")))
         speed = []
         for target in self.targets:
             for way in ((), ("-R",)):
@@ -389,7 +392,6 @@ class Offload(WithTaps):
               f"{speed} (this machine, whatever else runs on it)", file=sys.stderr)
         self.assertEqual(self.csum_errors(self.a), {})
         self.assertEqual(self.csum_errors(self.b), {})
-        server.terminate()
         self.bulk()
         a, b = self.counters(self.tap_a), self.counters(self.tap_b)
         for stats, asks, other in ((a, ours, theirs), (b, theirs, ours)):
