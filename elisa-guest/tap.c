@@ -4,11 +4,10 @@
  * it.
  *
  * Roadmap of a round: frames of the RX rings are written to the TAP straight from their buffers;
- * then up to BURST frames are read from the TAP into TX buffers and sent by one call. A round
- * without a frame is idle: rounds go on for --spin microseconds, looking at memory only. Then it
- * sleeps on the TAP's descriptor and on the doorbell's, which the sender of a frame rings. Without
- * a doorbell an arriving frame wakes nobody: sleeps double from the shorter to the longer time of
- * --sleep.
+ * then up to BURST frames are read from the TAP into TX buffers and sent by one call. After a round
+ * without a frame it goes on looking at both sides for --spin microseconds. Then it sleeps on the
+ * TAP's descriptor and on the doorbell's, which the sender of a frame rings. Without a doorbell an
+ * arriving frame wakes nobody: sleeps double from the shorter to the longer time of --sleep.
  *
  * Offloads: the TAP's frames have a header that says what is left to do for them, in both
  * directions; it goes into descriptors and comes from completions as it is.
@@ -189,7 +188,7 @@ static uint32_t tap_to_switch(struct bridge *b)
 	const uint32_t room = q->bufs < BURST ? q->bufs : BURST;
 	uint32_t lens[BURST], n = 0, taken;
 
-	/* Told by the last read or sleep; a round with work makes the next one try again. */
+	/* As the last read or sleep told, or somebody may have answered since. */
 	if (!b->tap_readable)
 		return 0;
 	while (n < room) {
@@ -413,15 +412,19 @@ static void sleep_armed(struct bridge *b)
 	arm(b, false);
 }
 
-/* Looks at memory only, and lets others have the CPU meanwhile. */
+/*
+ * Lets others have the CPU, and looks what came of it: a program that was sent something has its
+ * answer on the TAP now. Without this each answer would cost a sleep, which ends at once.
+ */
 static bool spin(struct bridge *b)
 {
 	const uint64_t end = tool_now_us() + b->options->spin_us;
 
 	do {
-		if (any_rx(b))
-			return true;
 		sched_yield();
+		b->tap_readable = true;
+		if (any_rx(b) || tap_to_switch(b))
+			return true;
 	} while (tool_now_us() < end);
 	return false;
 }
@@ -445,9 +448,11 @@ static void bridge_run(struct bridge *b)
 		}
 		b->stats.rounds++;
 		work = switch_to_tap(b);
+		/* TCP may have acknowledged it already. */
+		if (work)
+			b->tap_readable = true;
 		work += tap_to_switch(b);
 		if (work) {
-			b->tap_readable = true;
 			sleep_us = o->sleep_min_us;
 			continue;
 		}
@@ -659,7 +664,7 @@ static const struct argp_option option_list[] = {
 	 "How to wait for frames: poll memory, be woken by the VM's doorbell device, or (auto) the "
 	 "latter if it can be used",
 	 0},
-	{"spin", KEY_SPIN, "US", 0, "Look at memory this long before sleeping (20)", 0},
+	{"spin", KEY_SPIN, "US", 0, "Look for frames this long before sleeping (20)", 0},
 	{"sleep", KEY_SLEEP, "MIN:MAX", 0, "Sleep that long when idle, in microseconds (50:1000)",
 	 0},
 	{"wait", KEY_WAIT, "SECONDS", 0, "Wait for the switch at start (0)", 0},
