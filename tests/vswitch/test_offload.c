@@ -21,7 +21,7 @@
 struct spec {
 	bool v6, udp;
 	unsigned int tags;	/* 0 .. 2 */
-	unsigned int options;	/* words after the IPv4 header; 8-byte units of an IPv6 extension */
+	unsigned int options;	/* words after the IPv4 header; 8-byte units of an IPv6 one */
 	unsigned int tcp_words; /* of options */
 	uint16_t id;
 	uint32_t seq;
