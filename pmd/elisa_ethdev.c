@@ -285,6 +285,14 @@ static int tx_done_cleanup(void *queue, uint32_t n)
 
 /* ---- link ---- */
 
+static void poll_switch(void *arg);
+
+/* Each look wakes the vCPU, so a port that may sleep is looked at less often. */
+static int poll_later(struct elisa_dev *dev)
+{
+	return rte_eal_alarm_set(dev->sleeper ? ELISA_DOZE_US : ELISA_POLL_US, poll_switch, dev);
+}
+
 static void poll_switch(void *arg)
 {
 	struct elisa_dev *dev = arg;
@@ -298,7 +306,7 @@ static void poll_switch(void *arg)
 	if (changed)
 		rte_eth_dev_callback_process(&rte_eth_devices[dev->data->port_id],
 					     RTE_ETH_EVENT_INTR_LSC, NULL);
-	rte_eal_alarm_set(ELISA_POLL_US, poll_switch, dev);
+	poll_later(dev);
 }
 
 static int link_update(struct rte_eth_dev *eth, int wait)
@@ -351,7 +359,7 @@ static int dev_start(struct rte_eth_dev *eth)
 	if (rc)
 		return rc;
 	queue_states(eth, RTE_ETH_QUEUE_STATE_STARTED);
-	rc = rte_eal_alarm_set(ELISA_POLL_US, poll_switch, dev);
+	rc = poll_later(dev);
 	if (rc)
 		ELISA_LOG(ERR, "%s: no alarm, so link changes go unseen: %s", eth->data->name,
 			  strerror(-rc));

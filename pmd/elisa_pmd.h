@@ -34,10 +34,11 @@
 #define ELISA_RX_BATCH	  32  /* buffers posted at once */
 #define ELISA_RX_RING	  512
 #define ELISA_TX_RING	  256
-#define ELISA_RING_LOW	  64   /* fewest descriptors that the driver works with */
-#define ELISA_PATIENCE_MS 2000 /* how long start and stop ask again on EAGAIN */
-#define ELISA_RECOVERY_MS 20   /* ... and one round of recovery */
-#define ELISA_POLL_US	  100000
+#define ELISA_RING_LOW	  64	  /* fewest descriptors that the driver works with */
+#define ELISA_PATIENCE_MS 2000	  /* how long start and stop ask again on EAGAIN */
+#define ELISA_RECOVERY_MS 20	  /* ... and one round of recovery */
+#define ELISA_POLL_US	  100000  /* between looks at the link ... */
+#define ELISA_DOZE_US	  1000000 /* ... of one that sleeps on RX interrupts */
 
 extern int elisa_logtype;
 #define ELISA_LOG(level, fmt, ...) \
