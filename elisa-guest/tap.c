@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -70,7 +71,7 @@ struct bridge {
 	struct elisa_bell *bell; /* NULL: none to be woken by */
 	bool armed_sleep;	 /* it can wake all our queues */
 	uint32_t sleep_number;
-	int bell_fd[ELISA_QUEUES_MAX];
+	int sleep_fd; /* epoll on the TAP and the doorbell's eventfds */
 };
 
 static volatile sig_atomic_t stop_signal, stats_signal;
@@ -254,18 +255,31 @@ static int take_bell(struct bridge *b)
 	return b->options->idle == IDLE_DOORBELL ? rc : 0;
 }
 
-/* At each set-up of the port: does what the switch says to ring reach us? */
+static bool sleep_on(struct bridge *b, int fd, uint32_t events)
+{
+	struct epoll_event event = {.events = events, .data.fd = fd};
+
+	return fd >= 0 && !epoll_ctl(b->sleep_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
+/*
+ * At each set-up of the port: does what the switch says to ring reach us? The eventfds are never
+ * read: edge-triggered, each ring is an event of its own.
+ */
 static void match_bell(struct bridge *b)
 {
 	const uint32_t ring = elisa_port_info(b->port)->bell;
 
-	b->armed_sleep = b->bell && ring && ring >> 16 == elisa_bell_id(b->bell);
+	if (b->sleep_fd >= 0)
+		close(b->sleep_fd);
+	b->sleep_fd = epoll_create1(EPOLL_CLOEXEC);
+	b->armed_sleep = b->bell && ring && ring >> 16 == elisa_bell_id(b->bell) &&
+			 sleep_on(b, b->tap.fd, EPOLLIN);
 	for (uint32_t i = 0; b->armed_sleep && i < b->options->queues; i++) {
 		struct elisa_txq *tx = elisa_port_txq(b->port, i);
 
-		b->bell_fd[i] = elisa_bell_eventfd(b->bell, (ring & 0xffff) + i);
-		if (b->bell_fd[i] < 0)
-			b->armed_sleep = false;
+		b->armed_sleep = sleep_on(b, elisa_bell_eventfd(b->bell, (ring & 0xffff) + i),
+					  EPOLLIN | EPOLLET);
 		/* It rings, too: nobody else can while we have it. */
 		if (!tx->bell)
 			tx->bell = b->bell;
@@ -378,38 +392,46 @@ static bool any_rx(struct bridge *b)
 	return false;
 }
 
-/* On the TAP and, with `bells`, on the doorbell. */
-static void sleep_for(struct bridge *b, uint64_t us, uint32_t bells)
+static void tap_event(struct bridge *b, uint32_t events)
 {
-	const struct timespec timeout = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
-	struct pollfd fds[1 + ELISA_QUEUES_MAX] = {{.fd = b->tap.fd, .events = POLLIN}};
-	uint64_t times;
-
-	for (uint32_t i = 0; i < bells; i++)
-		fds[1 + i] = (struct pollfd){.fd = b->bell_fd[i], .events = POLLIN};
-	b->stats.sleeps++;
-	if (ppoll(fds, 1 + bells, &timeout, NULL) <= 0)
-		return;
-	for (uint32_t i = 0; i < bells; i++)
-		if (fds[1 + i].revents && read(b->bell_fd[i], &times, sizeof(times)) > 0)
-			b->stats.rung++;
-	if (fds[0].revents)
-		b->tap_readable = true;
-	if (fds[0].revents & (POLLERR | POLLHUP | POLLNVAL)) {
+	b->tap_readable = true;
+	if (events & (POLLERR | POLLHUP | POLLNVAL)) {
 		fprintf(stderr, PROGRAM ": the interface %s was removed\n", b->tap.name);
 		stop_signal = SIGTERM;
 	}
 }
 
+/* Without a doorbell. */
+static void sleep_for(struct bridge *b, uint64_t us)
+{
+	const struct timespec timeout = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
+	struct pollfd fd = {.fd = b->tap.fd, .events = POLLIN};
+
+	b->stats.sleeps++;
+	if (ppoll(&fd, 1, &timeout, NULL) > 0)
+		tap_event(b, (uint32_t)fd.revents);
+}
+
 /* Until a frame comes from either side, or it is time to look at the link. */
 static void sleep_armed(struct bridge *b)
 {
+	struct epoll_event events[1 + ELISA_QUEUES_MAX];
+	int n = 0;
+
 	if (!++b->sleep_number)
 		b->sleep_number = 1;
 	arm(b, true);
-	if (!any_rx(b))
-		sleep_for(b, POLL_US, (uint32_t)b->options->queues);
+	if (!any_rx(b)) {
+		b->stats.sleeps++;
+		n = epoll_wait(b->sleep_fd, events, 1 + ELISA_QUEUES_MAX, POLL_US / 1000);
+	}
 	arm(b, false);
+	for (int i = 0; i < n; i++) {
+		if (events[i].data.fd == b->tap.fd)
+			tap_event(b, events[i].events);
+		else
+			b->stats.rung++;
+	}
 }
 
 /*
@@ -462,7 +484,7 @@ static void bridge_run(struct bridge *b)
 			sleep_armed(b);
 			continue;
 		}
-		sleep_for(b, sleep_us, 0);
+		sleep_for(b, sleep_us);
 		sleep_us = 2 * sleep_us < o->sleep_max_us ? 2 * sleep_us : o->sleep_max_us;
 	}
 }
@@ -558,6 +580,8 @@ static void bridge_end(struct bridge *b)
 {
 	if (b->port && b->tap.fd >= 0)
 		report(b);
+	if (b->sleep_fd >= 0)
+		close(b->sleep_fd);
 	tap_close(&b->tap);
 	elisa_port_close(b->port);
 	elisa_bell_close(b->bell);
@@ -612,7 +636,7 @@ static void tell_parent(int fd, char status, const char *log_file)
 
 static int run(const struct options *o)
 {
-	struct bridge b = {.options = o, .tap.fd = -1};
+	struct bridge b = {.options = o, .tap.fd = -1, .sleep_fd = -1};
 	int parent = -1, rc;
 
 	if (o->daemon) {
