@@ -74,7 +74,8 @@ def with_spread(s: dict, digits: int = 1) -> str:
 def markdown(table: dict) -> str:
     rows = [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]
     lines = ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-    return f"## {table['title']}\n\n" + "\n".join(lines) + "\n"
+    note = f"\n{table['note']}\n" if table.get("note") else ""
+    return f"## {table['title']}\n\n" + "\n".join(lines) + "\n" + note
 
 
 def plot(path: Path, script: str, data: str) -> bool:
