@@ -251,6 +251,16 @@ def measure(name: str, directory: Path, switch, seconds: float) -> dict:
             party.end()
 
 
+def teach(ends: Testpmd) -> None:
+    """A switch may lose its first frames while it learns: a burst each way, until one comes through."""
+    def comes_through():
+        ends.ask("start tx_first 1", "testpmd> ")
+        time.sleep(0.2)
+        ends.ask("stop", "Done")
+        return ends.received(2)
+    wait_for(comes_through, lambda: "nothing arrives:\n" + ends.log()[-1500:])
+
+
 def sample(parties, ports: int, switch, seconds: float) -> dict:
     receiver = parties[0]
     for party in parties:
@@ -260,6 +270,7 @@ def sample(parties, ports: int, switch, seconds: float) -> dict:
         receiver.ask("start", "testpmd> ")
         parties[1].ask("start", "testpmd> ")
     else:
+        teach(receiver)
         receiver.ask("start tx_first 16", "testpmd> ")
     time.sleep(0.5)
     pids = pids_of(parties) + [switch.process.pid]
