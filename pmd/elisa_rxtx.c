@@ -331,24 +331,42 @@ struct tx_round {
 	bool bad;    /* the mbuf after these frames is */
 };
 
+static inline bool simple(const struct rte_mbuf *m)
+{
+	return likely(m->nb_segs == 1 && !(m->ol_flags & TX_WORK) && m->data_len);
+}
+
+/* As many as are a descriptor each, up to the ring's end. Kept short: it is most of a burst's work. */
+static inline void put_simple(struct pmd_txq *q, struct rte_mbuf **pkts, uint32_t n,
+			      struct tx_round *r)
+{
+	uint64_t *d = (uint64_t *)&q->ring[q->next & q->mask], bytes = 0;
+	uint32_t i;
+
+	n = RTE_MIN(n, q->mask + 1 - (q->next & q->mask));
+	for (i = 0; i < n; i++, d += 2) {
+		const struct rte_mbuf *m = pkts[i];
+		const uint64_t len = m->data_len;
+
+		if (unlikely(!simple(m)))
+			break;
+		/* One store each: the compiler would rather put them together first. */
+		__atomic_store_n(&d[0], rte_pktmbuf_iova(m), __ATOMIC_RELAXED);
+		__atomic_store_n(&d[1], len, __ATOMIC_RELAXED);
+		bytes += len;
+	}
+	*r = (struct tx_round){.frames = i, .descs = i, .bytes = bytes, .simple = true};
+}
+
 static inline struct tx_round put_round(struct pmd_txq *q, struct rte_mbuf **pkts, uint32_t n)
 {
 	const uint32_t room = RTE_MIN(q->mask + 1, (uint32_t)ELISA_TX_MAX);
-	struct tx_round r = {.simple = true};
+	struct tx_round r;
 	int used;
 
-	for (r.frames = 0; r.frames < n && r.descs < room; r.frames++) {
-		struct rte_mbuf *m = pkts[r.frames];
-		uint64_t *d = (uint64_t *)&q->ring[(q->next + r.descs) & q->mask];
-
-		if (likely(m->nb_segs == 1 && !(m->ol_flags & TX_WORK) && m->data_len)) {
-			d[0] = rte_pktmbuf_iova(m);
-			d[1] = m->data_len;
-			r.bytes += m->data_len;
-			r.descs++;
-			continue;
-		}
-		r.simple = false;
+	put_simple(q, pkts, RTE_MIN(n, room), &r);
+	for (; unlikely(r.frames < n && r.descs < room); r.frames++) {
+		r.simple &= simple(pkts[r.frames]);
 		used = put_any(q, &pkts[r.frames], q->next + r.descs, room - r.descs);
 		r.bad = used < 0;
 		if (used <= 0)
