@@ -262,23 +262,24 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 	return good;
 }
 
+/* The fill_*() functions return what could not be delivered after all. */
 static vs_noinline struct vs_delivered fill_any(struct vs_rx *rx, const struct vs_load_of *load,
 						struct vs_taken taken)
 {
-	struct vs_delivered done = {0, 0};
+	struct vs_delivered lost = {0, 0};
 	uint32_t index = taken.first;
 
 	for (uint32_t i = 0; i < taken.frames; i++) {
 		const struct vs_frame *frame = &load->frame[i];
 		uint32_t slots = slots_of(frame->len, rx->buf_len);
 
-		if (copy_any(rx, load, frame, index, slots)) {
-			done.frames++;
-			done.bytes += frame->len;
+		if (!copy_any(rx, load, frame, index, slots)) {
+			lost.frames++;
+			lost.bytes += frame->len;
 		}
 		index += slots;
 	}
-	return done;
+	return lost;
 }
 
 /* Into a buffer that is not in the receiver's longest range of memory; or nowhere. */
@@ -340,7 +341,7 @@ vs_inline void locate(const struct vs_rx *rx, uint32_t index, uint32_t count, ui
  * of the others alone until all are written, and then finds the whole burst.
  */
 vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *first, const uint64_t *hash,
-			    bool hashed, uint32_t count, uint32_t index, struct vs_delivered *done)
+			    bool hashed, uint32_t count, uint32_t index, struct vs_delivered *lost)
 {
 	uint64_t buffers[VS_BATCH + 2 * VS_FOUR] __attribute__((aligned(32)));
 	const uint64_t *buffer = &buffers[(index & (VS_FOUR - 1)) + count];
@@ -351,7 +352,6 @@ vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *first, cons
 	locate(rx, index, count, buffers);
 	/* Kept in a register: it is no immediate. */
 	__asm__("" : "+r"(step));
-	done->frames += count;
 	if (hashed)
 		hash += count;
 	do {
@@ -361,10 +361,10 @@ vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *first, cons
 		seq -= step;
 		comp -= 2;
 		if (vs_unlikely(!to)) {
-			if (fill_elsewhere(rx, frame, (uint32_t)(seq >> 32) - 1, with))
-				done->bytes += len;
-			else
-				done->frames--;
+			if (!fill_elsewhere(rx, frame, (uint32_t)(seq >> 32) - 1, with)) {
+				lost->frames++;
+				lost->bytes += len;
+			}
 		} else {
 			vs_copy_16up(to, frame->data, len);
 			VS_PUT128(to, frame->header);
@@ -373,7 +373,6 @@ vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *first, cons
 			VS_STEP();
 			vs_store_release(&comp[1], seq | (uint32_t)with);
 			VS_STEP();
-			done->bytes += len;
 		}
 	} while (frame != first);
 }
@@ -381,7 +380,7 @@ vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *first, cons
 vs_inline struct vs_delivered fill_single(struct vs_rx *rx, const struct vs_load_of *load,
 					  const struct vs_taken *taken, bool hashed)
 {
-	struct vs_delivered done = {0, 0};
+	struct vs_delivered lost = {0, 0};
 	uint32_t left = taken->frames;
 
 	/* Twice at most: what lies beyond the end of the ring, then what lies before. */
@@ -392,9 +391,9 @@ vs_inline struct vs_delivered fill_single(struct vs_rx *rx, const struct vs_load
 			count = left;
 		left -= count;
 		fill_stretch(rx, load->frame + left, hashed ? load->hash + left : NULL, hashed,
-			     count, taken->first + left, &done);
+			     count, taken->first + left, &lost);
 	} while (vs_unlikely(left));
-	return done;
+	return lost;
 }
 
 static vs_noinline struct vs_delivered fill_hashed(struct vs_rx *rx, const struct vs_load_of *load,
@@ -403,11 +402,35 @@ static vs_noinline struct vs_delivered fill_hashed(struct vs_rx *rx, const struc
 	return fill_single(rx, load, &taken, true);
 }
 
+/*
+ * Before they are there: the CAS has just emptied the core's store buffer, and a locked instruction
+ * after the copying would wait until that is all over at the receiver's lines.
+ */
+vs_inline struct vs_delivered count_taken(struct vs_rx *rx, const struct vs_load_of *load,
+					  uint32_t frames)
+{
+	struct vs_delivered sum = {frames, 0};
+
+#pragma GCC unroll 8
+	for (const struct vs_frame *f = load->frame; f != load->frame + frames; f++)
+		sum.bytes += f->len;
+	vs_count(&rx->frames, sum.frames);
+	vs_count(&rx->bytes, sum.bytes);
+	return sum;
+}
+
+static vs_noinline void count_lost(struct vs_rx *rx, struct vs_delivered lost)
+{
+	vs_count(&rx->frames, -lost.frames);
+	vs_count(&rx->bytes, -lost.bytes);
+	vs_rx_drop(rx, ELISA_DROP_RX_BAD_ADDR, lost.frames);
+}
+
 struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, unsigned int queue,
 			       const struct vs_load_of *load)
 {
 	struct vs_rx *rx = &to->queue[queue].rx;
-	struct vs_delivered done = {0, 0};
+	struct vs_delivered done = {0, 0}, lost;
 	struct vs_taken taken;
 	struct vs_pair now;
 	unsigned int drop = ELISA_DROP_RX_LINK_DOWN;
@@ -430,22 +453,24 @@ struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, uns
 		return done;
 	}
 	VS_STEP();
+	done = count_taken(rx, load, taken.frames);
 	if (vs_unlikely(load->pieces || load->longest > rx->buf_len))
-		done = fill_any(rx, load, taken);
+		lost = fill_any(rx, load, taken);
 	else if (vs_unlikely(load->hash != NULL))
-		done = fill_hashed(rx, load, taken);
+		lost = fill_hashed(rx, load, taken);
 	else
-		done = fill_single(rx, load, &taken, false);
+		lost = fill_single(rx, load, &taken, false);
 	if (vs_unlikely(vs_load(&rx->features) & ELISA_NET_F_EVENT))
 		vs_bell_tell(caller, rx);
 	vs_store_release(&caller->intent.rx, NULL);
 	VS_STEP();
-	vs_count(&rx->frames, done.frames);
-	vs_count(&rx->bytes, done.bytes);
 	if (vs_unlikely(taken.frames != load->count))
 		vs_rx_drop(rx, ELISA_DROP_RX_NO_BUFFER, load->count - taken.frames);
-	if (vs_unlikely(done.frames != taken.frames))
-		vs_rx_drop(rx, ELISA_DROP_RX_BAD_ADDR, taken.frames - done.frames);
+	if (vs_unlikely(lost.frames)) {
+		count_lost(rx, lost);
+		done.frames -= lost.frames;
+		done.bytes -= lost.bytes;
+	}
 	return done;
 }
 
