@@ -180,10 +180,10 @@ class Doorbell(dt.DaemonCase):
         """Two VMs learn of each other whichever comes first, attach or doorbell, and can ring."""
         a = self.vm("a")
         b = self.vm("b", doorbell=False)
-        self.assertEqual(a.knows(), {a.id: 4})
+        dt.wait_for(lambda: a.knows() == {a.id: 4})
         b.open()
-        self.assertEqual(a.knows(), {a.id: 4, b.id: 4})
-        self.assertEqual(b.knows(), {a.id: 4, b.id: 4})
+        dt.wait_for(lambda: a.knows() == {a.id: 4, b.id: 4})
+        dt.wait_for(lambda: b.knows() == {a.id: 4, b.id: 4})
         self.assertNotEqual(a.id, b.id)
         self.assertNotIn(0, (a.id, b.id))
         a.do("ring", 0, b.id, 1)
@@ -207,16 +207,16 @@ class Doorbell(dt.DaemonCase):
         """A process that is no VM, and a VM of another isolation group."""
         a, stranger, c = self.vm("a"), self.vm(), self.vm("c")
         for vm in (a, stranger, c):
-            self.assertEqual(vm.knows(), {vm.id: 4})
+            dt.wait_for(lambda: vm.knows() == {vm.id: 4})
         self.d.call("attach", pid=stranger.pid, name="b")
-        self.assertEqual(stranger.knows(), {a.id: 4, stranger.id: 4})
-        self.assertEqual(c.knows(), {c.id: 4})
+        dt.wait_for(lambda: stranger.knows() == {a.id: 4, stranger.id: 4})
+        dt.wait_for(lambda: c.knows() == {c.id: 4})
 
     def test_groups_change(self):
         """A group in common is noticed; without one it ends; and for good, QEMU must not hear again."""
         a, c = self.vm("a"), self.vm("c")
         self.d.call("port.set", name="c0", groups=[0, 1])
-        self.assertEqual(a.knows(), {a.id: 4, c.id: 4})
+        dt.wait_for(lambda: a.knows() == {a.id: 4, c.id: 4})
         self.d.call("port.set", name="c0", groups=[1])
         self.assertEqual((a.knows(), c.knows()), ({a.id: 4}, {c.id: 4}))
         self.d.call("port.set", name="c0", groups=[0])
@@ -230,7 +230,7 @@ class Doorbell(dt.DaemonCase):
             self.assertIsNone(self.bell("b0"))
             self.d.call("attach", pid=b.pid, name="b")
             self.assertEqual(self.bell("b0"), (b.id, 0, 2))
-        self.assertEqual(a.knows(), {a.id: 4, b.id: 4})
+        dt.wait_for(lambda: a.knows() == {a.id: 4, b.id: 4})
 
     def test_leaving(self):
         a, b = self.vm("a"), self.vm("b")
@@ -240,7 +240,7 @@ class Doorbell(dt.DaemonCase):
         first = b.id
         b.open()
         self.assertNotEqual(b.id, first)
-        self.assertEqual(a.knows(), {a.id: 4, b.id: 4})
+        dt.wait_for(lambda: a.knows() == {a.id: 4, b.id: 4})
         b.process.kill()
         dt.wait_for(lambda: a.knows() == {a.id: 4})
         self.assertEqual(self.connected(), 1)
@@ -285,7 +285,7 @@ class Doorbell(dt.DaemonCase):
             self.assertNotIn(c.id, (a.id, b.id))
             self.d.call("port.set", name="c0", groups=[0])
             self.d.call("attach", pid=c.pid, name="c")
-            self.assertEqual(c.knows(), {a.id: 4, b.id: 4, c.id: 4})
+            dt.wait_for(lambda: c.knows() == {a.id: 4, b.id: 4, c.id: 4})
             c.do("ring", 0, b.id, 2)
             self.assertEqual(b.do("rung_alone", 0), [2])
             with self.assertRaisesRegex(AssertionError, "closed|Reset"):
@@ -327,7 +327,7 @@ class Doorbell(dt.DaemonCase):
         for _ in range(400):
             b.do("close", 0)
             b.open()
-        self.assertEqual(b.knows(), {a.id: 4, b.id: 4})
+        dt.wait_for(lambda: b.knows() == {a.id: 4, b.id: 4})
         dt.wait_for(lambda: a.knows() == {a.id: 4, b.id: 4})
         self.assertEqual(self.connected(), 2)
 
@@ -367,7 +367,7 @@ class Doorbell(dt.DaemonCase):
         bell, _, _ = self.bell("b0")
         for _ in range(5):
             a = self.vm("a")
-            self.assertEqual(a.knows(), {a.id: 4, bell: 4})
+            dt.wait_for(lambda: a.knows() == {a.id: 4, bell: 4})
             self.d.call("detach", name="a")
             a.process.kill()
             dt.wait_for(lambda: self.connected() == 1)
