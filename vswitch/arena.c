@@ -81,11 +81,13 @@ int vs_create(void *arena, size_t len, const struct vs_config *cfg, struct vswit
 
 void vs_tick(struct vswitch *vs, uint64_t now_s)
 {
+	const uint32_t before = vs->now;
+
 	if (!vs->first_s)
 		vs->first_s = now_s ? now_s : 1;
 	/* The switch's clock starts at 1 with the first tick and never goes back. */
 	if (now_s >= vs->first_s && now_s - vs->first_s + 1 > vs->now)
 		vs_store(&vs->now, (uint32_t)(now_s - vs->first_s + 1));
-	vs_fdb_age(vs);
+	vs_fdb_age(vs, vs->now - before);
 	vs_changed(vs);
 }

@@ -17,6 +17,9 @@
 #define VS_FDB_WAYS   4
 #define VS_FDB_STATIC (1ull << 16)
 #define VS_FDB_TRIES  8
+/* Buckets that are aged at a time. */
+#define VS_FDB_AGE_MIN 1024
+#define VS_FDB_AGE_MAX 65536
 
 /* Value: port in bits 0-15, flags in 16-31, second it was seen last in 32-63. */
 static uint64_t value_of(uint64_t port, uint64_t flags, uint32_t now)
@@ -194,13 +197,22 @@ static uint64_t slots(const struct vs_fdb *fdb)
 	return (fdb->mask + 1) * VS_FDB_WAYS;
 }
 
-/* Ages a part of the table, a whole one of 65,536 buckets. */
-void vs_fdb_age(struct vswitch *vs)
+/*
+ * Ages as much of the table as is due after `elapsed` seconds: all of it takes an eighth of the
+ * age, so that a big one does not cost milliseconds each second.
+ */
+void vs_fdb_age(struct vswitch *vs, uint32_t elapsed)
 {
 	struct vs_fdb *fdb = &vs->fdb;
-	uint64_t buckets = fdb->mask + 1 < 65536 ? fdb->mask + 1 : 65536;
 	uint32_t age = vs->config.fdb_age_s;
+	uint64_t all = fdb->mask + 1, buckets = age ? all * elapsed * 8 / age : 0;
 
+	if (buckets < VS_FDB_AGE_MIN)
+		buckets = VS_FDB_AGE_MIN;
+	if (buckets > VS_FDB_AGE_MAX)
+		buckets = VS_FDB_AGE_MAX;
+	if (buckets > all)
+		buckets = all;
 	for (uint64_t n = 0; age && n < buckets; n++) {
 		struct vs_pair *bucket = fdb->slot + (fdb->cursor++ & fdb->mask) * VS_FDB_WAYS;
 

@@ -289,7 +289,7 @@ size_t vs_fdb_size(uint32_t capacity);
 void vs_fdb_init(struct vs_fdb *fdb, void *slots, uint32_t capacity, uint64_t seed);
 int vs_fdb_find(const struct vs_fdb *fdb, uint64_t key);
 void vs_fdb_learn(struct vswitch *vs, uint64_t key, uint16_t port);
-void vs_fdb_age(struct vswitch *vs);
+void vs_fdb_age(struct vswitch *vs, uint32_t elapsed);
 unsigned int vs_fdb_forget(struct vswitch *vs, int port, bool statics);
 
 #endif

@@ -146,6 +146,32 @@ static void full_is_counted(void **state)
 	t_destroy(&t);
 }
 
+/* Bit by bit, but no address outlives its age by more than an eighth. */
+static void aging_of_many(void **state)
+{
+	struct vs_fdb_stats s;
+	uint64_t now = 5000;
+
+	(void)state;
+	begin(65536);
+	vs_tick(t.vs, now);
+	for (uint32_t i = 0; i < 2000; i++)
+		learn(a, 1000 + i, 1, 1);
+	while (now < 5300)
+		vs_tick(t.vs, ++now);
+	vs_fdb_stats(t.vs, &s);
+	assert_int_equal(s.aged, 0);
+	vs_tick(t.vs, ++now);
+	vs_fdb_stats(t.vs, &s);
+	assert_in_range(s.aged, 1, 1000);
+	while (now < 5300 + 300 / 8 + 2)
+		vs_tick(t.vs, ++now);
+	vs_fdb_stats(t.vs, &s);
+	assert_int_equal(s.aged, 2000);
+	assert_int_equal(s.used, 0);
+	t_destroy(&t);
+}
+
 static void aging(void **state)
 {
 	uint8_t silent[6], talking[6];
@@ -272,6 +298,7 @@ int main(void)
 		cmocka_unit_test(strided_addresses_fit),
 		cmocka_unit_test(full_is_counted),
 		cmocka_unit_test(aging),
+		cmocka_unit_test(aging_of_many),
 		cmocka_unit_test(moves),
 		cmocka_unit_test(flushing),
 		cmocka_unit_test(bad_arguments),
