@@ -293,8 +293,7 @@ static vs_noinline bool fill_elsewhere(struct vs_rx *rx, const struct vs_frame *
 		commit(comp, index, ELISA_RXC_ABORTED << 16, 0);
 		return false;
 	}
-	vs_copy_16up(to, frame->data, frame->len);
-	VS_PUT128(to, frame->header);
+	vs_copy_headed(to, frame->data, frame->len, frame->header);
 	commit(comp, index, frame->len, hash);
 	return true;
 }
@@ -366,8 +365,7 @@ vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *first, cons
 				lost->bytes += len;
 			}
 		} else {
-			vs_copy_16up(to, frame->data, len);
-			VS_PUT128(to, frame->header);
+			vs_copy_headed(to, frame->data, len, frame->header);
 			VS_STEP();
 			vs_store(&comp[0], len | with >> 32 << 16);
 			VS_STEP();

@@ -137,6 +137,24 @@ vs_inline void vs_copy_16up(uint8_t *to, const uint8_t *from, uint64_t len)
 	vs_copy128(last, last_from);
 }
 
+/*
+ * The same, but what gets there in the first 16 bytes is `header`, which was read before: stored
+ * last, or together with what follows it.
+ */
+vs_inline void vs_copy_headed(uint8_t *to, const uint8_t *from, uint64_t len, __m128i header)
+{
+	if (vs_likely(len - 32 <= 32)) {
+		__m256i a = VS_GET256(from), b = VS_GET256(from + len - 32);
+
+		VS_COPIED(len);
+		VS_PUT256(to + len - 32, b);
+		VS_PUT256(to, _mm256_inserti128_si256(a, header, 0));
+		return;
+	}
+	vs_copy_16up(to, from, len);
+	VS_PUT128(to, header);
+}
+
 vs_inline void vs_copy(uint8_t *to, const uint8_t *from, uint64_t len)
 {
 	if (len >= 16) {
