@@ -41,7 +41,8 @@ struct vs_caller;
 struct vs_config {
 	uint32_t ports, guests, callers;	/* capacities, 1 .. VS_*_MAX */
 	uint32_t fdb_capacity;		/* addresses, VS_FDB_MIN .. VS_FDB_MAX */
-	uint32_t fdb_age_s;		/* seconds after which a silent address is forgotten; 0: never */
+	uint32_t fdb_age_s;		/* seconds after which a silent address is forgotten, or
+					 * up to an eighth later; 0: never */
 	uint32_t generation;		/* of this arena, see ELISA_OP_HELLO; not 0, new each time */
 };
 
