@@ -2,15 +2,16 @@
 /*
  * Memory and handles. The switch reaches an mbuf by its GPA:
  *
- *	vmfunc	its physical address in the VM, so EAL has to use those as IOVA; and hugepages,
- *since the kernel moves others local	its virtual address; EAL's memory has to be one block with
- *one descriptor, which the switch and its other clients map
+ *	vmfunc	its physical address in the VM, so EAL has to use those as IOVA; and
+ *		hugepages, since the kernel moves others
+ *	local	its virtual address; EAL's memory has to be one block with one descriptor,
+ *		which the switch and its other clients map
  *
  * Either way, an IOVA is a GPA.
  *
  * If this process dies, senders may still write to its posted buffers. With vmfunc the guard
- * (elisa/guard.h) then holds that memory until the switch is done with it; with local the switch
- *does.
+ * (elisa/guard.h) then holds that memory until the switch is done with it; with local the
+ * switch does.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -12,7 +12,8 @@
  *
  * Who may touch what: a queue's half (struct pmd_rxq, pmd_txq) belongs to whoever holds its
  * `busy` flag, for which nobody waits: bursts give up at once (return 0), control does when the
- *data path is in. All else of a device is under its `lock`; the alarm thread only tries to take it.
+ * data path is in. All else of a device is under its `lock`; the alarm thread only tries to take
+ * it.
  */
 #ifndef ELISA_PMD_H
 #define ELISA_PMD_H

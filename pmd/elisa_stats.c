@@ -4,8 +4,8 @@
  *
  *	ipackets, opackets	taken from RX rings, given to the switch
  *	imissed			dropped by the switch on their way to this port
- *	oerrors			given to the switch and dropped by it for something that this side
- *did ierrors			void completions, frames longer than a buffer without scatter
+ *	oerrors			given to the switch and dropped for what this side did
+ *	ierrors			void completions, frames longer than a buffer without scatter
  *
  * So all packets of a sender = received by others + its oerrors + the receivers' imissed.
  */

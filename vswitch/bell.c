@@ -6,9 +6,9 @@
  *	sender		commits;    full barrier;  looks at event
  *
  * One of the two sees the other. A sender that finds n notes it in the ring's vs_rx as `owed`,
- *before it gives its intent up: whoever dies before that leaves an intent, and recovery does it
- *instead. So frames that lie before a sleeper have owed == event, and vs_bells_due() finds those
- *that nobody woke.
+ * before it gives its intent up: whoever dies before that leaves an intent, and recovery does it
+ * instead. So frames that lie before a sleeper have owed == event, and vs_bells_due() finds those
+ * that nobody woke.
  *
  * What a sender is to ring goes into a list of its TX queue. The list is its memory, too: a queue
  * that was told with the same n last is not told again.

@@ -8,12 +8,12 @@
  *
  * The guest writes both under its port's try-lock; senders read them without. While they change,
  * the mode wants everything and nothing is steered. A sender that began to read before sends a
- *frame to the wrong queue, or drops it, at worst: all indices are bounded where they are used.
+ * frame to the wrong queue, or drops it, at worst: all indices are bounded where they are used.
  *
  * Toeplitz, without tables: the hash is the XOR, over the set bits of the input, of the 32 bits of
  * the key that begin at that bit. For 32 bits of input w and the 64 bits K of the key from there
- *on, that is a carry-less product: with rev() as the reversal of bits, rev32(hash) = bits 31 to 62
- *of clmul(w, rev64(K)) so the products of all words are added up and reversed once.
+ * on, that is a carry-less product: with rev() as the reversal of bits, rev32(hash) = bits 31 to 62
+ * of clmul(w, rev64(K)), so the products of all words are added up and reversed once.
  */
 #include "offload.h"
 

@@ -6,8 +6,7 @@
  *
  *	a doorbell (one connection, one device) gets an id, and as many eventfds as it has vectors
  *	the process behind it is known by the kernel's word: the VM's QEMU
- *	it is told of another one's eventfds while their VMs' ports have an isolation group in
- *common
+ *	it is told of another one's eventfds while their VMs' ports share an isolation group
  *
  * What each has been told is state, not a queue: peer_tell() sends what is missing, as far as the
  * socket takes it, and goes on when it takes more. The shared memory of the device is one private
@@ -15,7 +14,7 @@
  *
  * QEMU 7.2 frees a peer's table when it is told that the peer has left, and uses it again when one
  * of that id joins (close_peer_eventfds() in its hw/misc/ivshmem.c). So no id is ever told anew to
- *a doorbell that was told that it is gone.
+ * a doorbell that was told that it is gone.
  */
 #include "daemon.h"
 

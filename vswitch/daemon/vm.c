@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * VMs. In: elisa_vm_attach -> its RAM into local clients -> guest, ports, vCPUs. Out, always in
- *this order, each step from the event loop so that a stopped VM holds up nobody but itself:
+ * this order, each step from the event loop so that a stopped VM holds up nobody but itself:
  *
  *	ports unbound		nobody begins to use its rings
  *	DRAIN_OUT		its vCPUs leave; then none can enter (elisa_vm_disarm_all)
