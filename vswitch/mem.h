@@ -182,4 +182,20 @@ vs_inline void vs_copy(uint8_t *to, const uint8_t *from, uint64_t len)
 	}
 }
 
+/*
+ * A structure that the guest passes by its address. From here on the copy only: the compiler must
+ * not look at guest memory again in its place. False: the guest has no such memory.
+ */
+vs_inline bool vs_copy_in(const struct vs_guest *guest, uint64_t gpa, void *to, uint64_t len)
+{
+	uint32_t range;
+	const uint8_t *from = vs_guest_at(guest, gpa, len, &range);
+
+	if (!from)
+		return false;
+	vs_copy(to, from, len);
+	__asm__ volatile("" : : "r"(to) : "memory");
+	return true;
+}
+
 #endif

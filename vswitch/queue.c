@@ -273,15 +273,10 @@ int64_t vs_op_queue_setup(struct vs_caller *caller, uint64_t gpa)
 	struct elisa_queue_setup s;
 	struct vs_rings rings;
 	struct vs_port *port;
-	uint32_t range;
-	const uint8_t *from = vs_guest_at(caller->guest, gpa, sizeof(s), &range);
 	int64_t result;
 
-	if (!from)
+	if (!vs_copy_in(caller->guest, gpa, &s, sizeof(s)))
 		return -ELISA_EFAULT;
-	vs_copy((uint8_t *)&s, from, sizeof(s));
-	/* The compiler must not look at guest memory again in the place of the copy. */
-	__asm__ volatile("" : "+m"(s));
 	result = setup_check(&s);
 	if (result)
 		return result;

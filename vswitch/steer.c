@@ -263,19 +263,13 @@ int64_t vs_op_rx_mode(struct vs_caller *caller, uint64_t index, uint64_t gpa)
 {
 	struct vs_port *port = vs_port_of(caller, index);
 	struct elisa_rx_mode m;
-	const uint8_t *from;
 	uint64_t ticket;
-	uint32_t range;
 	int error;
 
 	if (!port)
 		return -ELISA_ENODEV;
-	from = vs_guest_at(caller->guest, gpa, sizeof(m), &range);
-	if (!from)
+	if (!vs_copy_in(caller->guest, gpa, &m, sizeof(m)))
 		return -ELISA_EFAULT;
-	vs_copy((uint8_t *)&m, from, sizeof(m));
-	/* As in vs_op_queue_setup(): from here on the copy only. */
-	__asm__ volatile("" : "+m"(m));
 	error = mode_check(port, &m);
 	if (!error)
 		error = tune_begin(caller, index, port, &ticket);
@@ -317,18 +311,13 @@ int64_t vs_op_rss(struct vs_caller *caller, uint64_t index, uint64_t gpa)
 {
 	struct vs_port *port = vs_port_of(caller, index);
 	struct elisa_rss r;
-	const uint8_t *from;
 	uint64_t ticket;
-	uint32_t range;
 	int error;
 
 	if (!port)
 		return -ELISA_ENODEV;
-	from = vs_guest_at(caller->guest, gpa, sizeof(r), &range);
-	if (!from)
+	if (!vs_copy_in(caller->guest, gpa, &r, sizeof(r)))
 		return -ELISA_EFAULT;
-	vs_copy((uint8_t *)&r, from, sizeof(r));
-	__asm__ volatile("" : "+m"(r));
 	error = rss_check(port, &r);
 	if (!error)
 		error = tune_begin(caller, index, port, &ticket);
