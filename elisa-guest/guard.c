@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <elisa/guard.h>
+#include <elisa/local.h>
 
 #include "guard-proto.h"
 #include "internal.h"
@@ -86,31 +87,11 @@ static int receive(const struct elisa_guard *g, uint32_t type)
 	return msg.rc;
 }
 
-static int transmit(const struct elisa_guard *g, struct guard_msg *msg, int fd)
+static int transmit(const struct elisa_guard *g, const struct guard_msg *msg, int fd)
 {
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct iovec iov = {.iov_base = msg, .iov_len = sizeof(*msg)};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
-	ssize_t len;
+	ssize_t sent = elisa_send_fd(g->sock, msg, sizeof(*msg), fd, MSG_NOSIGNAL);
 
-	if (fd >= 0) {
-		struct cmsghdr *c;
-
-		mh.msg_control = control.buf;
-		mh.msg_controllen = sizeof(control.buf);
-		c = CMSG_FIRSTHDR(&mh);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-	}
-	do
-		len = sendmsg(g->sock, &mh, MSG_NOSIGNAL);
-	while (len < 0 && errno == EINTR);
-	return len < 0 ? -errno : 0;
+	return sent < 0 ? (int)sent : 0;
 }
 
 static void wait_for_end(const struct elisa_guard *g)

@@ -105,20 +105,16 @@ int elisa_local_decode(struct elisa_local_msg *msg, size_t len, bool with_fd)
 	return 0;
 }
 
-int elisa_local_send(int sock, struct elisa_local_msg *msg, enum elisa_local_type type,
-		     uint32_t seq, int fd)
+ssize_t elisa_send_fd(int sock, const void *data, size_t len, int fd, int flags)
 {
-	ssize_t len = elisa_local_encode(msg, type, seq);
 	union {
 		char buf[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control = {0};
-	struct iovec iov = {.iov_base = msg, .iov_len = (size_t)len};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
 	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t sent;
 
-	if (len < 0)
-		return (int)len;
 	if (fd >= 0) {
 		struct cmsghdr *c;
 
@@ -131,10 +127,21 @@ int elisa_local_send(int sock, struct elisa_local_msg *msg, enum elisa_local_typ
 		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
 	}
 	do
-		sent = sendmsg(sock, &mh, MSG_NOSIGNAL);
+		sent = sendmsg(sock, &mh, flags);
 	while (sent < 0 && errno == EINTR);
+	return sent < 0 ? -errno : sent;
+}
+
+int elisa_local_send(int sock, struct elisa_local_msg *msg, enum elisa_local_type type,
+		     uint32_t seq, int fd)
+{
+	ssize_t len = elisa_local_encode(msg, type, seq), sent;
+
+	if (len < 0)
+		return (int)len;
+	sent = elisa_send_fd(sock, msg, (size_t)len, fd, MSG_NOSIGNAL);
 	if (sent < 0)
-		return errno == EPIPE ? -ECONNRESET : -errno;
+		return sent == -EPIPE ? -ECONNRESET : (int)sent;
 	return sent == len ? 0 : -EIO;
 }
 

@@ -141,7 +141,9 @@ struct elisa_local_msg {
 ssize_t elisa_local_encode(struct elisa_local_msg *msg, enum elisa_local_type type, uint32_t seq);
 /* Checks a message of `len` bytes. -EPROTO: not this protocol or revision; -EBADMSG: malformed. */
 int elisa_local_decode(struct elisa_local_msg *msg, size_t len, bool with_fd);
-/* encode + sendmsg(2); fd -1: none. -errno. */
+/* sendmsg(2) with a descriptor (-1: none), again after EINTR. Returns the bytes sent, or -errno. */
+ssize_t elisa_send_fd(int sock, const void *data, size_t len, int fd, int flags);
+/* encode + elisa_send_fd(). -errno. */
 int elisa_local_send(int sock, struct elisa_local_msg *msg, enum elisa_local_type type,
 		     uint32_t seq, int fd);
 /*

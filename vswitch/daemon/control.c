@@ -428,40 +428,52 @@ bool control_work(struct daemon *d)
 /* A daemon that was killed keeps its socket until its pinned memory is given back. */
 #define FORMER_WAIT_MS 3000
 
-/* 1: somebody listens there; 0: stale or not there. */
-static int socket_used(const struct sockaddr_un *addr)
+static struct sockaddr_un address_of(const char *path)
 {
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	return addr;
+}
+
+/* Stale or not there: false. */
+static bool socket_used(const char *path)
+{
+	const struct sockaddr_un addr = address_of(path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int used = fd >= 0 &&
-		   (!connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) || errno == EAGAIN);
+	bool used = fd >= 0 &&
+		    (!connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) || errno == EAGAIN);
 
 	if (fd >= 0)
 		close(fd);
 	return used;
 }
 
-static int socket_listen(struct daemon *d, const char *path)
+int socket_listen(const char *path, gid_t gid)
 {
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	bool grouped = d->set.control_gid != (gid_t)-1;
-	int fd, ret;
+	const struct sockaddr_un addr = address_of(path);
+	const bool grouped = gid != (gid_t)-1;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), ret;
 
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-	if (socket_used(&addr))
-		return -EADDRINUSE;
-	unlink(path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
+	unlink(path);
 	/* Nobody may connect before owner and mode are right: not yet listening. */
-	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) ||
-	    chmod(path, grouped ? 0660 : 0600) ||
-	    (grouped && chown(path, (uid_t)-1, d->set.control_gid)) || listen(fd, 128)) {
+	if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) ||
+	    chmod(path, grouped ? 0660 : 0600) || (grouped && chown(path, (uid_t)-1, gid)) ||
+	    listen(fd, 128)) {
 		ret = -errno;
 		close(fd);
 		return ret;
 	}
 	return fd;
+}
+
+static int control_listen(const struct daemon *d)
+{
+	const char *path = d->set.control_socket;
+
+	return socket_used(path) ? -EADDRINUSE : socket_listen(path, d->set.control_gid);
 }
 
 int control_open(struct daemon *d)
@@ -473,7 +485,7 @@ int control_open(struct daemon *d)
 		return -ENOMEM;
 	control->daemon = d;
 	TAILQ_INIT(&control->clients);
-	control->fd = socket_listen(d, d->set.control_socket);
+	control->fd = control_listen(d);
 	if (control->fd == -EADDRINUSE)
 		log_notice("control socket %s: somebody listens there; waiting up to %d s for a "
 			   "former "
@@ -481,7 +493,7 @@ int control_open(struct daemon *d)
 			   d->set.control_socket, FORMER_WAIT_MS / 1000);
 	for (int ms = 0; control->fd == -EADDRINUSE && ms < FORMER_WAIT_MS; ms += 20) {
 		usleep(20000);
-		control->fd = socket_listen(d, d->set.control_socket);
+		control->fd = control_listen(d);
 	}
 	if (control->fd < 0) {
 		ret = control->fd;

@@ -282,6 +282,8 @@ const char *proc_read_line(const char *path, char *buf, size_t len);
 
 /* ---- control.c ---- */
 
+/* Listens at `path`, whatever is there; mode 0660 for group `gid`, 0600 for -1. Or -errno. */
+int socket_listen(const char *path, gid_t gid);
 int control_open(struct daemon *d);
 void control_close(struct daemon *d);
 /* Deadlines of waiting requests; true while there are any. */

@@ -29,8 +29,6 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define PROTOCOL_VERSION 0
@@ -86,27 +84,11 @@ static bool lives(const struct doorbell *p)
 /* 0, or -EAGAIN: later; another error: the connection is of no use any more. */
 static int send_message(int sock, int64_t message, int fd)
 {
-	char control[CMSG_SPACE(sizeof(int))] = {0};
-	uint64_t wire = htole64((uint64_t)message);
-	struct iovec iov = {&wire, sizeof(wire)};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	struct cmsghdr *c;
-	ssize_t n;
+	const uint64_t wire = htole64((uint64_t)message);
+	ssize_t n = elisa_send_fd(sock, &wire, sizeof(wire), fd, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-	if (fd >= 0) {
-		msg.msg_control = control;
-		msg.msg_controllen = sizeof(control);
-		c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(int));
-	}
-	do {
-		n = sendmsg(sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-	} while (n < 0 && errno == EINTR);
 	if (n < 0)
-		return -errno;
+		return (int)n;
 	return n == sizeof(wire) ? 0 : -EPIPE;
 }
 
@@ -697,28 +679,6 @@ static int on_accept(sd_event_source *source, int listener, uint32_t revents, vo
 	return 0;
 }
 
-static int bell_listen(struct daemon *d)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	const char *path = d->set.bell_socket;
-	bool grouped = d->set.bell_gid != (gid_t)-1;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), ret;
-
-	if (fd < 0)
-		return -errno;
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-	/* The control socket made sure that there is no other daemon. */
-	unlink(path);
-	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) ||
-	    chmod(path, grouped ? 0660 : 0600) ||
-	    (grouped && chown(path, (uid_t)-1, d->set.bell_gid)) || listen(fd, 128)) {
-		ret = -errno;
-		close(fd);
-		return ret;
-	}
-	return fd;
-}
-
 int doorbells_open(struct daemon *d)
 {
 	struct doorbells *all = calloc(1, sizeof(*all));
@@ -727,7 +687,8 @@ int doorbells_open(struct daemon *d)
 	if (!all)
 		return -ENOMEM;
 	all->daemon = d;
-	all->fd = ret = bell_listen(d);
+	/* The control socket made sure that there is no other daemon. */
+	all->fd = ret = socket_listen(d->set.bell_socket, d->set.bell_gid);
 	if (ret < 0)
 		goto fail;
 	ret = sd_event_add_io(d->event, &all->source, all->fd, EPOLLIN, on_accept, all);
