@@ -17,31 +17,18 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include <elisa/abi.h>
 #include <elisa/guard.h>
+
+#include "eventually.h"
 #include "fake-service.h"
 
 static char spec[] = "/tmp/elisa-guard-XXXXXX";
 static struct fake_service *fake;
-
-static void nap_ms(long ms)
-{
-	struct timespec ts = {ms / 1000, ms % 1000 * 1000000};
-
-	nanosleep(&ts, NULL);
-}
-
-#define EVENTUALLY(condition)                                    \
-	do {                                                     \
-		for (int i_ = 0; i_ < 500 && !(condition); i_++) \
-			nap_ms(10);                              \
-		assert_true(condition);                          \
-	} while (0)
 
 static int set_up(void **state)
 {

@@ -29,6 +29,7 @@
 
 #include <elisa/guest.h>
 #include <elisa/local.h>
+#include "eventually.h"
 #include "toy-service.h"
 
 #define ARENA_ADDR  ((void *)0x210000000000)
@@ -237,20 +238,6 @@ static void end_service(int sig)
 		assert_true(WIFEXITED(status) && !WEXITSTATUS(status));
 	service = 0;
 }
-
-static void nap_ms(long ms)
-{
-	struct timespec ts = {ms / 1000, ms % 1000 * 1000000};
-
-	nanosleep(&ts, NULL);
-}
-
-#define EVENTUALLY(condition)                                    \
-	do {                                                     \
-		for (int i_ = 0; i_ < 500 && !(condition); i_++) \
-			nap_ms(10);                              \
-		assert_true(condition);                          \
-	} while (0)
 
 static int set_up(void **state)
 {
