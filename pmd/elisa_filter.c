@@ -5,6 +5,22 @@
 
 #include "elisa_pmd.h"
 
+#define TRIES 100 /* a millisecond apart, while somebody else holds the port's try-lock */
+
+/* Has the switch read `what` for this port. With dev->lock held. */
+static int64_t tell(const struct elisa_dev *dev, uint64_t op, const void *what, size_t len)
+{
+	int64_t r = -ELISA_EAGAIN;
+
+	memcpy(dev->scratch->addr, what, len);
+	for (int i = 0; r == -ELISA_EAGAIN && i < TRIES; i++) {
+		if (i)
+			rte_delay_us_sleep(1000);
+		r = elisa_ctl(dev, op, dev->index, dev->scratch->iova);
+	}
+	return r;
+}
+
 /* ---- addresses and modes ---- */
 
 static int put_mac(struct elisa_rx_mode *mode, const struct rte_ether_addr *mac)
@@ -55,13 +71,7 @@ int elisa_mode_apply(struct elisa_dev *dev)
 
 	if (r)
 		return (int)r;
-	for (int i = 0; i < 100; i++) {
-		memcpy(dev->scratch->addr, &mode, sizeof(mode));
-		r = elisa_ctl(dev, ELISA_NET_RX_MODE, dev->index, dev->scratch->iova);
-		if (r != -ELISA_EAGAIN)
-			break;
-		rte_delay_us_sleep(1000);
-	}
+	r = tell(dev, ELISA_NET_RX_MODE, &mode, sizeof(mode));
 	if (r == -ELISA_ENOSYS) {
 		if (!dev->no_filters)
 			ELISA_LOG(WARNING,
@@ -231,15 +241,8 @@ static uint32_t to_elisa(uint64_t hf)
 /* With dev->lock held. */
 int elisa_rss_apply(struct elisa_dev *dev)
 {
-	int64_t r = 0;
+	int64_t r = tell(dev, ELISA_NET_RSS, &dev->rss, sizeof(dev->rss));
 
-	for (int i = 0; i < 100; i++) {
-		memcpy(dev->scratch->addr, &dev->rss, sizeof(dev->rss));
-		r = elisa_ctl(dev, ELISA_NET_RSS, dev->index, dev->scratch->iova);
-		if (r != -ELISA_EAGAIN)
-			break;
-		rte_delay_us_sleep(1000);
-	}
 	if (r == -ELISA_ENOSYS && !dev->rss.types)
 		return 0;
 	if (r < 0)
