@@ -70,6 +70,50 @@ int elisa_unexport(struct elisa_ctx *ctx, const void *addr, size_t len);
  */
 int elisa_export_object(struct elisa_ctx *ctx, const void *symbol);
 
+/*
+ * The same for those parts only that are named, data with the permission given. What is exported
+ * already with the same permissions is left as it is: objects share libraries. Returns how many
+ * ranges were exported by this call.
+ */
+#define ELISA_OBJECT_TEXT	(1 << 0)	/* code, execute-only */
+#define ELISA_OBJECT_CONST	(1 << 1)	/* constants, and what the loader made read-only */
+#define ELISA_OBJECT_DATA_R	(1 << 2)	/* variables, to be read inside */
+#define ELISA_OBJECT_DATA_W	(1 << 3)	/* ... to be written, too */
+int elisa_export_object_as(struct elisa_ctx *ctx, const void *symbol, uint32_t parts);
+/*
+ * As elisa_export(), but inside `memory` is seen at `at`: a copy in the place of pages whose own
+ * contents are not for there. elisa_unexport() takes `at`.
+ */
+int elisa_export_at(struct elisa_ctx *ctx, const void *at, const void *memory, size_t len,
+		    uint32_t prot);
+/*
+ * Makes thread-local variables of shared objects (general dynamic model) work inside, for objects
+ * that are loaded now. Before the first elisa_vm_arm(). ENOTSUP: the C library lays them out
+ * otherwise than this library knows; EBUSY: a vCPU is armed.
+ */
+int elisa_export_tls(struct elisa_ctx *ctx);
+/*
+ * Run in each parked thread, begin() before it parks and end() before it ends, such as to register
+ * it with a library. begin() returns 0 or a negative errno, which elisa_vm_arm() then returns.
+ * Before the first elisa_vm_arm(). EBUSY.
+ */
+int elisa_ctx_thread(struct elisa_ctx *ctx, int (*begin)(void *arg), void (*end)(void *arg),
+		     void *arg);
+
+/* One exported range: inside, [addr, addr + len) is [memory, memory + len) of this process. */
+struct elisa_exported {
+	uint64_t addr, memory, len;
+	uint32_t prot;
+};
+/* Calls cb() for each, by address; stops at the first that returns not 0, and returns that. */
+int elisa_ctx_exports(struct elisa_ctx *ctx, int (*cb)(const struct elisa_exported *e, void *arg),
+		      void *arg);
+/*
+ * For an address of the trusted context's window, as a kill's detail has it: what lies there, such
+ * as "libfoo.so.1+0x1234 (name)". ENOENT: nothing is exported there; `buf` says which address it is.
+ */
+int elisa_ctx_where(struct elisa_ctx *ctx, uint64_t gpa, char *buf, size_t len);
+
 /* Installs gate and stubs; after this VMs can be attached. EALREADY: it was done before. */
 int elisa_ctx_realize(struct elisa_ctx *ctx);
 /* Detaches every VM that is left ("away" for its guests), then frees all. */

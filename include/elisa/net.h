@@ -35,7 +35,7 @@
 #include <stdint.h>
 #include <elisa/abi.h>
 
-#define ELISA_NET_REVISION	2
+#define ELISA_NET_REVISION	3
 
 enum elisa_net_op {
 	/* a1: port index of this VM; a2: GPA of struct elisa_port_info to fill. ENODEV, EFAULT */
@@ -73,6 +73,13 @@ enum elisa_net_op {
 	 * (ivshmem-doorbell: receiver's id << 16 | vector), or 0: nothing any more. ESTALE, EBUSY
 	 */
 	ELISA_NET_BELL,
+	/*
+	 * a1: handle. Looks after NICs that this port may exchange frames with (ELISA_PORT_POLL): takes
+	 * what they received to its receivers, and what waits to be sent to them. Bounded. Result as
+	 * of ELISA_NET_TX: frames that the NICs had for anybody in ELISA_TX_TAKEN, and perhaps
+	 * ELISA_TX_BELL. ESTALE, EBUSY
+	 */
+	ELISA_NET_POLL,
 };
 
 #define ELISA_TX_TAKEN		0xffff
@@ -103,6 +110,8 @@ enum elisa_net_op {
 #define ELISA_PORTS_PER_VM	8
 #define ELISA_QUEUES_MAX	16	/* of one port */
 
+#define ELISA_PORT_POLL	(1 << 0)	/* there is a NIC to look after: call ELISA_NET_POLL now and then
+					 * when nothing came, as often as the ring is looked at */
 struct elisa_port_info {
 	uint32_t revision;	/* ELISA_NET_REVISION */
 	uint16_t port;		/* index among this VM's ports */
@@ -115,7 +124,7 @@ struct elisa_port_info {
 	char name[32];		/* as the host configured it, NUL-terminated */
 	/* What wakes RX queue q of this port is written to a doorbell as bell + q; 0: no doorbell. */
 	uint32_t bell;
-	uint32_t pad;
+	uint32_t flags;		/* ELISA_PORT_* */
 	uint64_t reserved[2];
 };
 
@@ -140,9 +149,10 @@ struct elisa_queue_setup {
 #define ELISA_NET_TSO6		(1 << 3)	/* ... over IPv6 */
 #define ELISA_NET_ECN		(1 << 4)	/* with TSO: CWR stays with the first segment only */
 #define ELISA_NET_CSUM_OFFSET	8		/* its lowest bit: the field has bits 8 to 15 */
-/* Completions only. */
+/* Completions only; the last one also in descriptors of NIC ports. */
 #define ELISA_RXC_ABORTED	(1 << 5)	/* no data: its sender died; a frame that it is part of is void */
 #define ELISA_RXC_HASH		(1 << 6)	/* `hash` is valid */
+#define ELISA_RXC_CSUM_OK	(1 << 7)	/* the NIC found the transport's checksum right */
 
 struct elisa_txd {
 	uint64_t addr;		/* GPA */
