@@ -24,7 +24,8 @@ static int reserve(struct elisa_ctx *ctx)
 			rc = -errno;
 			break;
 		}
-		rc = book_add(&ctx->book, pages[i], ELISA_PAGE_SIZE, 0);
+		rc = book_add(&ctx->book,
+			      &(struct exported){.addr = pages[i], .len = ELISA_PAGE_SIZE});
 		if (rc)
 			munmap(got, ELISA_PAGE_SIZE);
 	}

@@ -14,8 +14,7 @@
 #define PROT_KNOWN (ELISA_MAP_R | ELISA_MAP_W | ELISA_MAP_X | ELISA_MAP_DEVICE)
 #define USER_END   (1ULL << 47)
 
-/* Index of the first export that ends above `addr`. */
-static size_t book_above(const struct book *b, uintptr_t addr)
+size_t book_above(const struct book *b, uintptr_t addr)
 {
 	size_t low = 0, high = b->count;
 
@@ -30,11 +29,11 @@ static size_t book_above(const struct book *b, uintptr_t addr)
 	return low;
 }
 
-int book_add(struct book *b, uintptr_t addr, size_t len, uint32_t prot)
+int book_add(struct book *b, const struct exported *e)
 {
-	size_t i = book_above(b, addr);
+	size_t i = book_above(b, e->addr);
 
-	if (i < b->count && b->all[i].addr < addr + len)
+	if (i < b->count && b->all[i].addr < e->addr + e->len)
 		return -EEXIST;
 	if (b->count == b->room) {
 		size_t room = b->room ? 2 * b->room : 32;
@@ -46,7 +45,7 @@ int book_add(struct book *b, uintptr_t addr, size_t len, uint32_t prot)
 		b->room = room;
 	}
 	memmove(&b->all[i + 1], &b->all[i], (b->count - i) * sizeof(*b->all));
-	b->all[i] = (struct exported){addr, len, prot};
+	b->all[i] = *e;
 	b->count++;
 	return 0;
 }
@@ -93,12 +92,14 @@ int ctx_link(struct elisa_ctx *ctx, uintptr_t va, uint32_t flags)
 	return rc < 0 ? rc : 0;
 }
 
-static int map_piece(struct elisa_ctx *ctx, uintptr_t addr, size_t len, uint32_t prot)
+/* The piece of `e` that begins `done` bytes from its start. */
+static int map_piece(struct elisa_ctx *ctx, const struct exported *e, size_t done, size_t len)
 {
+	uintptr_t addr = e->addr + done;
 	struct elisa_ctx_map map = {
-		.addr = addr,
+		.addr = e->memory + done,
 		.len = len,
-		.flags = prot | ELISA_MAP_TRUSTED,
+		.flags = e->prot | ELISA_MAP_TRUSTED,
 	};
 	int rc = ctx_link(ctx, addr, ELISA_MAP_TRUSTED);
 
@@ -169,22 +170,25 @@ static int check(uintptr_t addr, size_t len, uint32_t prot)
 	return 0;
 }
 
-int ctx_export(struct elisa_ctx *ctx, uintptr_t addr, size_t len, uint32_t prot)
+int ctx_export_at(struct elisa_ctx *ctx, const struct exported *e)
 {
-	size_t done, n;
-	int rc = check(addr, len, prot);
+	uintptr_t addr = e->addr;
+	size_t len = e->len, done, n;
+	int rc = check(addr, len, e->prot);
 
+	if (!rc)
+		rc = check(e->memory, len, e->prot);
 	if (rc < 0)
 		return rc;
-	rc = book_add(&ctx->book, addr, len, prot);
+	rc = book_add(&ctx->book, e);
 	if (rc < 0)
 		return rc;
-	rc = settle(addr, len, prot);
+	rc = settle(e->memory, len, e->prot);
 	if (rc < 0)
 		goto forget;
 	for (done = 0; done < len; done += n) {
 		n = piece(addr + done, len - done);
-		rc = map_piece(ctx, addr + done, n, prot);
+		rc = map_piece(ctx, e, done, n);
 		if (rc < 0)
 			goto undo;
 	}
@@ -218,6 +222,7 @@ int ctx_unexport(struct elisa_ctx *ctx, uintptr_t addr, size_t len)
 		if (rc < 0)
 			return rc;
 		e->addr += n;
+		e->memory += n;
 		e->len -= n;
 	}
 	book_remove(&ctx->book, e);
@@ -234,6 +239,18 @@ ELISA_PUBLIC int elisa_export(struct elisa_ctx *ctx, const void *addr, size_t le
 	return rc;
 }
 
+ELISA_PUBLIC int elisa_export_at(struct elisa_ctx *ctx, const void *at, const void *memory,
+				 size_t len, uint32_t prot)
+{
+	struct exported e = {(uintptr_t)at, len, prot, (uintptr_t)memory};
+	int rc;
+
+	pthread_mutex_lock(&ctx->lock);
+	rc = ctx_export_at(ctx, &e);
+	pthread_mutex_unlock(&ctx->lock);
+	return rc;
+}
+
 ELISA_PUBLIC int elisa_unexport(struct elisa_ctx *ctx, const void *addr, size_t len)
 {
 	int rc;
@@ -241,5 +258,30 @@ ELISA_PUBLIC int elisa_unexport(struct elisa_ctx *ctx, const void *addr, size_t 
 	pthread_mutex_lock(&ctx->lock);
 	rc = ctx_unexport(ctx, (uintptr_t)addr, len);
 	pthread_mutex_unlock(&ctx->lock);
+	return rc;
+}
+
+ELISA_PUBLIC int elisa_ctx_exports(struct elisa_ctx *ctx,
+				   int (*cb)(const struct elisa_exported *e, void *arg), void *arg)
+{
+	struct elisa_exported *all;
+	size_t i, count = 0;
+	int rc = 0;
+
+	/* A copy of them: the callback may use the context. */
+	pthread_mutex_lock(&ctx->lock);
+	all = calloc(ctx->book.count, sizeof(*all));
+	for (i = 0; all && i < ctx->book.count; i++) {
+		const struct exported *e = &ctx->book.all[i];
+
+		if (e->prot)
+			all[count++] = (struct elisa_exported){e->addr, e->memory, e->len, e->prot};
+	}
+	pthread_mutex_unlock(&ctx->lock);
+	if (!all)
+		return -ENOMEM;
+	for (i = 0; i < count && !rc; i++)
+		rc = cb(&all[i], arg);
+	free(all);
 	return rc;
 }

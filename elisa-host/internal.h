@@ -96,16 +96,19 @@ uint64_t table_gpa(const struct table *t, uintptr_t va);
 /* ---- context.c, export.c ---- */
 
 struct exported {
-	uintptr_t addr;
+	uintptr_t addr; /* where it is inside */
 	size_t len;
-	uint32_t prot; /* ELISA_MAP_*; 0: reserved, not mapped */
+	uint32_t prot;	  /* ELISA_MAP_*; 0: reserved, not mapped */
+	uintptr_t memory; /* what is seen there: for most, the same address */
 };
 struct book {
 	struct exported *all; /* sorted by address, none overlaps another */
 	size_t count, room;
 };
+/* Index of the first export that ends above `addr`. */
+size_t book_above(const struct book *b, uintptr_t addr);
 /* -EEXIST, -ENOMEM. */
-int book_add(struct book *b, uintptr_t addr, size_t len, uint32_t prot);
+int book_add(struct book *b, const struct exported *e);
 /* The export with these very bounds, or NULL. */
 struct exported *book_find(struct book *b, uintptr_t addr, size_t len);
 void book_remove(struct book *b, struct exported *e);
@@ -126,7 +129,11 @@ static inline int ctx_ioctl(struct elisa_ctx *ctx, unsigned long request, void *
 	return ctx->host->ops->ioctl(ctx->fd, request, arg);
 }
 /* With ctx->lock held. */
-int ctx_export(struct elisa_ctx *ctx, uintptr_t addr, size_t len, uint32_t prot);
+int ctx_export_at(struct elisa_ctx *ctx, const struct exported *e);
+static inline int ctx_export(struct elisa_ctx *ctx, uintptr_t addr, size_t len, uint32_t prot)
+{
+	return ctx_export_at(ctx, &(struct exported){addr, len, prot, addr});
+}
 int ctx_unexport(struct elisa_ctx *ctx, uintptr_t addr, size_t len);
 /* Maps the second-level table of `va`; `flags` says for which context. */
 int ctx_link(struct elisa_ctx *ctx, uintptr_t va, uint32_t flags);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Exports of whole shared objects, as the dynamic loader has laid them out. */
+/* Exports of shared objects and of parts of them, as the dynamic loader has laid them out. */
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
@@ -8,10 +8,13 @@
 #include "internal.h"
 
 #define MAX_SEGMENTS 32
+#define PARTS_DATA   (ELISA_OBJECT_DATA_R | ELISA_OBJECT_DATA_W)
+#define PARTS_KNOWN  (ELISA_OBJECT_TEXT | ELISA_OBJECT_CONST | PARTS_DATA)
 
 struct object {
 	uintptr_t symbol;
-	int rc; /* -ENOENT until found */
+	uint32_t parts; /* ELISA_OBJECT_* that are wanted */
+	int rc;		/* -ENOENT until found */
 	size_t count;
 	struct exported segments[MAX_SEGMENTS];
 };
@@ -78,13 +81,19 @@ static bool binds_lazily(const struct dl_phdr_info *info)
 	return false;
 }
 
-static int add(struct object *o, uintptr_t start, uintptr_t end, uint32_t prot)
+static int add(struct object *o, uintptr_t start, uintptr_t end, uint32_t part)
 {
-	if (start >= end)
+	uint32_t prot = ELISA_MAP_R;
+
+	if (start >= end || !(o->parts & part))
 		return 0;
 	if (o->count == MAX_SEGMENTS)
 		return -E2BIG;
-	o->segments[o->count++] = (struct exported){start, end - start, prot};
+	if (part == ELISA_OBJECT_TEXT)
+		prot = ELISA_MAP_X;
+	else if (part & o->parts & ELISA_OBJECT_DATA_W)
+		prot |= ELISA_MAP_W;
+	o->segments[o->count++] = (struct exported){start, end - start, prot, start};
 	return 0;
 }
 
@@ -99,8 +108,9 @@ static int add_segment(struct object *o, const struct dl_phdr_info *info, const 
 	if (!(p->p_flags & PF_W)) {
 		/* Code and constants in one segment: linked with -z noseparate-code. */
 		if (p->p_flags & PF_X && !p->p_offset)
-			return -ENOEXEC;
-		return add(o, start, end, p->p_flags & PF_X ? ELISA_MAP_X : ELISA_MAP_R);
+			return o->parts & ~PARTS_DATA ? -ENOEXEC : 0;
+		return add(o, start, end,
+			   p->p_flags & PF_X ? ELISA_OBJECT_TEXT : ELISA_OBJECT_CONST);
 	}
 	if (p->p_flags & PF_X)
 		return -ENOEXEC;
@@ -109,11 +119,11 @@ static int add_segment(struct object *o, const struct dl_phdr_info *info, const 
 		ro_start = page_down(info->dlpi_addr + relro->p_vaddr);
 		ro_end = page_down(info->dlpi_addr + relro->p_vaddr + relro->p_memsz);
 	}
-	rc = add(o, start, ro_start, ELISA_MAP_R | ELISA_MAP_W);
+	rc = add(o, start, ro_start, PARTS_DATA);
 	if (!rc)
-		rc = add(o, ro_start, ro_end, ELISA_MAP_R);
+		rc = add(o, ro_start, ro_end, ELISA_OBJECT_CONST);
 	if (!rc)
-		rc = add(o, ro_end, end, ELISA_MAP_R | ELISA_MAP_W);
+		rc = add(o, ro_end, end, PARTS_DATA);
 	return rc;
 }
 
@@ -124,30 +134,95 @@ static int look_at(struct dl_phdr_info *info, size_t size, void *arg)
 
 	if (!has_symbol(info, o->symbol))
 		return 0;
-	o->rc = binds_lazily(info) ? -ENOEXEC : 0;
+	o->rc = o->parts & ELISA_OBJECT_TEXT && binds_lazily(info) ? -ENOEXEC : 0;
 	for (i = 0; i < info->dlpi_phnum && !o->rc; i++)
 		if (info->dlpi_phdr[i].p_type == PT_LOAD)
 			o->rc = add_segment(o, info, &info->dlpi_phdr[i]);
 	return 1;
 }
 
-ELISA_PUBLIC int elisa_export_object(struct elisa_ctx *ctx, const void *symbol)
+static int find_object(struct object *o, const void *symbol, uint32_t parts)
 {
-	struct object o = {.symbol = (uintptr_t)symbol, .rc = -ENOENT};
+	*o = (struct object){.symbol = (uintptr_t)symbol, .parts = parts, .rc = -ENOENT};
+	dl_iterate_phdr(look_at, o);
+	return o->rc;
+}
+
+/* All or nothing; returns how many. ctx->lock held. */
+static int export_all(struct elisa_ctx *ctx, const struct exported *all, size_t count)
+{
 	size_t i;
 	int rc;
 
-	dl_iterate_phdr(look_at, &o);
-	if (o.rc)
-		return o.rc;
-	pthread_mutex_lock(&ctx->lock);
-	for (i = 0, rc = 0; i < o.count && !rc; i++)
-		rc = ctx_export(ctx, o.segments[i].addr, o.segments[i].len, o.segments[i].prot);
-	if (rc) {
-		/* The one that failed is not exported. */
-		for (i--; i-- > 0;)
-			ctx_unexport(ctx, o.segments[i].addr, o.segments[i].len);
+	for (i = 0; i < count; i++) {
+		rc = ctx_export_at(ctx, &all[i]);
+		if (rc) {
+			while (i--)
+				ctx_unexport(ctx, all[i].addr, all[i].len);
+			return rc;
+		}
 	}
+	return count;
+}
+
+ELISA_PUBLIC int elisa_export_object(struct elisa_ctx *ctx, const void *symbol)
+{
+	struct object o;
+	int rc = find_object(&o, symbol, PARTS_KNOWN & ~ELISA_OBJECT_DATA_R);
+
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&ctx->lock);
+	rc = export_all(ctx, o.segments, o.count);
+	pthread_mutex_unlock(&ctx->lock);
+	return rc < 0 ? rc : 0;
+}
+
+/*
+ * What of `want` is still to be exported: all that is not exported already. -EEXIST: part of it is,
+ * with other permissions. Returns how many ranges it put in `missing`.
+ */
+static int find_missing(const struct book *b, const struct exported *want,
+			struct exported missing[MAX_SEGMENTS], size_t count)
+{
+	uintptr_t at = want->addr, end = want->addr + want->len;
+	size_t i;
+
+	for (i = book_above(b, at); at < end; i++) {
+		bool last = i == b->count || b->all[i].addr >= end;
+		uintptr_t next = last ? end : b->all[i].addr;
+
+		if (next > at) {
+			if (count == MAX_SEGMENTS)
+				return -E2BIG;
+			missing[count++] = (struct exported){at, next - at, want->prot, at};
+		}
+		if (last)
+			break;
+		if (b->all[i].prot != want->prot)
+			return -EEXIST;
+		at = b->all[i].addr + b->all[i].len;
+	}
+	return count;
+}
+
+ELISA_PUBLIC int elisa_export_object_as(struct elisa_ctx *ctx, const void *symbol, uint32_t parts)
+{
+	struct exported missing[MAX_SEGMENTS];
+	struct object o;
+	size_t i;
+	int rc;
+
+	if (!parts || parts & ~PARTS_KNOWN || (parts & PARTS_DATA) == PARTS_DATA)
+		return -EINVAL;
+	rc = find_object(&o, symbol, parts);
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&ctx->lock);
+	for (i = 0; i < o.count && rc >= 0; i++)
+		rc = find_missing(&ctx->book, &o.segments[i], missing, rc);
+	if (rc >= 0)
+		rc = export_all(ctx, missing, rc);
 	pthread_mutex_unlock(&ctx->lock);
 	return rc;
 }

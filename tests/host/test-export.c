@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Exports: the books, the chunks of the window, whole objects, and failures half way. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -130,7 +131,8 @@ static void test_books(void **state)
 		bool free_ = !memchr(taken + at, 1, n), add = random() % 3;
 
 		if (add && count < ARRAY_SIZE(have)) {
-			int rc = book_add(&b, (at + 1) * PAGE, n * PAGE, ELISA_R);
+			struct exported e = {(at + 1) * PAGE, n * PAGE, ELISA_R, PAGE};
+			int rc = book_add(&b, &e);
 
 			assert_int_equal(rc, free_ ? 0 : -EEXIST);
 			if (rc)
@@ -301,6 +303,134 @@ static void test_object(void **state)
 	assert_int_equal(elisa_export_object(ctx, (void *)16), -ENOENT);
 }
 
+static int count_parts(const struct elisa_exported *e, void *arg)
+{
+	uint32_t *count = arg;
+
+	assert_int_equal(e->addr, e->memory);
+	count[e->prot]++;
+	return 0;
+}
+
+/* Parts: those alone, once, and not with two permissions. */
+static void test_object_parts(void **state)
+{
+	const void *symbol = elisa_example_service()->state;
+	uint32_t count[8] = {0};
+
+	assert_int_equal(elisa_export_object_as(ctx, symbol, 0), -EINVAL);
+	assert_int_equal(elisa_export_object_as(ctx, symbol, 16), -EINVAL);
+	assert_int_equal(
+		elisa_export_object_as(ctx, symbol, ELISA_OBJECT_DATA_R | ELISA_OBJECT_DATA_W),
+		-EINVAL);
+	assert_int_equal(elisa_export_object_as(ctx, symbol, ELISA_OBJECT_DATA_R), 1);
+	assert_int_equal(elisa_export_object_as(ctx, symbol, ELISA_OBJECT_DATA_R), 0);
+	assert_int_equal(elisa_export_object_as(ctx, symbol, ELISA_OBJECT_TEXT), 1);
+	assert_int_equal(elisa_ctx_exports(ctx, count_parts, count), 0);
+	assert_int_equal(count[ELISA_R], 1);
+	assert_int_equal(count[ELISA_X], 1);
+	assert_int_equal(count[ELISA_R | ELISA_W], 0);
+	/* With other permissions, and none of the rest then. */
+	assert_int_equal(
+		elisa_export_object_as(ctx, symbol, ELISA_OBJECT_CONST | ELISA_OBJECT_DATA_W),
+		-EEXIST);
+	assert_int_equal(elisa_ctx_exports(ctx, count_parts, count), 0);
+	assert_int_equal(count[ELISA_R], 2);
+	/* The rest: headers, constants, RELRO. */
+	assert_true(elisa_export_object_as(ctx, symbol,
+					   ELISA_OBJECT_CONST | ELISA_OBJECT_DATA_R |
+						   ELISA_OBJECT_TEXT) >= 2);
+	assert_int_equal(elisa_export_object(ctx, symbol), -EEXIST);
+}
+
+/* What is there already may be only a piece: what is missing around it is added. */
+static void test_object_pieces(void **state)
+{
+	uint32_t i, before;
+	uintptr_t page;
+	Dl_info info;
+
+	/* libc begins with some pages of constants. */
+	assert_true(dladdr((void *)(uintptr_t)qsort, &info));
+	page = (uintptr_t)info.dli_fbase + PAGE;
+	assert_int_equal(elisa_export(ctx, (void *)page, PAGE, ELISA_R), 0);
+	before = model.map_count;
+	assert_true(elisa_export_object_as(ctx, (void *)(uintptr_t)qsort, ELISA_OBJECT_CONST) > 2);
+	assert_int_equal(map_of(info.dli_fbase)->len, PAGE);
+	assert_non_null(map_of((void *)(page + PAGE)));
+	for (i = before; i < model.map_count; i++)
+		assert_true(page - model.maps[i].addr >= model.maps[i].len);
+	assert_int_equal(elisa_export_object_as(ctx, (void *)(uintptr_t)qsort, ELISA_OBJECT_CONST),
+			 0);
+}
+
+/* A copy in the place of pages, over a chunk's edge and in one. */
+static void test_export_at(void **state)
+{
+	uint64_t at = AREA + GIB - PAGE;
+	char *p = map_at(AREA + 5 * GIB, 2 * PAGE, PROT_READ | PROT_WRITE);
+	uint32_t before = model.map_count;
+
+	assert_int_equal(elisa_export_at(ctx, (void *)at, p + 1, PAGE, ELISA_R), -EINVAL);
+	assert_int_equal(elisa_export_at(ctx, (void *)(at + 1), p, PAGE, ELISA_R), -EINVAL);
+	assert_int_equal(elisa_export_at(ctx, (void *)at, p + PAGE, 2 * PAGE, ELISA_R), -ENOMEM);
+	assert_int_equal(ctx->book.count, 3);
+	/* Nothing of this process needs to be at that address. */
+	assert_int_equal(elisa_export_at(ctx, (void *)at, p, 2 * PAGE, ELISA_R), 0);
+	assert_int_equal(model.map_count, before + 3);
+	assert_int_equal(map_of(p)->gpa, table_gpa(&ctx->table, at));
+	assert_int_equal(map_of(p + PAGE)->gpa, table_gpa(&ctx->table, at + PAGE));
+	assert_int_equal(map_of(p)->gpa % GIB, at % GIB);
+	/* The memory itself may be exported as well, and the place is taken. */
+	assert_int_equal(elisa_export(ctx, p, PAGE, ELISA_R | ELISA_W), 0);
+	assert_int_equal(elisa_export(ctx, (void *)at, PAGE, ELISA_R), -EEXIST);
+	assert_int_equal(elisa_unexport(ctx, p, 2 * PAGE), -ENOENT);
+	assert_int_equal(elisa_unexport(ctx, (void *)at, 2 * PAGE), 0);
+	assert_int_equal(chunks_used(), 1);
+	munmap(p, 2 * PAGE);
+}
+
+struct listed {
+	struct elisa_exported all[8];
+	size_t count, stop;
+};
+
+static int list(const struct elisa_exported *e, void *arg)
+{
+	struct listed *l = arg;
+
+	l->all[l->count++] = *e;
+	/* The context may be used from here. */
+	if (e->addr != e->memory)
+		assert_int_equal(elisa_unexport(ctx, (void *)e->addr, e->len), 0);
+	return l->count == l->stop ? 42 : 0;
+}
+
+static void test_list(void **state)
+{
+	char *p = map_at(AREA, 16 * PAGE, PROT_READ | PROT_WRITE);
+	struct listed l = {0};
+
+	assert_int_equal(elisa_ctx_exports(ctx, list, &l), 0);
+	assert_int_equal(l.count, 0);
+	assert_int_equal(elisa_export(ctx, p + 8 * PAGE, PAGE, ELISA_R | ELISA_W), 0);
+	assert_int_equal(elisa_export_at(ctx, p + 4 * PAGE, p, 2 * PAGE, ELISA_R), 0);
+	assert_int_equal(elisa_export(ctx, p + 12 * PAGE, PAGE, ELISA_R | ELISA_DEVICE), 0);
+	l.stop = 2;
+	assert_int_equal(elisa_ctx_exports(ctx, list, &l), 42);
+	assert_int_equal(l.count, 2);
+	assert_int_equal(l.all[0].addr, AREA + 4 * PAGE);
+	assert_int_equal(l.all[0].memory, AREA);
+	assert_int_equal(l.all[0].len, 2 * PAGE);
+	assert_int_equal(l.all[0].prot, ELISA_R);
+	l.stop = 0;
+	assert_int_equal(elisa_ctx_exports(ctx, list, &l), 0);
+	assert_int_equal(l.count, 4);
+	assert_int_equal(l.all[2].memory, AREA + 8 * PAGE);
+	assert_int_equal(l.all[3].prot, ELISA_R | ELISA_DEVICE);
+	munmap(p, 16 * PAGE);
+}
+
 /* A failure at any of an object's segments leaves none of it exported. */
 static void test_object_failures(void **state)
 {
@@ -365,6 +495,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_window_full, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_object, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_object_failures, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_object_parts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_object_pieces, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_export_at, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_list, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lazy_object, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_context, setup, teardown),
 	};
