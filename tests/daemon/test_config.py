@@ -55,9 +55,55 @@ ERRORS = [
     ('vms = (\n { name = "v"; pid_file = "x"; }\n);\n', 2, "must be an absolute path"),
     ('fdb = (\n { mac = "02:00:00:00:00:01"; port = "nix"; }\n);\n', 2, 'there is no port "nix"'),
     ('fdb = (\n { mac = "02:00:00:00:00:01"; }\n);\n', 2, 'no "port"'),
+    ('nics = (\n { name = "up0"; }\n);\n', 2, '"up0" has no device: add pci ='),
+    ('nics = (\n { pci = "0000:00:04.0"; }\n);\n', 2, 'no "name"'),
+    ('nics = (\n { name = "up0";\n pci = "00:04.0"; }\n);\n', 3, '"00:04.0" is not a PCI address'),
+    ('nics = (\n { name = "up0";\n pci = "0000:00:04.8"; }\n);\n', 3, "is not a PCI address"),
+    ('nics = (\n { name = "up0";\n vdev = "tap0"; }\n);\n', 3, '"tap0" is not a DPDK vdev'),
+    ('nics = (\n { name = "up0";\n devices = ["net_null0", "net_null1", "net_null2"]; }\n);\n', 3,
+     "3 of them: name the active one and its backup"),
+    ('nics = (\n { name = "up0";\n devices = ["net_null0", "x"]; }\n);\n', 3,
+     '"x" is neither a PCI address'),
+    ('nics = (\n { name = "up0";\n devices = ["net_null0", "net_null0"]; }\n);\n', 3,
+     '"net_null0" is there twice'),
+    ('nics = (\n { name = "up0"; vdev = "net_null0"; },\n { name = "up1"; vdev = "net_null0,x=1"; }\n);\n',
+     3, 'is a device of NIC "up0" already'),
+    ('nics = (\n { name = "up0"; vdev = "net_null0";\n devices = ["net_null1", "net_null2"]; }\n);\n',
+     3, "more than 2 devices: use one of pci, vdev and devices"),
+    ('nics = (\n { name = "up0"; vdev = "net_null0";\n serve = "vm"; }\n);\n', 3,
+     'serve: "vm" is not known: use "guest"'),
+    ('nics = (\n { name = "up0"; vdev = "net_null0";\n rx_ring = 500; }\n);\n', 3,
+     "rx_ring: 500 is not a power of two"),
+    ('nics = (\n { name = "up0"; vdev = "net_null0";\n mtu = 20; }\n);\n', 3, "mtu: 20 is out of range"),
+    ('nics = (\n { name = "up0"; vdev = "net_null0";\n mac = "02:00:00:00:00:01"; }\n);\n', 3,
+     'nics: unknown key "mac": known are name, pci'),
+    ('ports = ( { name = "a"; } );\nnics = (\n { name = "a"; vdev = "net_null0"; }\n);\n', 3,
+     '"a" is a port already'),
+    ('nics = ( { name = "a"; vdev = "net_null0"; } );\nports = (\n { name = "a"; }\n);\n', 3,
+     '"a" is a NIC already'),
+    ('nics = (\n' + ",\n".join(' { name = "n%d"; vdev = "net_null%d"; }' % (i, i) for i in range(17)) +
+     "\n);\n", 18, '"n16" is number 17: at most 16'),
+    ('ports = (\n { name = "a";\n uplink = "up0"; }\n);\n', 3, 'uplink: there is no NIC "up0"'),
+    ("dpdk = {\n memory = 4;\n};\n", 2, "memory: 4 is out of range"),
+    ('dpdk = {\n huge_dir = "x";\n};\n', 2, "must be an absolute path"),
+    ('dpdk = {\n library = "";\n};\n', 2, "library: empty"),
+    ('switch = { max_ports = 1; };\nports = (\n { name = "a"; } );\n'
+     'nics = ( { name = "n"; vdev = "net_null0"; } );\n', 2, "2 of them with the NICs, but switch.max_ports is 1"),
     ('ports = ( { name = "a"; } );\nfdb = (\n { mac = "02:00:00:00:00:01"; port = "a"; },\n'
      ' { mac = "02:00:00:00:00:01"; port = "a"; }\n);\n', 4, "twice"),
 ]
+
+
+NICS = """
+fdb = ( { mac = "02:00:00:00:00:01"; port = "up0"; } );
+ports = ( { name = "a"; uplink = "up0"; }, { name = "b"; uplink = "bond"; } );
+nics = ( { name = "up0"; pci = "0000:00:04.0"; serve = "guest"; queues = 2; rx_ring = 1024; idle = 0; },
+         { name = "tap0"; vdev = "net_tap0,iface=up0"; serve = "daemon"; offloads = false; groups = [1]; },
+         { name = "bond"; devices = ( "0000:00:05.0", "net_af_packet0,iface=eth0" ); promiscuous = true;
+           mtu = 9000; up = false; } );
+dpdk = { memory = 64; huge = false; huge_dir = "/dev/hugepages"; drivers = "/opt/pmds"; verbose = true;
+         library = "/opt/lib/libvswitch-nic.so.0"; };
+"""
 
 
 class Config(unittest.TestCase):
@@ -84,9 +130,10 @@ class Config(unittest.TestCase):
         self.assertEqual([int(l.split(":")[1]) for l in r.stderr.splitlines()], [2, 3, 5])
 
     def test_good(self):
-        for text in ("", dt.TWO_PORTS, 'ports = ( { name = "a"; groups = [0, 63]; mtu = 68; } );'):
+        for text in ("", dt.TWO_PORTS, 'ports = ( { name = "a"; groups = [0, 63]; mtu = 68; } );', NICS):
             path, r = self.check(text)
             self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertIn("2 ports, 0 VMs, 1 static addresses, 3 NICs", r.stdout)
 
     def test_sample(self):
         r = subprocess.run([dt.SAN, "--check", "--config", os.environ["CONF_SAMPLE"]],

@@ -3,33 +3,17 @@
  * The configuration file. libconfig parses; this file knows which keys there are and what they may
  * be. All errors are shown, not only the first, each with file and line.
  */
-#include "config.h"
+#include "config-read.h"
 
 #include <errno.h>
 #include <grp.h>
-#include <libconfig.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
 
-struct reader {
-	struct settings *s;
-	const char *path;
-	unsigned int errors;
-};
-
-typedef void (*key_fn)(struct reader *r, config_setting_t *value, void *target);
-
-struct key {
-	const char *name;
-	int type; /* CONFIG_TYPE_*; CONFIG_TYPE_LIST takes arrays and lists */
-	key_fn set;
-};
-
-__attribute__((format(printf, 3, 4))) static void
-complain(struct reader *r, const config_setting_t *at, const char *fmt, ...)
+void complain(struct reader *r, const config_setting_t *at, const char *fmt, ...)
 {
 	const char *file = config_setting_source_file(at);
 	char text[WHY_LEN + 128];
@@ -58,7 +42,7 @@ static const char *type_text(int type)
 	}
 }
 
-static bool type_fits(int wanted, const config_setting_t *value)
+bool type_fits(int wanted, const config_setting_t *value)
 {
 	int type = config_setting_type(value);
 
@@ -82,9 +66,8 @@ static void unknown_key(struct reader *r, config_setting_t *value, const char *w
 		 config_setting_name(value), known);
 }
 
-/* Walks a group's members: each must be one of `keys` and of its type. */
-static void read_group(struct reader *r, config_setting_t *group, const char *where,
-		       const struct key *keys, size_t count, void *target)
+void read_group(struct reader *r, config_setting_t *group, const char *where,
+		const struct key *keys, size_t count, void *target)
 {
 	int members = config_setting_length(group);
 
@@ -105,10 +88,8 @@ static void read_group(struct reader *r, config_setting_t *group, const char *wh
 	}
 }
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-
-static bool number_in(struct reader *r, config_setting_t *value, long long min, long long max,
-		      long long *out)
+bool number_in(struct reader *r, config_setting_t *value, long long min, long long max,
+	       long long *out)
 {
 	long long n = config_setting_get_int64(value);
 
@@ -123,8 +104,8 @@ static bool number_in(struct reader *r, config_setting_t *value, long long min, 
 
 /* ---- switch, control, local, security ---- */
 
-static void set_u32(struct reader *r, config_setting_t *value, long long min, long long max,
-		    uint32_t *out)
+void set_u32(struct reader *r, config_setting_t *value, long long min, long long max,
+	     uint32_t *out)
 {
 	long long n;
 
@@ -170,7 +151,8 @@ static void set_switch(struct reader *r, config_setting_t *group, void *target)
 	read_group(r, group, "switch", keys, COUNT(keys), target);
 }
 
-static void set_path(struct reader *r, config_setting_t *value, char **out)
+/* Long enough for sockets, too. */
+void set_path(struct reader *r, config_setting_t *value, char **out)
 {
 	const char *path = config_setting_get_string(value);
 	size_t max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
@@ -298,9 +280,9 @@ static void checked(struct reader *r, config_setting_t *value, int ret, const ch
 		complain(r, value, "%s: %s", config_setting_name(value), why);
 }
 
-static void set_port_name(struct reader *r, config_setting_t *value, void *target)
+void set_port_name(struct reader *r, config_setting_t *value, void *target)
 {
-	/* done by add_port(), which needs it first */
+	/* done first, see item_port_name() */
 }
 
 static void set_port_mac(struct reader *r, config_setting_t *value, void *target)
@@ -311,14 +293,14 @@ static void set_port_mac(struct reader *r, config_setting_t *value, void *target
 	checked(r, value, parse_mac(config_setting_get_string(value), port->vs.mac, why), why);
 }
 
-static void set_port_mtu(struct reader *r, config_setting_t *value, void *target)
+void set_port_mtu(struct reader *r, config_setting_t *value, void *target)
 {
 	char why[WHY_LEN];
 
 	checked(r, value, port_setting_mtu(target, config_setting_get_int64(value), why), why);
 }
 
-static void set_port_queues(struct reader *r, config_setting_t *value, void *target)
+void set_port_queues(struct reader *r, config_setting_t *value, void *target)
 {
 	char why[WHY_LEN];
 
@@ -330,12 +312,12 @@ static void set_port_spoof(struct reader *r, config_setting_t *value, void *targ
 	((struct port_setting *)target)->vs.anti_spoof = config_setting_get_bool(value);
 }
 
-static void set_port_up(struct reader *r, config_setting_t *value, void *target)
+void set_port_up(struct reader *r, config_setting_t *value, void *target)
 {
 	((struct port_setting *)target)->vs.up = config_setting_get_bool(value);
 }
 
-static void set_port_groups(struct reader *r, config_setting_t *value, void *target)
+void set_port_groups(struct reader *r, config_setting_t *value, void *target)
 {
 	struct port_setting *port = target;
 	int n = config_setting_length(value);
@@ -373,6 +355,14 @@ static void set_port_vm(struct reader *r, config_setting_t *value, void *target)
 	checked(r, value, port_setting_vm(target, config_setting_get_string(value), why), why);
 }
 
+static void set_port_uplink(struct reader *r, config_setting_t *value, void *target)
+{
+	struct port_setting *port = target;
+
+	/* Whether there is such a NIC: see check_uplinks(). */
+	snprintf(port->uplink, sizeof(port->uplink), "%s", config_setting_get_string(value));
+}
+
 static const struct key port_keys[] = {
 	{"name", CONFIG_TYPE_STRING, set_port_name},
 	{"vm", CONFIG_TYPE_STRING, set_port_vm},
@@ -383,6 +373,7 @@ static const struct key port_keys[] = {
 	{"anti_spoof", CONFIG_TYPE_BOOL, set_port_spoof},
 	{"groups", CONFIG_TYPE_LIST, set_port_groups},
 	{"up", CONFIG_TYPE_BOOL, set_port_up},
+	{"uplink", CONFIG_TYPE_STRING, set_port_uplink},
 };
 
 /* The members of a list must be groups with a string `key`; NULL after a complaint. */
@@ -399,11 +390,27 @@ static const char *item_name(struct reader *r, config_setting_t *item, const cha
 	return name;
 }
 
+const char *item_port_name(struct reader *r, config_setting_t *item, const char *where)
+{
+	const char *name = item_name(r, item, where, "name");
+	char why[WHY_LEN];
+
+	if (!name || !check_name("port", name, why))
+		return name;
+	complain(r, config_setting_get_member(item, "name"), "name: %s", why);
+	return NULL;
+}
+
 static void check_port_unique(struct reader *r, config_setting_t *item,
 			      const struct port_setting *port)
 {
 	char mac[18];
 	unsigned int of_vm = 1;
+
+	if (nic_setting_find(r->s, port->vs.name))
+		complain(r, item,
+			 "ports: \"%s\" is a NIC already: give each port and NIC a name of its own",
+			 port->vs.name);
 
 	for (size_t i = 0; i < r->s->port_count; i++) {
 		const struct port_setting *o = &r->s->ports[i];
@@ -429,16 +436,11 @@ static void check_port_unique(struct reader *r, config_setting_t *item,
 
 static void add_port(struct reader *r, config_setting_t *item)
 {
-	const char *name = item_name(r, item, "ports", "name");
+	const char *name = item_port_name(r, item, "ports");
 	struct port_setting port, *ports;
-	char why[WHY_LEN];
 
 	if (!name)
 		return;
-	if (check_name("port", name, why)) {
-		complain(r, config_setting_get_member(item, "name"), "name: %s", why);
-		return;
-	}
 	port_setting_default(&port, name);
 	read_group(r, item, "ports", port_keys, COUNT(port_keys), &port);
 	if (!strcmp(port.vm, CONFIG_VM_LOCAL))
@@ -545,7 +547,11 @@ static void set_fdb_port(struct reader *r, config_setting_t *value, void *target
 			return;
 		}
 	}
-	complain(r, value, "port: there is no port \"%s\": name one of `ports`", name);
+	if (nic_setting_find(r->s, name)) {
+		snprintf(fdb->port, sizeof(fdb->port), "%s", name);
+		return;
+	}
+	complain(r, value, "port: there is no port \"%s\": name one of `ports` or `nics`", name);
 }
 
 static void add_fdb(struct reader *r, config_setting_t *item)
@@ -584,6 +590,7 @@ static const struct key top_keys[] = {
 	{"local", CONFIG_TYPE_GROUP, set_local},   {"security", CONFIG_TYPE_GROUP, set_security},
 	{"ports", CONFIG_TYPE_LIST, set_ports},	   {"vms", CONFIG_TYPE_LIST, set_vms},
 	{"fdb", CONFIG_TYPE_LIST, set_fdb},	   {"doorbell", CONFIG_TYPE_GROUP, set_doorbell},
+	{"nics", CONFIG_TYPE_LIST, set_nics},	   {"dpdk", CONFIG_TYPE_GROUP, set_dpdk},
 };
 
 static int settings_default(struct settings *s, const char *run_dir)
@@ -598,6 +605,7 @@ static int settings_default(struct settings *s, const char *run_dir)
 		.bell_enable = true,
 		.bell_gid = (gid_t)-1,
 		.bell_vectors = 8,
+		.dpdk = {.huge = true, .library = strdup("libvswitch-nic.so.0")},
 	};
 	if (asprintf(&s->control_socket, "%s/control.sock", run_dir) < 0)
 		s->control_socket = NULL;
@@ -605,7 +613,23 @@ static int settings_default(struct settings *s, const char *run_dir)
 		s->local_socket = NULL;
 	if (asprintf(&s->bell_socket, "%s/doorbell.sock", run_dir) < 0)
 		s->bell_socket = NULL;
-	return s->control_socket && s->local_socket && s->bell_socket ? 0 : -ENOMEM;
+	return s->control_socket && s->local_socket && s->bell_socket && s->dpdk.library ? 0
+											 : -ENOMEM;
+}
+
+static void check_uplinks(struct reader *r, config_setting_t *ports)
+{
+	for (int i = 0; ports && i < config_setting_length(ports); i++) {
+		config_setting_t *item = config_setting_get_elem(ports, (unsigned int)i);
+		const char *name = NULL;
+
+		if (config_setting_type(item) != CONFIG_TYPE_GROUP ||
+		    !config_setting_lookup_string(item, "uplink", &name) ||
+		    nic_setting_find(r->s, name))
+			continue;
+		complain(r, config_setting_get_member(item, "uplink"),
+			 "uplink: there is no NIC \"%s\": name one of `nics`", name);
+	}
 }
 
 static void check_whole(struct reader *r, config_t *cfg)
@@ -613,11 +637,13 @@ static void check_whole(struct reader *r, config_t *cfg)
 	config_setting_t *root = config_root_setting(cfg);
 	config_setting_t *ports = config_lookup(cfg, "ports"), *vms = config_lookup(cfg, "vms");
 
-	if (r->s->port_count > r->s->vs.ports)
+	size_t count = r->s->port_count + r->s->nic_count;
+
+	if (count > r->s->vs.ports)
 		complain(r, ports ? ports : root,
-			 "ports: %zu of them, but switch.max_ports is %u: raise "
-			 "it",
-			 r->s->port_count, r->s->vs.ports);
+			 "ports: %zu of them%s, but switch.max_ports is %u: raise it", count,
+			 r->s->nic_count ? " with the NICs" : "", r->s->vs.ports);
+	check_uplinks(r, ports);
 	if (r->s->vm_count > r->s->vs.guests)
 		complain(r, vms ? vms : root,
 			 "vms: %zu of them, but switch.max_vms is %u: raise it", r->s->vm_count,
@@ -685,6 +711,7 @@ void settings_free(struct settings *s)
 		free(s->vms[i].pid_file);
 	free(s->vms);
 	free(s->ports);
+	nic_settings_free(s);
 	free(s->fdb);
 	free(s->control_socket);
 	free(s->control_group);

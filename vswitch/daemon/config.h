@@ -8,7 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <vswitch/vswitch.h>
+#include <vswitch/nic.h>
+#include "../nic/nic.h"
 
 #define CONFIG_DEFAULT_PATH    "/etc/elisa/vswitchd.conf"
 #define CONFIG_DEFAULT_RUN_DIR "/run/elisa"
@@ -22,6 +23,25 @@ struct port_setting {
 	struct vs_port_config vs;
 	char vm[VS_NAME_LEN]; /* who gets it; "" nobody yet */
 	bool local;	      /* for local clients (no isolation), not for VMs */
+	char uplink[VS_NAME_LEN]; /* NIC whose link it shows; "" none */
+};
+
+/* A NIC: a port without a VM. */
+struct nic_setting {
+	struct port_setting port;
+	char *device[NIC_MEMBERS_MAX]; /* PCI address or vdev */
+	unsigned int devices;
+	enum vs_nic_serve serve;
+	uint16_t rx_ring, tx_ring; /* 0: the driver's choice */
+	bool promiscuous, offloads;
+	uint32_t idle_us; /* longest sleep of the thread that serves it, while nothing comes */
+};
+
+struct dpdk_setting {
+	uint32_t memory_mib; /* 0: enough for the NICs that are configured */
+	bool huge, verbose;
+	char *huge_dir, *drivers; /* NULL: as DPDK does */
+	char *library;
 };
 
 struct vm_setting {
@@ -54,6 +74,9 @@ struct settings {
 	size_t vm_count;
 	struct fdb_setting *fdb;
 	size_t fdb_count;
+	struct nic_setting *nics;
+	size_t nic_count;
+	struct dpdk_setting dpdk;
 };
 
 /*
@@ -62,6 +85,7 @@ struct settings {
  */
 int settings_read(struct settings *s, const char *path, const char *run_dir);
 void settings_free(struct settings *s);
+const struct nic_setting *nic_setting_find(const struct settings *s, const char *name);
 
 /* ---- rules shared with the control socket; each fills `why` with a sentence when it is not 0 ----
  */

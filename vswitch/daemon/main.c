@@ -296,8 +296,8 @@ int main(int argc, char **argv)
 	if (ret)
 		ret = EXIT_CONFIG;
 	else if (o.check)
-		printf("%s: good: %zu ports, %zu VMs, %zu static addresses\n", o.config,
-		       d.set.port_count, d.set.vm_count, d.set.fdb_count);
+		printf("%s: good: %zu ports, %zu VMs, %zu static addresses, %zu NICs\n", o.config,
+		       d.set.port_count, d.set.vm_count, d.set.fdb_count, d.set.nic_count);
 	else
 		ret = run(&d, &o);
 	settings_free(&d.set);
