@@ -12,7 +12,7 @@ packages="
 	libdpdk-dev dpdk-dev xz-utils python3-pyelftools
 	linux-headers-amd64 linux-headers-cloud-amd64
 	clang libclang-rt-14-dev
-	iperf3 iproute2
+	iperf3 iproute2 iputils-ping tcpdump
 	python3
 	bochs bochs-term bochsbios vgabios bsdutils
 	mmdebstrap xorriso isolinux syslinux-common

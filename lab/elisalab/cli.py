@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import console, hosts, project, runner, scenario
+from . import console, hosts, outside, project, runner, scenario
 from .paths import LAB, LabError, work_dir
 
 
@@ -36,11 +36,16 @@ def make_host(args, run_dir: Path, files, **kw):
 def run_exec(args) -> int:
     """lab/run --exec: one command in a freshly booted host."""
     run_dir = new_run_dir("exec")
-    host = make_host(args, run_dir, args.files, memory=args.memory, cpus=args.cpus)
+    host = make_host(args, run_dir, args.files, memory=args.memory, cpus=args.cpus, nic=args.nic,
+                     capture=65535 if args.nic else 0)
     status = 1
     try:
         began = time.monotonic()
         host.boot()
+        if args.outside:
+            done = console.finish(host, host.start_outside(args.outside), 60)
+            if done.status:
+                raise LabError(f"--outside: status {done.status}: {done.output}")
         print(f"lab: host up after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         job = host.start(args.exec)
         result = console.finish(host, job, args.timeout or 300, lambda data: os.write(1, data))
@@ -91,6 +96,9 @@ def run_main() -> int:
         prog="lab/run", description="Runs scenarios, or one command, in the emulated VT-x host.")
     common_options(parser)
     parser.add_argument("--exec", metavar="COMMAND", help="boot the host, run one command in it, end")
+    parser.add_argument("--nic", type=int, default=0, choices=range(outside.NICS_MAX + 1),
+                        help="with --exec: e1000 cards in the host; frames are captured in the run's directory (--keep)")
+    parser.add_argument("--outside", metavar="COMMAND", help="with --nic: run this at their other end first")
     parser.add_argument("--timeout", type=float, metavar="S", help="for --exec (default 300)")
     parser.add_argument("--dmesg", action="store_true", help="with --exec: print the host's kernel warnings")
     parser.add_argument("--verbose", action="store_true", help="print what each step prints")
@@ -101,6 +109,8 @@ def run_main() -> int:
     parser.add_argument("--list", action="store_true", help="list scenarios")
     parser.add_argument("scenario", nargs="*", help="name in lab/scenarios, or path of a .toml file")
     args = parser.parse_args()
+    if (args.nic and (args.native or args.exec is None)) or (args.outside and not args.nic):
+        parser.error("--outside needs --nic, --nic needs --exec, and the emulated host")
     if args.exec is None:
         return runner.main(args, parser)
     setup()
@@ -122,7 +132,8 @@ def shell_main() -> int:
     setup()
     run_dir = new_run_dir("shell")
     host = make_host(args, run_dir, args.files or project.stage(),
-                     memory=scen.host.get("memory", args.memory), cpus=scen.host.get("cpus", args.cpus))
+                     memory=scen.host.get("memory", args.memory), cpus=scen.host.get("cpus", args.cpus),
+                     nic=scen.host.get("nic", 0))
     run = runner.Run(scen, host, run_dir, False)
     try:
         host.boot()

@@ -16,13 +16,14 @@ import tty
 from pathlib import Path
 
 from . import images
+from .outside import Outside
 from .link import RUN_PTY, RUN_STDIN, AgentLink, LinkDown
-from .paths import LabError
+from .paths import LAB, LabError
 
 BOCHS_SCREEN = re.compile(rb'connected to screen "(/dev/pts/\d+)"')
 BOCHSRC = """display_library: term
 config_interface: textconfig
-plugin_ctrl: speaker=0, e1000=0, usb_uhci=0, es1370=0, sb16=0, gameport=0, parallel=0
+plugin_ctrl: speaker=0, e1000={e1000}, usb_uhci=0, es1370=0, sb16=0, gameport=0, parallel=0
 cpu: model={model}, count={cpus}, ips=100000000, reset_on_triple_fault=0
 memory: guest={memory}, host={memory}
 romimage: file=$BXSHARE/BIOS-bochs-latest
@@ -38,13 +39,16 @@ floppy_bootsig_check: disabled=1
 com1: enabled=1, mode=file, dev="{run}/console.log"
 com2: enabled=1, mode=socket-client, dev="127.0.0.1:{port}"
 log: "{run}/bochs.log"
-clock: sync=none
-pci: enabled=1, chipset=i440fx
-panic: action=fatal
+clock: sync={clock}
+pci: enabled=1, chipset=i440fx{slots}
+{cards}panic: action=fatal
 error: action=ignore
 info: action=ignore
 debug: action=ignore
 """
+
+CARD = ('e1000: card={n}, enabled=1, mac=52:54:00:e1:00:{n:02x}, ethmod=tuntap, '
+        'ethdev=/dev/net/tun:{tap}, script=""\n')
 
 KERNEL_FATAL = re.compile(rb"Kernel panic - not syncing[^\r\n]*|LAB-FATAL: [^\r\n]*")
 
@@ -60,12 +64,16 @@ class LabHost:
     run_dir_inside = "/run/lab"
 
     def __init__(self, run_dir: Path, files, memory: int = 1536, cpus: int = 1,
-                 model: str = "broadwell_ult"):
+                 model: str = "broadwell_ult", nic: int = 0, capture: int = 0, clock: str = "none"):
         self.run_dir = run_dir
         self.files = files
         self.memory = memory
         self.cpus = cpus
         self.model = model
+        self.nics = int(nic)
+        self.capture = capture
+        self.clock = clock
+        self.outside = None
         self.process = None
         self.link = None
         self.why_dead = None
@@ -76,8 +84,14 @@ class LabHost:
         paths = images.base_images()
         images.make_files_disk(self.files, self.run_dir / "files.img")
         listener = socket.create_server(("127.0.0.1", 0))
+        if self.nics:
+            self.outside = Outside(self.run_dir / "outside", self.nics)
+        taps = self.outside.taps if self.outside else []
         config = BOCHSRC.format(run=self.run_dir, port=listener.getsockname()[1], memory=self.memory,
                                 cpus=self.cpus, model=self.model, files=self.run_dir / "files.img",
+                                clock=self.clock, e1000=int(bool(taps)),
+                                slots="".join(f", slot{n + 1}=e1000" for n in range(len(taps))),
+                                cards="".join(CARD.format(n=n, tap=tap) for n, tap in enumerate(taps)),
                                 **paths)
         (self.run_dir / "bochsrc").write_text(config)
         (self.run_dir / "bochs.rc").write_text("c\n")
@@ -93,6 +107,10 @@ class LabHost:
                 if time.monotonic() > deadline:
                     self.declare_dead("Bochs does not connect to its command port")
         listener.close()
+        if self.outside:
+            self.outside.adopt(self.check_alive)
+            if self.capture:
+                self.outside.capture(self.capture)
         self.link = AgentLink(sock)
         while not self.link.hello.wait(0.2):
             self.check_alive()
@@ -161,6 +179,11 @@ class LabHost:
             self.check_alive()
             raise HostDied(str(e)) from e
 
+    def start_outside(self, command: str):
+        """A command in the namespace at the other end of the NICs."""
+        env = dict(os.environ, PATH=f"{LAB / 'outside'}:{os.environ['PATH']}")
+        return NativeJob(self.outside.argv("sh", "-c", command), env, cwd=self.outside.directory)
+
     def shutdown(self) -> None:
         """Ends the machine from inside, and by force when that takes too long."""
         if self.process and self.process.poll() is None and self.link and self.link.hello.is_set() \
@@ -178,6 +201,8 @@ class LabHost:
             self.process.wait()
         if self.link:
             self.link.sock.close()
+        if self.outside:
+            self.outside.close()
         for name in ["files.img", "j0", "j1", "j2"]:
             (self.run_dir / name).unlink(missing_ok=True)
 
@@ -185,10 +210,10 @@ class LabHost:
 class NativeJob:
     """A command on this machine; the same events as link.Job."""
 
-    def __init__(self, command: str, env: dict):
+    def __init__(self, argv: list, env: dict, cwd=None):
         self.events = queue.Queue()
         self.status = None
-        self.process = subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, env=env,
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, env=env, cwd=cwd,
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         start_new_session=True)
         self.reader = threading.Thread(target=self._reader, daemon=True)
@@ -281,7 +306,7 @@ class NativeHost:
         pass
 
     def start(self, command: str, pty_size=None, with_stdin: bool = False):
-        return NativeJob(command, self.env)
+        return NativeJob(["sh", "-c", command], self.env)
 
     def shutdown(self) -> None:
         for conf in Path(self.run_dir_inside).glob("*.conf"):

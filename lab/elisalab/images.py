@@ -32,10 +32,22 @@ GUEST_PACKAGES = COMMON_PACKAGES + [
 
 # dpdk-testpmd's package depends on hundreds of MB of development files. So the program is taken out
 # of it, and only what it links comes in its own packages.
-GUEST_FILES = [("dpdk-dev", "usr/bin/dpdk-testpmd")]
-GUEST_PACKAGES += [f"librte-{name}23" for name in [
+TESTPMD = ("dpdk-dev", "usr/bin/dpdk-testpmd")
+TESTPMD_PACKAGES = [f"librte-{name}23" for name in [
     "bitratestats", "bpf", "cmdline", "crypto-scheduler", "gro", "gso", "latencystats", "mempool-ring",
     "net-bnxt", "net-bond", "net-dpaa", "net-i40e", "net-ice", "net-ixgbe", "net-mlx5-", "pdump"]]
+GUEST_FILES = [TESTPMD]
+GUEST_PACKAGES += TESTPMD_PACKAGES
+
+# NIC ports: drivers for the host. DPDK loads every driver in its folder, so others are not left there.
+HOST_FILES = [TESTPMD]
+HOST_DRIVERS = ["bus-pci", "bus-vdev", "mempool-ring", "mempool-stack", "net-af-packet", "net-bond",
+                "net-e1000-", "net-null", "net-ring", "net-tap"]
+HOST_PACKAGES += TESTPMD_PACKAGES + [f"librte-{name}23" for name in HOST_DRIVERS]
+DRIVER_DIR = "usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0"
+# Gives DPDK a device without IOMMU (the emulator has none, and Debian's kernel no VFIO without one).
+# Built here from the package's source, against the kernel's headers.
+IGB_UIO_PACKAGE = "dpdk-kmods-dkms"
 
 # bench/apps: a server and a load generator without what their packages start or depend on (perl), and
 # netperf, which Debian has in its component non-free: optional, an image without it works otherwise.
@@ -266,6 +278,35 @@ def take_non_free(files: list, root: Path) -> None:
                 f"skipped. To try again, remove {work_dir()}/guest-*.img\n{e}")
 
 
+def keep_drivers(root: Path, names: list) -> None:
+    """Leaves only these drivers in the folder that DPDK loads all of. Others stay as libraries."""
+    kept = tuple(f"librte_{name.strip('-').replace('-', '_')}.so" for name in names)
+    folder = root / DRIVER_DIR
+    for path in folder.iterdir():
+        if not path.name.startswith(kept):
+            path.replace(folder.parent.parent / path.name)  # where a link to it was
+
+
+def add_igb_uio(root: Path, version: str) -> None:
+    """Builds the module igb_uio and puts it into a root that has its kernel's modules."""
+    modules = root / "usr/lib/modules" / version
+    with tempfile.TemporaryDirectory(dir=work_dir()) as tmp:
+        run(["apt-get", "download", "-q", IGB_UIO_PACKAGE], cwd=tmp)
+        run(["dpkg-deb", "-x", next(Path(tmp).glob("*.deb")), f"{tmp}/x"])
+        source = next(Path(tmp).glob("x/usr/src/dpdk-kmods-*"))
+        run(["make", "-C", f"/usr/src/linux-headers-{version}", f"M={source}", "modules"])
+        (modules / "extra").mkdir()
+        shutil.copy(source / "igb_uio.ko", modules / "extra")
+    for name in ["extra/igb_uio.ko", "kernel/drivers/uio/uio.ko"]:
+        run(["objcopy", "--remove-section=.BTF", "--strip-debug", modules / name])
+    run(["depmod", "-b", root / "usr", version])
+
+
+def finish_host(root: Path, version: str) -> None:
+    keep_drivers(root, HOST_DRIVERS)
+    add_igb_uio(root, version)
+
+
 def remove_old(kind: str, current: Path, keep: int = 2) -> None:
     """Removes images of outdated recipes but the last few: two versions of the project may share them."""
     others = [p for p in work_dir().glob(f"{kind}-*") if p != current]
@@ -274,13 +315,15 @@ def remove_old(kind: str, current: Path, keep: int = 2) -> None:
 
 
 def build_root(kind: str, packages: list, modules: list, with_boot: bool, version: str,
-               files: tuple = (), non_free: tuple = ()) -> Path:
+               files: tuple = (), non_free: tuple = (), finish=None) -> Path:
     """The root image of the host or the guests, built if its recipe changed.
 
-    `files`, `non_free`: (package, path) of single files to be taken out of packages.
+    `files`, `non_free`: (package, path) of single files to be taken out of packages. `finish`: a function
+    that does the rest.
     """
     digest = recipe_hash(kind, packages, modules, EXCLUDE, version, SUITE, [*files, *non_free],
-                         LAB / "rootfs/initramfs-init" if with_boot else "")
+                         LAB / "rootfs/initramfs-init" if with_boot else "",
+                         *([finish.__name__, HOST_DRIVERS, IGB_UIO_PACKAGE] if finish else []))
     image = work_dir() / f"{kind}-{digest}.img"
     if image.exists():
         os.utime(image)
@@ -302,6 +345,8 @@ def build_root(kind: str, packages: list, modules: list, with_boot: bool, versio
             bzimage = (kernel / f"boot/vmlinuz-{version}").read_bytes()
             (root / "boot/vmlinux").write_bytes(plain_kernel(bzimage))
             make_initramfs(kernel, version, modules, root / "boot/initrd")
+        if finish:
+            finish(root, version)
         make_ext4(root, image, f"elisa-{kind}")
     remove_old(kind, image)
     return image
@@ -353,7 +398,7 @@ def add_lab_files(target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     shutil.copy(build_agent(), target / "lab-agent")
-    for name in ["common-init", "host-init", "guest-init", "guest"]:
+    for name in ["common-init", "host-init", "guest-init", "guest", "nic"]:
         shutil.copy(LAB / "rootfs" / name, target / name)
 
 
@@ -375,7 +420,7 @@ def base_images() -> dict:
     with locked("images"):
         known = set(work_dir().iterdir())
         images = {
-            "host": build_root("host", HOST_PACKAGES, [], False, version),
+            "host": build_root("host", HOST_PACKAGES, [], False, version, HOST_FILES, (), finish_host),
             "guest": build_root("guest", GUEST_PACKAGES, GUEST_INITRAMFS_MODULES, True, version,
                                 GUEST_FILES, NON_FREE_FILES),
             "boot": build_boot(version),

@@ -14,6 +14,7 @@ from pathlib import Path
 from . import console, scenario
 from .expr import ExprError, evaluate
 from .hosts import HostDied, native_obstacle, quote
+from .outside import obstacle
 from .paths import LabError
 from .scenario import ScenarioError, as_list, number, substitute
 
@@ -77,14 +78,16 @@ class Run:
 
     # -- commands --
 
-    def command(self, on: str, text: str) -> str:
-        return text if on == "host" else f"guest exec {on} {quote(text)}"
+    def start(self, on: str, text: str):
+        if on == "outside":
+            return self.host.start_outside(text)
+        return self.host.start(text if on == "host" else f"guest exec {on} {quote(text)}")
 
     def execute(self, text: str, timeout: float, on: str = "host") -> console.Result:
         left = self.scen.timeout - (time.monotonic() - self.began)
         if left <= 0:
             raise HostDied(f"the scenario took longer than its timeout of {self.scen.timeout:.0f} s")
-        job = self.host.start(self.command(on, text))
+        job = self.start(on, text)
         return console.finish(self.host, job, min(timeout, left))
 
     def write_guest_settings(self) -> None:
@@ -130,14 +133,14 @@ class Run:
             if r.ok or not tries_left:
                 break
             time.sleep(step.get("delay", 1))
-        if not r.ok and r.on != "host":
+        if not r.ok and r.on not in ("host", "outside"):
             self.explain_guest(r)
 
     def act(self, step: dict, r: StepResult) -> str:
         """Takes a step once. Returns why it failed, or an empty string."""
         timeout = step.get("timeout", STEP_TIMEOUT)
         if "run" in step and step.get("background"):
-            job = self.host.start(self.command(r.on, step["run"]))
+            job = self.start(r.on, step["run"])
             self.background[step["as"]] = (job, step)
             return ""
         if "run" in step:
@@ -357,24 +360,25 @@ def missing_need(need: str, args, files) -> str:
     kind, _, what = need.partition(":")
     if kind in ("lab", "native"):
         return "" if (kind == "native") == args.native else f"runs only in {kind} mode"
+    if kind == "outside":
+        return obstacle()
     if kind == "file":
         return "" if files and list(files.glob(what)) else f"the project has no {what}"
     if kind == "tool":
         return "" if shutil.which(what) else f"no program {what} on this machine"
-    raise ScenarioError(f"unknown need '{need}' (known: lab, native, file:PATTERN, tool:NAME)")
+    raise ScenarioError(f"unknown need '{need}' (known: lab, native, outside, file:PATTERN, tool:NAME)")
 
 
 def run_one(scen, args, files, prefix: str) -> int:
     """Runs one scenario. Returns 0, 1 or SKIP."""
     from .cli import make_host, new_run_dir
-    for need in scen.needs:
+    for need in [*scen.needs, *(["lab", "outside"] if scen.host.get("nic") else [])]:
         if why := missing_need(need, args, files):
             print(f"{prefix}SKIP {scen.name}: {why}", flush=True)
             return SKIP
     run_dir = new_run_dir(scen.name)
     settings = {"memory": scen.host.get("memory", args.memory), "cpus": scen.host.get("cpus", args.cpus)}
-    if "model" in scen.host:
-        settings["model"] = scen.host["model"]
+    settings |= {key: scen.host[key] for key in ("model", "nic", "capture", "clock") if key in scen.host}
     host = make_host(args, run_dir, files, **settings)
     run = Run(scen, host, run_dir, args.verbose, prefix)
     ok = False
@@ -400,7 +404,7 @@ def finished(run, ok: bool, args) -> None:
         if run.tables:
             print()
     if ok and not args.keep:
-        for name in ["bochs.log", "bochsrc", "bochs.rc", "lab"]:
+        for name in ["bochs.log", "bochsrc", "bochs.rc", "lab", "outside"]:
             path = run.run_dir / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     passed = sum(r.ok for r in run.results)

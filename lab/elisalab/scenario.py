@@ -7,11 +7,14 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .outside import NICS_MAX
 from .paths import SCENARIOS, LabError
 
 TOP_KEYS = {"description", "groups", "needs", "timeout", "include", "vars", "host", "guest", "step",
             "report", "keep_going"}
-HOST_KEYS = {"memory": int, "cpus": int, "model": str, "allow_log": list}
+HOST_KEYS = {"memory": int, "cpus": int, "model": str, "allow_log": list,
+             "nic": int, "capture": int, "clock": str}
+CLOCKS = ("none", "slowdown")
 GUEST_KEYS = {"name": str, "memory": int, "smp": int, "cpu": str, "shared": bool, "hugetlb": bool, "hugepages": int,
               "accel": str, "append": str, "extra": str, "net": str, "net_mac": str, "doorbell": str}
 ACTIONS = ("run", "start_guest", "stop_guest", "kill_guest", "reboot_guest", "wait", "sleep", "check",
@@ -102,7 +105,7 @@ def load(path: Path, overrides: dict = None) -> Scenario:
         raise ScenarioError(f"{path}: two guests have the same name")
     s.steps = _expand(path, data.get("step", []), s.vars, 0)
     for n, step in enumerate(s.steps, 1):
-        _check_step(f"{path}: step {n} ({step.get('name', 'unnamed')})", step, names)
+        _check_step(f"{path}: step {n} ({step.get('name', 'unnamed')})", step, names, s.host.get("nic"))
     for table in s.report:
         _check_report(path, table)
     return s
@@ -183,26 +186,34 @@ def _check_host(path: Path, host: dict) -> None:
         raise ScenarioError(f"{path}: [host] memory = {host['memory']}: Bochs takes 256 to 2048 MiB")
     if host.get("cpus", 1) not in (1, 2, 4):
         raise ScenarioError(f"{path}: [host] cpus = {host['cpus']}: 1, 2 or 4")
+    if not 0 <= host.get("nic", 0) <= NICS_MAX:
+        raise ScenarioError(f"{path}: [host] nic = {host['nic']}: 0 to {NICS_MAX} cards")
+    if not 0 <= host.get("capture", 0) <= 65535 or (host.get("capture") and not host.get("nic")):
+        raise ScenarioError(f"{path}: [host] capture: bytes of each frame, 0 to 65535; needs nic = 1 or more")
+    if host.get("clock", "none") not in CLOCKS:
+        raise ScenarioError(f"{path}: [host] clock = '{host['clock']}': {' or '.join(CLOCKS)}")
 
 
 def _check_guest(path: Path, guest: dict) -> None:
     where = f"[[guest]] {guest.get('name', '')}"
     _check_types(path, where, guest, GUEST_KEYS)
-    if not GUEST_NAME.match(guest.get("name", "")) or guest["name"] == "host":
+    if not GUEST_NAME.match(guest.get("name", "")) or guest["name"] in ("host", "outside"):
         raise ScenarioError(f"{path}: {where}: needs a name of small letters, digits and '-'")
     for key in ("cpu", "append", "extra", "accel"):
         if "'" in guest.get(key, ""):
             raise ScenarioError(f"{path}: {where}: no quote allowed in '{key}'")
 
 
-def _check_step(where: str, step: dict, guests: list) -> None:
+def _check_step(where: str, step: dict, guests: list, nics: int) -> None:
     _check_keys(where, "this step", step, STEP_KEYS)
     actions = [a for a in ACTIONS if a in step and not (a == "check" and "run" in step)
                and not (a == "check" and "wait" in step)]
     if len(actions) != 1:
         raise ScenarioError(f"{where}: needs exactly one of {', '.join(ACTIONS)}, has {actions or 'none'}")
-    if "{{" not in step.get("on", "host") and step.get("on", "host") not in ["host", *guests]:
-        raise ScenarioError(f"{where}: on = '{step['on']}' is neither 'host' nor a guest")
+    places = ["host", *(["outside"] if nics else []), *guests]
+    if "{{" not in step.get("on", "host") and step.get("on", "host") not in places:
+        hint = "" if nics or step["on"] != "outside" else "; 'outside' needs [host] nic = 1"
+        raise ScenarioError(f"{where}: on = '{step['on']}' is neither 'host' nor a guest{hint}")
     for key in ("start_guest", "stop_guest", "kill_guest", "reboot_guest"):
         for name in as_list(step.get(key, [])):
             if name not in guests:

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Unit tests of the lab's own logic: no emulator needed, except that the agent is compiled and run."""
 
+import fcntl
 import json
 import os
 import pty
 import queue
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -23,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "lab"))
 sys.dont_write_bytecode = True
 
-from elisalab import console, hosts, images, link, runner, scenario  # noqa: E402
+from elisalab import console, hosts, images, link, outside, runner, scenario  # noqa: E402
 from elisalab.expr import ExprError, evaluate  # noqa: E402
 from elisalab.paths import LabError  # noqa: E402
 from elisalab.scenario import ScenarioError  # noqa: E402
@@ -310,6 +312,11 @@ class Scenarios(unittest.TestCase):
         self.refused("[[guest]]\nname = 'a'\nmemory = 'x'\n", "must be of type int")
         self.refused("[[guest]]\nname = 'a'\n[[guest]]\nname = 'a'\n", "same name")
         self.refused("[host]\nmemory = 9000\n", "256 to 2048")
+        self.refused("[host]\nnic = 3\n", "0 to 2 cards")
+        self.refused("[host]\ncapture = 96\n", "needs nic")
+        self.refused("[host]\nclock = 'fast'\n", "none or slowdown")
+        self.refused("[[step]]\nrun = 'x'\non = 'outside'\n", r"'outside' needs \[host\] nic")
+        self.refused("[[guest]]\nname = 'outside'\n", "needs a name")
         self.refused("a = \n", "s.toml")
         self.refused("[[report]]\ncolumns = ['a']\nrows = [['1', '2']]\n", "does not fit")
 
@@ -481,6 +488,84 @@ class Running(unittest.TestCase):
     def test_table(self):
         text = runner.format_table({"title": "T", "columns": ["who", "n"], "rows": [["a", 5], ["bb", 10]]})
         self.assertEqual(text.splitlines(), ["T", "  who   n", "  ---  --", "  a     5", "  bb   10"])
+
+
+@unittest.skipIf(outside.obstacle(), outside.obstacle())
+class TheOutside(unittest.TestCase):
+    """The namespace at the other end of the emulated host's NICs; here a TAP of this process is one."""
+
+    def setUp(self):
+        tmp = tempfile.TemporaryDirectory()
+        self.addCleanup(tmp.cleanup)
+        self.dir = Path(tmp.name)
+
+    @staticmethod
+    def open_tap(name):
+        fd = os.open("/dev/net/tun", os.O_RDWR)
+        flags = 0x1002  # IFF_TAP | IFF_NO_PI (linux/if_tun.h)
+        fcntl.ioctl(fd, 0x400454CA, struct.pack("16sH22x", name.encode(), flags))  # TUNSETIFF
+        return fd
+
+    def job(self, out, command):
+        job = hosts.NativeJob(out.argv("sh", "-c", command), dict(os.environ))
+        return console.finish(mock.Mock(), job, 20)
+
+    def test_frames_commands_and_capture(self):
+        out = outside.Outside(self.dir / "outside", 1)
+        try:
+            tap = self.open_tap(out.taps[0])
+            self.addCleanup(os.close, tap)
+            out.adopt(lambda: None)
+            out.capture(65535)
+            self.assertIn("up0", self.job(out, "ip -br link").output)
+            self.assertNotIn("up0", os.listdir("/sys/class/net"))
+            # gratuitous ARP, which the other end of the TAP gets
+            self.job(out, "ip addr add 192.0.2.1/24 dev up0; ping -c 1 -W 1 192.0.2.2")
+            frame = os.read(tap, 2048)
+            self.assertEqual((frame[:6], frame[6:12]), (b"\xff" * 6, bytes.fromhex("02000000ff00")))
+            pcap = self.dir / "outside/up0.pcap"
+            deadline = time.monotonic() + 10
+            while frame not in pcap.read_bytes() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            self.assertIn(frame, pcap.read_bytes())
+            self.assertEqual(self.job(out, "exit 3").status, 3)
+        finally:
+            out.close()
+
+    def test_nothing_stays(self):
+        out = outside.Outside(self.dir / "outside", 1)
+        os.close(self.open_tap(out.taps[0]))  # an emulator that ended at once
+        self.job(out, "setsid sleep 1000 >/dev/null 2>&1 &")
+        space = os.readlink(f"/proc/{out.pid}/ns/pid")
+        self.assertGreaterEqual(self.processes(space), 3)
+        out.close()
+        deadline = time.monotonic() + 10
+        while self.processes(space) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.assertEqual(self.processes(space), 0)
+
+    @staticmethod
+    def processes(space):
+        found = 0
+        for link in Path("/proc").glob("[0-9]*/ns/pid"):
+            try:
+                found += os.readlink(link) == space
+            except OSError:
+                pass  # it ended
+        return found
+
+    def test_an_emulator_without_tap_is_told(self):
+        out = outside.Outside(self.dir / "outside", 1)
+        self.addCleanup(out.close)
+        with self.assertRaisesRegex(LabError, "does not open its TAP"):
+            out.adopt(lambda: None, timeout=0.2)
+
+    def test_two_have_different_names(self):
+        one, two = (outside.Outside(self.dir / name, 2) for name in "ab")
+        self.addCleanup(one.close)
+        self.addCleanup(two.close)
+        self.assertEqual(len({*one.taps, *two.taps}), 4)
+        self.assertLess(max(map(len, one.taps + two.taps)), 16)  # IFNAMSIZ
 
 
 class Native(unittest.TestCase):
