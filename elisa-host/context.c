@@ -46,6 +46,7 @@ static void ctx_free(struct elisa_ctx *ctx)
 	unreserve(ctx);
 	if (ctx->gate)
 		munmap(ctx->gate, 2 * ELISA_PAGE_SIZE);
+	tls_free(&ctx->threads.tls);
 	table_fini(&ctx->table);
 	free(ctx->book.all);
 	pthread_mutex_destroy(&ctx->lock);
@@ -145,6 +146,32 @@ ELISA_PUBLIC int elisa_ctx_realize(struct elisa_ctx *ctx)
 
 	pthread_mutex_lock(&ctx->lock);
 	rc = realize(ctx);
+	pthread_mutex_unlock(&ctx->lock);
+	return rc;
+}
+
+bool ctx_armed(const struct elisa_ctx *ctx)
+{
+	const struct elisa_vm *vm;
+
+	for (vm = ctx->vms; vm; vm = vm->next)
+		if (vm->vcpu_count)
+			return true;
+	return false;
+}
+
+ELISA_PUBLIC int elisa_ctx_thread(struct elisa_ctx *ctx, int (*begin)(void *arg),
+				  void (*end)(void *arg), void *arg)
+{
+	int rc = -EBUSY;
+
+	pthread_mutex_lock(&ctx->lock);
+	if (!ctx_armed(ctx)) {
+		ctx->threads.begin = begin;
+		ctx->threads.end = end;
+		ctx->threads.arg = arg;
+		rc = 0;
+	}
 	pthread_mutex_unlock(&ctx->lock);
 	return rc;
 }

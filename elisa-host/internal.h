@@ -6,8 +6,9 @@
  *	context.c	contexts: create, realize, destroy
  *	table.c		guest page tables of a context, and who has which chunk of the window
  *	export.c	exports, their books, and the module's mappings made of them
- *	object.c	exports of whole shared objects
+ *	object.c	exports of shared objects
  *	park.c		parked threads, whose stack and TLS a vCPU borrows
+ *	tls.c		thread-local variables of shared objects
  *	process.c	what /proc says about a VMM's process
  *	ram.c		guest RAM: slots to files to mappings here
  *	vm.c		attach, arm, disarm, detach
@@ -113,6 +114,35 @@ int book_add(struct book *b, const struct exported *e);
 struct exported *book_find(struct book *b, uintptr_t addr, size_t len);
 void book_remove(struct book *b, struct exported *e);
 
+/* ---- tls.c ---- */
+
+/* Thread-local variables of shared objects; `page` is NULL when they are not for inside. */
+struct tls {
+	uint64_t *generation; /* the loader's */
+	uint64_t frozen;      /* what it is inside, for good */
+	char *page;	      /* the page with it */
+	uint64_t modules;     /* the largest number of a module */
+	size_t room;	      /* bytes of copies that a parked thread needs, a page multiple */
+};
+/*
+ * Gives the calling thread copies, in `room` (tls->room zeroed bytes), of all that it has outside of
+ * [low, room), which are visible inside. Returns what tls_return() wants: the thread may not load
+ * objects, nor end, without it.
+ */
+void *tls_borrow(const struct tls *tls, char *low, char *room);
+void tls_return(void *own);
+void tls_free(struct tls *tls);
+
+/* ---- context.c, export.c ---- */
+
+/* How parked threads are made. */
+struct threads {
+	int (*begin)(void *arg); /* NULL: none */
+	void (*end)(void *arg);
+	void *arg;
+	struct tls tls;
+};
+
 struct elisa_ctx {
 	struct elisa_host *host;
 	int fd;
@@ -120,6 +150,7 @@ struct elisa_ctx {
 	elisa_entry_fn entry;
 	struct table table;
 	struct book book;
+	struct threads threads;
 	void *gate, *stub; /* copies of the two pages; NULL before realize */
 	struct elisa_vm *vms;
 };
@@ -135,6 +166,8 @@ static inline int ctx_export(struct elisa_ctx *ctx, uintptr_t addr, size_t len, 
 	return ctx_export_at(ctx, &(struct exported){addr, len, prot, addr});
 }
 int ctx_unexport(struct elisa_ctx *ctx, uintptr_t addr, size_t len);
+/* Some vCPU is. */
+bool ctx_armed(const struct elisa_ctx *ctx);
 /* Maps the second-level table of `va`; `flags` says for which context. */
 int ctx_link(struct elisa_ctx *ctx, uintptr_t va, uint32_t flags);
 
@@ -151,9 +184,11 @@ extern const uint8_t elisa_gate_page[ELISA_PAGE_SIZE], elisa_entry_page[ELISA_PA
 #define PARK_GAP (16u << 10)
 
 struct park {
+	const struct threads *how;
 	pthread_t thread;
-	char *map; /* first the guard page, then the stack, the TLS at its end */
+	char *map; /* the guard page, the stack with the TLS at its end, copies of more TLS */
 	size_t len;
+	int rc; /* what begin() said */
 	uint64_t stack; /* top of the borrowed part, 16-byte aligned */
 	uint64_t fs_base;
 	uint32_t word; /* futex: see park.c */
@@ -167,7 +202,8 @@ static inline size_t park_shared_len(const struct park *p)
 {
 	return p->len - ELISA_PAGE_SIZE;
 }
-int park_start(struct park **park);
+/* `how` has to last as long as the thread. */
+int park_start(const struct threads *how, struct park **park);
 /* Nobody may be using the stack any more. */
 void park_end(struct park *p);
 

@@ -3,7 +3,7 @@
  * A parked thread does nothing but lend a vCPU its identity as a thread: its FS base, and with it
  * its TLS block, and the part of its stack that it does not use. To the C code that runs inside it
  * is the current thread. From the bottom up, the mapping holds: guard page, borrowed stack, gap,
- * the parked frames, TLS.
+ * the parked frames, TLS, and what tls.c puts there.
  */
 #include <errno.h>
 #include <limits.h>
@@ -35,20 +35,46 @@ static void futex_wake(uint32_t *word)
 	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
+static void wait_parked(struct park *p)
+{
+	__atomic_store_n(&p->word, PARKED, __ATOMIC_RELEASE);
+	futex_wake(&p->word);
+	while (__atomic_load_n(&p->word, __ATOMIC_ACQUIRE) == PARKED)
+		futex_wait(&p->word, PARKED);
+}
+
 static void *parked(void *arg)
 {
 	struct park *p = arg;
+	const struct threads *how = p->how;
 	uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
+	void *dtv;
 
 	/* Mind the red zone and the frames of what is called below: a page more than the gap. */
 	p->stack = (frame - ELISA_PAGE_SIZE - PARK_GAP) & ~15ULL;
 	/* x86-64 psABI: %fs:0 holds its own address. */
 	__asm__("mov %%fs:0, %0" : "=r"(p->fs_base));
-	__atomic_store_n(&p->word, PARKED, __ATOMIC_RELEASE);
-	futex_wake(&p->word);
-	while (__atomic_load_n(&p->word, __ATOMIC_ACQUIRE) == PARKED)
-		futex_wait(&p->word, PARKED);
+	p->rc = how->begin ? how->begin(how->arg) : 0;
+	if (p->rc) {
+		wait_parked(p);
+		return NULL;
+	}
+	if (how->tls.page) {
+		dtv = tls_borrow(&how->tls, park_shared(p), p->map + p->len - how->tls.room);
+		wait_parked(p);
+		tls_return(dtv);
+	} else {
+		wait_parked(p);
+	}
+	if (how->end)
+		how->end(how->arg);
 	return NULL;
+}
+
+/* Bytes at the mapping's end for tls.c. */
+static size_t copies(const struct park *p)
+{
+	return p->how->tls.page ? p->how->tls.room : 0;
 }
 
 static int create(struct park *p)
@@ -59,7 +85,8 @@ static int create(struct park *p)
 
 	if (rc)
 		return -rc;
-	rc = pthread_attr_setstack(&attr, p->map + ELISA_PAGE_SIZE, p->len - ELISA_PAGE_SIZE);
+	rc = pthread_attr_setstack(&attr, p->map + ELISA_PAGE_SIZE,
+				   p->len - ELISA_PAGE_SIZE - copies(p));
 	if (!rc) {
 		sigfillset(&all);
 		/* A thread inherits the mask; signals are for the others. */
@@ -76,7 +103,7 @@ static int try_start(struct park *p, size_t rest)
 {
 	int rc;
 
-	p->len = ELISA_PAGE_SIZE + PARK_STACK + PARK_GAP + rest;
+	p->len = ELISA_PAGE_SIZE + PARK_STACK + PARK_GAP + rest + copies(p);
 	p->map = mmap(NULL, p->len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p->map == MAP_FAILED)
 		return -ENOMEM;
@@ -102,7 +129,7 @@ static void leave(struct park *p)
 	p->word = STARTING;
 }
 
-int park_start(struct park **park)
+int park_start(const struct threads *how, struct park **park)
 {
 	struct park *p = calloc(1, sizeof(*p));
 	size_t rest;
@@ -110,6 +137,7 @@ int park_start(struct park **park)
 
 	if (!p)
 		return -ENOMEM;
+	p->how = how;
 	/* How large the TLS is, the C library does not say: try. */
 	for (rest = REST_FIRST; rest <= REST_LAST && rc == -ENOSPC; rest *= 4) {
 		rc = try_start(p, rest);
@@ -118,9 +146,15 @@ int park_start(struct park **park)
 			rc = -ENOSPC;
 		}
 	}
+	if (rc == -ENOSPC) {
+		rc = -ENOMEM;
+	} else if (!rc && p->rc) {
+		leave(p);
+		rc = p->rc;
+	}
 	if (rc) {
 		free(p);
-		return rc == -ENOSPC ? -ENOMEM : rc;
+		return rc;
 	}
 	*park = p;
 	return 0;

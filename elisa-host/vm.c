@@ -204,7 +204,7 @@ static int arm(struct elisa_vm *vm, uint32_t id, void *cookie)
 	if (!more)
 		return -ENOMEM;
 	vm->vcpus = more;
-	rc = park_start(&p);
+	rc = park_start(&ctx->threads, &p);
 	if (rc)
 		return rc;
 	rc = ctx_export(ctx, (uintptr_t)park_shared(p), park_shared_len(p),

@@ -88,14 +88,18 @@ int elisa_export_at(struct elisa_ctx *ctx, const void *at, const void *memory, s
 		    uint32_t prot);
 /*
  * Makes thread-local variables of shared objects (general dynamic model) work inside, for objects
- * that are loaded now. Before the first elisa_vm_arm(). ENOTSUP: the C library lays them out
- * otherwise than this library knows; EBUSY: a vCPU is armed.
+ * that are loaded now; what is loaded later does no harm. Those of objects loaded by dlopen() are
+ * copies inside, made when the parked thread has run begin() (below), and dropped with it.
+ * Before the first elisa_vm_arm(); again, after more was loaded. ENOTSUP: the C library lays them
+ * out otherwise than this library knows (glibc, x86-64); EBUSY: a vCPU is armed. No other thread
+ * may be loading objects meanwhile.
  */
 int elisa_export_tls(struct elisa_ctx *ctx);
 /*
  * Run in each parked thread, begin() before it parks and end() before it ends, such as to register
- * it with a library. begin() returns 0 or a negative errno, which elisa_vm_arm() then returns.
- * Before the first elisa_vm_arm(). EBUSY.
+ * it with a library. begin() returns 0 or a negative errno, which elisa_vm_arm() then returns; it
+ * may run more than once for one vCPU, each time with its end(). Neither may use the context: its
+ * lock is held. Before the first elisa_vm_arm(). EBUSY.
  */
 int elisa_ctx_thread(struct elisa_ctx *ctx, int (*begin)(void *arg), void (*end)(void *arg),
 		     void *arg);

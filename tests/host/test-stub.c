@@ -43,6 +43,7 @@ void stub_return(void);
 #define FLAG_ID	    (1u << 21)
 #define HOSTILE_RSP 0xdead00000000beefULL /* not even canonical */
 
+static const struct threads plain;
 static struct park *park;
 static struct elisa_desc *desc;
 static uint64_t *list;
@@ -108,7 +109,7 @@ static int setup(void **state)
 	assert_int_equal(mprotect(code, 2 * ELISA_PAGE_SIZE, PROT_READ | PROT_EXEC), 0);
 	list = map_at(ELISA_LIST_VA);
 	desc = map_at(ELISA_DESC_VA);
-	assert_int_equal(park_start(&park), 0);
+	assert_int_equal(park_start(&plain, &park), 0);
 	return 0;
 }
 
@@ -180,7 +181,7 @@ static void test_many_parks(void **state)
 	size_t i, j;
 
 	for (i = 0; i < ARRAY_SIZE(p); i++) {
-		assert_int_equal(park_start(&p[i]), 0);
+		assert_int_equal(park_start(&plain, &p[i]), 0);
 		for (j = 0; j < i; j++) {
 			assert_int_not_equal(p[i]->fs_base, p[j]->fs_base);
 			assert_int_not_equal(p[i]->stack, p[j]->stack);
