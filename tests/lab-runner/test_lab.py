@@ -490,6 +490,54 @@ class Running(unittest.TestCase):
         self.assertEqual(text.splitlines(), ["T", "  who   n", "  ---  --", "  a     5", "  bb   10"])
 
 
+class Captures(unittest.TestCase):
+    """pcap-check, with good frames and broken ones."""
+
+    # ARP request; ICMP echo; TCP SYN; UDP of odd length; UDP over IPv6. Made by a kernel.
+    GOOD = [bytes.fromhex(text) for text in [
+        "ffffffffffff02000000000108060001080006040001020000000001c0000201000000000000c0000203",
+        "0200000000020200000000010800450000259ec940004001180bc0000201c00002020800b5592e9500010001020304050607"
+        "08",
+        "02000000000202000000000108004500003c8f8c40004006272cc0000201c00002029ca60063d713297800000000a002faf0"
+        "64390000020405b40402080aa0f92640000000000103030a",
+        "02000000000202000000000108004500001f011440004011b5b6c0000201c0000202976b0009000b10fb6f6464",
+        "02000000000202000000000186dd60093243000d114020010db800000000000000000000000120010db80000000000000000"
+        "00000002d62b0009000d8a5868656c6c6f"]]
+
+    def check(self, frames, kept=None):
+        with tempfile.NamedTemporaryFile(suffix=".pcap") as f:
+            f.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+            for frame in frames:
+                data = frame[:kept]
+                f.write(struct.pack("<IIII", 0, 0, len(data), len(frame)) + data)
+            f.flush()
+            done = subprocess.run([ROOT / "lab/outside/pcap-check", f.name], capture_output=True, text=True,
+                                  check=False)
+        return done.returncode, json.loads(done.stdout)
+
+    def test_good(self):
+        status, said = self.check(self.GOOD)
+        self.assertEqual((status, said["frames"], said["bad"], said["why"]), (0, 5, 0, []))
+        for what, n in {"arp": 1, "ipv4": 3, "ipv6": 1, "icmp": 1, "tcp": 1, "udp": 2, "other": 0}.items():
+            self.assertEqual(said[what], n, what)
+        self.assertEqual(sum(said["pairs"].values()), 5)
+
+    def test_every_changed_byte_is_seen(self):
+        broken = []
+        for frame in self.GOOD[1:]:
+            # of IPv6's header only lengths and addresses are in a checksum
+            places = [18, 19, *range(22, len(frame))] if frame[12] == 0x86 else range(14, len(frame))
+            broken += [frame[:at] + bytes([frame[at] ^ 0x10]) + frame[at + 1:] for at in places]
+        status, said = self.check(broken)
+        self.assertEqual((status, said["bad"]), (1, len(broken)), said)
+
+    def test_padding_is_no_part_and_cut_frames_are_not_judged(self):
+        self.assertEqual(self.check([self.GOOD[2] + bytes(6)])[0], 0)
+        self.assertEqual(self.check([self.GOOD[2][:-1]])[0], 1)
+        status, said = self.check([self.GOOD[2]], kept=40)
+        self.assertEqual((status, said["cut"], said["tcp"]), (0, 1, 0))
+
+
 @unittest.skipIf(outside.obstacle(), outside.obstacle())
 class TheOutside(unittest.TestCase):
     """The namespace at the other end of the emulated host's NICs; here a TAP of this process is one."""
