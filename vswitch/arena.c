@@ -4,7 +4,7 @@
 #include "internal.h"
 
 /* Count up whenever fields change that these sizes do not show. */
-#define VS_STATE 3
+#define VS_STATE 4
 
 const uint64_t vs_state_revision = (uint64_t)VS_STATE << 56 | sizeof(struct vswitch) << 40 |
 				   sizeof(struct vs_port) << 20 | sizeof(struct vs_caller) << 10 |
@@ -35,6 +35,7 @@ size_t vs_arena_size(const struct vs_config *cfg)
 	return head_size() + page_up(cfg->ports * sizeof(struct vs_port)) +
 	       page_up(cfg->guests * sizeof(struct vs_guest)) +
 	       page_up(cfg->callers * sizeof(struct vs_caller)) +
+	       page_up(VS_NICS_MAX * sizeof(struct vs_nic)) +
 	       page_up(vs_fdb_size(cfg->fdb_capacity));
 }
 
@@ -70,6 +71,8 @@ int vs_create(void *arena, size_t len, const struct vs_config *cfg, struct vswit
 	at += page_up(cfg->guests * sizeof(struct vs_guest));
 	vs->callers = (struct vs_caller *)(void *)at;
 	at += page_up(cfg->callers * sizeof(struct vs_caller));
+	vs->nics = (struct vs_nic *)(void *)at;
+	at += page_up(VS_NICS_MAX * sizeof(struct vs_nic));
 	vs_fdb_init(&vs->fdb, at, cfg->fdb_capacity, secret(arena, cfg->generation));
 	vs->address_mask = _mm_set_epi64x(0xffffffff, -1);
 	vs->epoch = 1;

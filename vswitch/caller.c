@@ -90,6 +90,7 @@ void vs_caller_del(struct vswitch *vs, struct vs_caller *c)
 		vs_port_ctl_recover(vs, port);
 		vs_store_release(&port->ctl, 0);
 	}
+	vs_nic_recover(c);
 	c->tx = NULL;
 	c->ctl = NULL;
 	c->guest->callers--;
@@ -116,6 +117,8 @@ static int64_t hello(const struct vs_caller *caller, uint64_t revision)
 static vs_noinline int64_t dispatch_rare(struct vs_caller *caller, uint64_t op, uint64_t a1,
 					 uint64_t a2)
 {
+	if (op == ELISA_NET_POLL)
+		return vs_op_poll(caller, a1);
 	if (op == ELISA_NET_LINK)
 		return vs_op_link(caller, a1);
 	if (op == ELISA_OP_HELLO)

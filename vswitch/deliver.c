@@ -424,6 +424,17 @@ static vs_noinline void count_lost(struct vs_rx *rx, struct vs_delivered lost)
 	vs_rx_drop(rx, ELISA_DROP_RX_BAD_ADDR, lost.frames);
 }
 
+/* A receiver that does not look at its ring by itself. */
+static vs_noinline void attend(struct vs_caller *caller, struct vs_port *to, struct vs_rx *rx)
+{
+	const struct vs_nic *nic = vs_load(&to->nic);
+
+	if (nic)
+		caller->kick |= 1u << (nic - caller->vs->nics);
+	if (vs_load(&rx->features) & ELISA_NET_F_EVENT)
+		vs_bell_tell(caller, rx);
+}
+
 struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, unsigned int queue,
 			       const struct vs_load_of *load)
 {
@@ -458,8 +469,8 @@ struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, uns
 		lost = fill_hashed(rx, load, taken);
 	else
 		lost = fill_single(rx, load, &taken, false);
-	if (vs_unlikely(vs_load(&rx->features) & ELISA_NET_F_EVENT))
-		vs_bell_tell(caller, rx);
+	if (vs_unlikely(vs_load(&rx->features) & (ELISA_NET_F_EVENT | VS_F_NIC)))
+		attend(caller, to, rx);
 	vs_store_release(&caller->intent.rx, NULL);
 	VS_STEP();
 	if (vs_unlikely(taken.frames != load->count))

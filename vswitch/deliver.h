@@ -61,9 +61,14 @@ struct vs_delivered {
 struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, unsigned int queue,
 			       const struct vs_load_of *load);
 
-/* The same, into the rings that the frames' hashes say. With RSS only; VS_BATCH frames at most. */
+/*
+ * The same, into the rings that the frames' hashes say, or, of a NIC, into its sender's. With RSS or
+ * to a NIC only; VS_BATCH frames at most.
+ */
 struct vs_delivered vs_steer(struct vs_caller *caller, struct vs_port *to,
 			     const struct vs_load_of *load);
+
+unsigned int vs_queue_of_caller(const struct vs_caller *caller, const struct vs_port *to);
 
 /* RX queue that goes with a sender's queue. */
 vs_inline unsigned int vs_rx_index(const struct vs_port *to, unsigned int queue)

@@ -159,6 +159,12 @@ static bool insert(struct vs_search *s, uint64_t key, uint64_t value)
 	return false;
 }
 
+/* A guest's own address is not outside, whoever says so there. */
+static bool is_own(const struct vs_port *port, uint64_t key)
+{
+	return vs_load(&port->key) == key && vs_load(&port->guest);
+}
+
 /* The address was seen at `port` now. On the data path, but once a second for each address. */
 vs_noinline void vs_fdb_learn(struct vswitch *vs, uint64_t key, uint16_t port)
 {
@@ -173,6 +179,8 @@ vs_noinline void vs_fdb_learn(struct vswitch *vs, uint64_t key, uint16_t port)
 		bool moved = (uint16_t)s.was.b != port;
 
 		if (is_static(s.was) || s.was.b == value)
+			return;
+		if (moved && vs->ports[port].nic && is_own(&vs->ports[(uint16_t)s.was.b], key))
 			return;
 		/* Lost to another change? Then that one counts; there is a next frame. */
 		if (!vs_cas_pair(s.at, &s.was, (struct vs_pair){key, value}) || !moved)

@@ -196,13 +196,15 @@ struct vs_chain {
 	struct vs_seg seg[ELISA_SEGS_MAX];
 };
 
-/* What must be 0 in the first descriptor of a frame, and in the others. */
+/* What must be 0 in the first descriptor of a frame, of a NIC's frame, and in the others. */
 #define VS_DESC_FIRST (0xe0ull << 16)
+#define VS_DESC_NIC   (VS_DESC_FIRST & ~((uint64_t)ELISA_RXC_CSUM_OK << 16))
 #define VS_DESC_REST  (~0xffffull & ~((uint64_t)ELISA_NET_MORE << 16))
 
 /* Reads the descriptors of one frame. False: the guest did not announce all of them. */
 static bool gather(struct vs_send *s, struct vs_chain *c)
 {
+	const uint64_t first = s->port->nic ? VS_DESC_NIC : VS_DESC_FIRST;
 	struct vs_tx *tx = s->tx;
 	uint64_t meta;
 
@@ -224,8 +226,7 @@ static bool gather(struct vs_send *s, struct vs_chain *c)
 		len = meta & 0xffff;
 		if (c->drop != ELISA_DROP_COUNT)
 			continue;
-		if (!len || meta & (c->segs ? VS_DESC_REST : VS_DESC_FIRST) ||
-		    c->segs == ELISA_SEGS_MAX) {
+		if (!len || meta & (c->segs ? VS_DESC_REST : first) || c->segs == ELISA_SEGS_MAX) {
 			c->drop = ELISA_DROP_TX_BAD_DESC;
 			continue;
 		}
@@ -591,9 +592,12 @@ vs_inline void resume_way(struct vs_send *s)
 	s->dests = 1;
 }
 
-/* With the queue owned. */
-static int64_t send_owned(struct vs_caller *caller, struct vs_port *port, unsigned int queue,
-			  uint64_t count)
+/*
+ * With the queue owned. What went to NICs is handed to their drivers at once, lest a call that
+ * sends much finds their rings full.
+ */
+vs_inline int64_t send_owned(struct vs_caller *caller, struct vs_port *port, unsigned int queue,
+			     uint64_t count)
 {
 	struct vs_queue *q = &port->queue[queue];
 	struct vs_send s;
@@ -627,8 +631,12 @@ static int64_t send_owned(struct vs_caller *caller, struct vs_port *port, unsign
 			flush(&s);
 		else if (took == VS_STOP)
 			break;
+		if (vs_unlikely(caller->kick))
+			vs_nic_kick(caller);
 	}
 	flush(&s);
+	if (vs_unlikely(caller->kick))
+		vs_nic_kick(caller);
 	count -= s.left;
 	q->tx.next += (uint32_t)count;
 	vs_count_owned(&q->tx.count.calls, 1);
@@ -708,6 +716,29 @@ int64_t vs_op_bell(struct vs_caller *caller, uint64_t handle)
 	if (!q)
 		return result;
 	result = vs_bell_next(caller, &q->tx);
+	disown(caller, &q->tx);
+	return result;
+}
+
+/* Frames of a NIC, by whoever owns that half of its queue. Returns descriptors taken. */
+vs_noinline uint32_t vs_send_nic(struct vs_caller *caller, struct vs_port *port, unsigned int queue,
+				 uint32_t count)
+{
+	return (uint32_t)send_owned(caller, port, queue, count);
+}
+
+/* The queue is owned for the sake of its bells. */
+int64_t vs_op_poll(struct vs_caller *caller, uint64_t handle)
+{
+	struct vs_port *port = port_of_handle(caller, handle);
+	int64_t result;
+	struct vs_queue *q = own(caller, port, handle, &result);
+
+	if (!q)
+		return result;
+	result = vs_nic_poll(caller, port, handle & 15);
+	if (q->tx.bells.rung != q->tx.bells.told)
+		result |= ELISA_TX_BELL;
 	disown(caller, &q->tx);
 	return result;
 }

@@ -13,6 +13,7 @@
  *	deliver.c/.h	reserve -> copy -> commit into a receiver's ring
  *	bell.c		who sleeps over frames, and who is told to ring
  *	fdb.c		who is where
+ *	nic.c		NIC ports: who runs the driver, and when
  *	mem.h		guest memory: address checks and copying
  *	barrier.h	memory orders, and what each pairs with
  *
@@ -26,6 +27,7 @@
 #define VS_INTERNAL_H
 
 #pragma GCC visibility push(default)
+#include <vswitch/nic.h>
 #include <vswitch/vswitch.h>
 #pragma GCC visibility pop
 #include "barrier.h"
@@ -60,6 +62,7 @@ struct vs_guest {
 	struct vs_port *ports[ELISA_PORTS_PER_VM];
 	uint32_t generation;
 	uint32_t ranges;
+	bool foreign;			       /* its callers do not run NICs' drivers */
 	struct vs_range range[VS_REGIONS_MAX]; /* longest first */
 	/* control side only */
 	bool used;
@@ -101,6 +104,9 @@ struct vs_tx {
 	struct vs_bells bells;
 } VS_ALIGN;
 
+/* The receiver is a NIC: who delivers to it looks after it. Told apart where sleepers are. */
+#define VS_F_NIC (1u << 31)
+
 /* The receiving half. */
 struct vs_rx {
 	/* Written by every sender. */
@@ -109,9 +115,10 @@ struct vs_rx {
 		struct vs_pair resv;
 		uint64_t frames, bytes;
 		uint64_t drops[ELISA_DROP_COUNT - ELISA_DROP_RX_LINK_DOWN];
-		uint32_t posted; /* ring->posted as some sender saw it; never one of a former set-up */
-		uint32_t owed; /* value of ring->event that there are frames for */
-		uint32_t due;  /* the same, as vs_bells_due() saw it last; control side only */
+		uint32_t posted; /* ring->posted as some sender saw it; never one of a former set-up
+				  */
+		uint32_t owed;	 /* value of ring->event that there are frames for */
+		uint32_t due;	 /* the same, as vs_bells_due() saw it last; control side only */
 	} VS_ALIGN;
 	/* Written at set-up. */
 	struct {
@@ -120,7 +127,7 @@ struct vs_rx {
 		const struct vs_guest *guest;
 		uint32_t mask, size;
 		uint32_t buf_len;
-		uint32_t features; /* ELISA_NET_F_* of its receiver */
+		uint32_t features; /* ELISA_NET_F_* of its receiver, VS_F_NIC */
 	} VS_LINE;
 };
 
@@ -139,6 +146,8 @@ struct vs_mode {
 
 /* IPv6 addresses and ports are the longest input. */
 #define VS_RSS_WORDS 9
+/* Of a NIC port: its queues by who sends. Instead of ELISA_RSS_*. */
+#define VS_RSS_BY_CALLER (1u << 31)
 struct vs_rss {
 	uint32_t types;		       /* 0: no steering */
 	uint8_t reta[ELISA_RETA_SIZE]; /* RX queue by the low bits of the hash */
@@ -153,12 +162,13 @@ struct vs_port {
 	uint32_t frame_max; /* bytes, untagged */
 	uint32_t features;  /* ELISA_NET_F_* that all its RX queues have */
 	uint16_t id;
-	bool up, anti_spoof, used;
+	bool up, anti_spoof, used, no_carrier;
 	uint8_t queues;
 	uint8_t rx_map[ELISA_QUEUES_MAX]; /* TX queue -> RX queue of this port */
 	struct vs_guest *guest;
 	uint64_t host_ticket; /* grace period of the last taking down by the host */
 	uint32_t bell;	      /* of RX queue 0; 0: no doorbell */
+	struct vs_nic *nic;   /* NULL: an ordinary port */
 	struct vs_rss rss VS_LINE;
 	struct vs_mode mode VS_LINE;
 	/* Try-lock of set-up and reset: a caller's id or 0. */
@@ -167,6 +177,29 @@ struct vs_port {
 	struct vs_port_config config; /* control side only */
 	uint8_t colour[128];
 	struct vs_queue queue[ELISA_QUEUES_MAX];
+} VS_ALIGN;
+
+/* One way of a NIC's queue: one owner at a time, who runs the driver. */
+#define VS_NIC_HELD  (1ull << 32) /* nobody takes it */
+#define VS_NIC_DIRTY (1ull << 33) /* its last owner was stopped for good */
+struct vs_nic_half {
+	uint64_t owner; /* low 32 bits: a caller's id or 0 */
+	void *arg;	/* of the driver's functions; NULL: not in use */
+	uint32_t taken; /* completions, towards the NIC */
+	uint64_t busy;
+	struct {
+		uint64_t calls, frames;
+	} by_host, by_guests;
+} VS_ALIGN;
+
+struct vs_nic {
+	struct vs_port *port; /* NULL: none */
+	struct vs_nic_ops ops;
+	uint32_t serve; /* enum vs_nic_serve */
+	bool held;
+	struct {
+		struct vs_nic_half rx, tx;
+	} queue[ELISA_QUEUES_MAX];
 } VS_ALIGN;
 
 /* What a caller is about to take from a ring, or has and did not commit. */
@@ -186,8 +219,11 @@ struct vs_caller {
 	struct vs_tx *tx;    /* that it owns or tries to own */
 	struct vs_port *ctl; /* likewise */
 	uint32_t id;	     /* index + 1 */
-	bool used;
+	uint32_t kick;	     /* NICs that it delivered to, a bit each */
 	struct vs_intent intent VS_LINE;
+	struct vs_nic_half *nic_rx, *nic_tx; /* as `tx` */
+	uint32_t polls;
+	bool used;
 	/* Written by others: its reservation `seq` did happen. */
 	uint64_t confirmed VS_ALIGN;
 	uint8_t colour[128];
@@ -208,10 +244,12 @@ struct vswitch {
 	struct vs_port *ports;
 	struct vs_guest *guests;
 	struct vs_caller *callers;
+	struct vs_nic *nics;
 	struct vs_fdb fdb;
 	__m128i address_mask;  /* the twelve address bytes of a header */
 	uint32_t callers_high; /* ids in use are at most this */
 	uint32_t ports_high;   /* ids in use are below this */
+	uint32_t nics_high;    /* likewise */
 	uint32_t attached;     /* generations given to guests */
 	uint32_t bells_first;  /* port that vs_bells_due() begins with */
 	uint64_t first_s;      /* clock at the first tick */
@@ -226,6 +264,7 @@ _Static_assert(sizeof(struct vs_queue) / 128 % 2 == 1, "queues are coloured");
 _Static_assert(sizeof(struct vs_port) / 128 % 2 == 1, "ports are coloured");
 _Static_assert(sizeof(struct vs_caller) / 128 % 2 == 1, "callers are coloured");
 _Static_assert(sizeof(struct vs_guest) / 128 % 2 == 1, "guests are coloured");
+_Static_assert(VS_NICS_MAX <= 32, "a bit each");
 
 /* An address as it lies in the frame's first bytes, and its key: VID in the low 16 bits. */
 #define VS_KEY_MULTICAST (1ull << 16)
@@ -280,6 +319,15 @@ uint32_t vs_bell_next(struct vs_caller *caller, struct vs_tx *tx);
 /* forward.c */
 int64_t vs_op_tx(struct vs_caller *caller, uint64_t handle, uint64_t count);
 int64_t vs_op_bell(struct vs_caller *caller, uint64_t handle);
+int64_t vs_op_poll(struct vs_caller *caller, uint64_t handle);
+uint32_t vs_send_nic(struct vs_caller *caller, struct vs_port *port, unsigned int queue,
+		     uint32_t count);
+
+/* nic.c */
+void vs_nic_kick(struct vs_caller *caller);
+uint32_t vs_nic_poll(struct vs_caller *caller, struct vs_port *port, unsigned int queue);
+bool vs_nic_to_poll(const struct vs_caller *caller, const struct vs_port *port);
+void vs_nic_recover(struct vs_caller *caller);
 
 /* deliver.c */
 void vs_recover_intent(struct vswitch *vs, struct vs_caller *caller);

@@ -32,7 +32,8 @@ bool vs_offload_valid(const struct vs_offload *o, uint64_t len)
 	uint16_t tso = o->flags & VS_TSO;
 
 	if (!(o->flags & ELISA_NET_CSUM))
-		return !(o->flags & ~ELISA_NET_MORE) && !o->csum_start && !o->gso_size;
+		return !(o->flags & ~(ELISA_NET_MORE | ELISA_RXC_CSUM_OK)) && !o->csum_start &&
+		       !o->gso_size;
 	if (o->csum_start < ELISA_FRAME_MIN || vs_csum_at(o) + 2 > len)
 		return false;
 	if (!tso)

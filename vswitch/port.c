@@ -96,6 +96,7 @@ int vs_port_add(struct vswitch *vs, const struct vs_port_config *cfg)
 	if (!port)
 		return error;
 	port->id = (uint16_t)(port - vs->ports);
+	vs_store(&port->no_carrier, false);
 	port->queues = (uint8_t)cfg->queues;
 	for (int i = 0; i < ELISA_QUEUES_MAX; i++) {
 		queue_clear(&port->queue[i]);
@@ -130,7 +131,7 @@ int vs_port_del(struct vswitch *vs, int id)
 
 	if (!port)
 		return -ELISA_ENODEV;
-	if (port->guest || !vs_epoch_over(vs, port->host_ticket, NULL))
+	if (port->guest || port->nic || !vs_epoch_over(vs, port->host_ticket, NULL))
 		return -ELISA_EBUSY;
 	vs_fdb_forget(vs, id, true);
 	port->used = false;
@@ -171,6 +172,16 @@ int vs_port_unbind(struct vswitch *vs, int id)
 	vs_store(&port->bell, 0);
 	port->guest->ticket = port->host_ticket;
 	vs_store_release(&port->guest, NULL);
+	return 0;
+}
+
+int vs_port_carrier(struct vswitch *vs, int id, bool carrier)
+{
+	struct vs_port *port = vs_port_get(vs, id);
+
+	if (!port)
+		return -ELISA_ENODEV;
+	vs_store(&port->no_carrier, !carrier);
 	return 0;
 }
 
@@ -226,7 +237,7 @@ int vs_port_queue(const struct vswitch *vs, int id, unsigned int queue, struct v
 	if (word & VS_UP && ring) {
 		info->rx_size = vs_load(&q->rx.size);
 		info->rx_buf_len = vs_load(&q->rx.buf_len);
-		info->features = vs_load(&q->rx.features);
+		info->features = vs_load(&q->rx.features) & ELISA_NET_F_ALL;
 		info->rx_reserved = (uint32_t)word;
 		info->rx_posted = vs_load(&ring->posted);
 	}

@@ -205,7 +205,7 @@ static int setup_rings(const struct vs_guest *guest, const struct elisa_queue_se
 	return 0;
 }
 
-static void setup_fill(struct vs_guest *guest, struct vs_queue *q,
+static void setup_fill(struct vs_guest *guest, const struct vs_port *port, struct vs_queue *q,
 		       const struct elisa_queue_setup *s, const struct vs_rings *rings)
 {
 	struct vs_tx *tx = &q->tx;
@@ -227,7 +227,7 @@ static void setup_fill(struct vs_guest *guest, struct vs_queue *q,
 	vs_store(&rx->size, s->rx_size);
 	rx->mask = s->rx_size - 1;
 	vs_store(&rx->buf_len, s->rx_buf_len);
-	vs_store(&rx->features, s->features);
+	vs_store(&rx->features, s->features | (port->nic ? VS_F_NIC : 0));
 	vs_store(&rx->owed, 0);
 	vs_store(&rx->posted, 0);
 }
@@ -252,7 +252,7 @@ static int64_t setup_locked(struct vs_caller *caller, struct vs_port *port,
 		return -ELISA_EAGAIN;
 	if (__atomic_load_n(&caller->guest->ports[s->port], __ATOMIC_SEQ_CST) != port)
 		return -ELISA_ENODEV;
-	setup_fill(caller->guest, q, s, rings);
+	setup_fill(caller->guest, port, q, s, rings);
 	VS_STEP();
 	if (s->rx_size) {
 		up = (((resv.a >> 33) + 1) << 33) | VS_UP;
@@ -317,10 +317,10 @@ int64_t vs_op_queue_reset(struct vs_caller *caller, uint64_t which)
 	return result;
 }
 
-/* Up, bound, and at least one queue set up. */
+/* Up, bound, with carrier, and at least one queue set up. */
 bool vs_port_link(const struct vs_port *port)
 {
-	if (!vs_load(&port->up) || !vs_load(&port->guest))
+	if (!vs_load(&port->up) || !vs_load(&port->guest) || vs_load(&port->no_carrier))
 		return false;
 	for (unsigned int i = 0; i < port->queues; i++)
 		if (vs_load(&port->queue[i].tx.state) & VS_UP)
@@ -360,6 +360,7 @@ int64_t vs_op_port_info(struct vs_caller *caller, uint64_t index, uint64_t gpa)
 		.link = vs_port_link(port) ? ELISA_LINK_UP : 0,
 		.features = ELISA_NET_F_ALL,
 		.bell = vs_load(&port->bell),
+		.flags = vs_nic_to_poll(caller, port) ? ELISA_PORT_POLL : 0,
 	};
 	for (int i = 0; i < ELISA_PORTS_PER_VM; i++)
 		info.ports += vs_load(&caller->guest->ports[i]) != NULL;

@@ -129,8 +129,14 @@ static uint64_t hash_of(const struct vs_rss *rss, uint32_t types, const uint8_t 
 	return 0;
 }
 
-struct vs_delivered vs_steer(struct vs_caller *caller, struct vs_port *to,
-			     const struct vs_load_of *load)
+/* Of a port with VS_RSS_BY_CALLER: each vCPU has its own where there are enough. */
+unsigned int vs_queue_of_caller(const struct vs_caller *caller, const struct vs_port *to)
+{
+	return vs_rx_index(to, caller->id - 1);
+}
+
+static struct vs_delivered steer_by_hash(struct vs_caller *caller, struct vs_port *to,
+					 const struct vs_load_of *load)
 {
 	uint32_t of_queue[ELISA_QUEUES_MAX] = {0}, queues = 0;
 	uint32_t types = vs_load(&to->rss.types);
@@ -168,6 +174,14 @@ struct vs_delivered vs_steer(struct vs_caller *caller, struct vs_port *to,
 	return done;
 }
 
+struct vs_delivered vs_steer(struct vs_caller *caller, struct vs_port *to,
+			     const struct vs_load_of *load)
+{
+	if (vs_load(&to->rss.types) & VS_RSS_BY_CALLER)
+		return vs_deliver(caller, to, vs_queue_of_caller(caller, to), load);
+	return steer_by_hash(caller, to, load);
+}
+
 bool vs_wants(const struct vs_port *port, uint64_t key)
 {
 	const struct vs_mode *mode = &port->mode;
@@ -182,11 +196,11 @@ bool vs_wants(const struct vs_port *port, uint64_t key)
 	return false;
 }
 
-/* As at first: all frames, none steered. */
+/* As at first: all frames, none steered, but by who sends them. */
 void vs_tune_reset(struct vs_port *port)
 {
 	vs_store(&port->mode.flags, ELISA_RX_PROMISC);
-	vs_store(&port->rss.types, 0);
+	vs_store(&port->rss.types, port->nic ? VS_RSS_BY_CALLER : 0);
 }
 
 /*
@@ -299,7 +313,7 @@ static void rss_set(struct vs_rss *rss, const struct elisa_rss *r)
 
 static int rss_check(const struct vs_port *port, const struct elisa_rss *r)
 {
-	if (r->types & ~(uint32_t)ELISA_RSS_ALL || r->reserved)
+	if (r->types & ~(uint32_t)ELISA_RSS_ALL || r->reserved || port->nic)
 		return -ELISA_EINVAL;
 	for (uint32_t i = 0; r->types && i < ELISA_RETA_SIZE; i++)
 		if (r->reta[i] >= port->queues)

@@ -134,7 +134,7 @@ struct vs_port_info {
 	struct vs_port_config config;
 	int id, guest;			/* guest -1: unbound */
 	uint16_t guest_index;		/* its index among the guest's ports */
-	bool link;			/* up, bound, and at least one queue set up */
+	bool link;			/* up, bound, with carrier, at least one queue set up */
 };
 int vs_port_by_name(const struct vswitch *vs, const char *name);	/* ENODEV */
 /* ENODEV for an id that is not in use; ids are below vs_config.ports. */
@@ -181,8 +181,9 @@ int vs_grace_holders(struct vswitch *vs, uint64_t ticket, int *guests, unsigned 
  * Bounded: an ELISA_NET_TX call takes at most ELISA_TX_MAX descriptors and makes at most one copy
  * for each unicast frame and VS_PORTS_MAX copies of flooded ones and of segments, counted whoever
  * cuts frames up. It returns early, at a whole frame, when the next one might exceed that; only a
- * flooded frame of many segments may do so, alone. Uses up to 16 KiB of stack, no memory of the
- * library but its text.
+ * flooded frame of many segments may do so, alone. ELISA_NET_POLL does as much for each of a few NICs.
+ * Uses up to 16 KiB of stack, the functions of vs_nic_ops aside, and no memory of the library but its
+ * text.
  */
 int64_t vs_entry(void *cookie, uint64_t op, uint64_t a1, uint64_t ignored, uint64_t a2,
 		 uint64_t a3);
