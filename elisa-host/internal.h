@@ -125,9 +125,9 @@ struct tls {
 	size_t room;	      /* bytes of copies that a parked thread needs, a page multiple */
 };
 /*
- * Gives the calling thread copies, in `room` (tls->room zeroed bytes), of all that it has outside of
- * [low, room), which are visible inside. Returns what tls_return() wants: the thread may not load
- * objects, nor end, without it.
+ * Gives the calling thread copies, in `room` (tls->room zeroed bytes), of all that it has outside
+ * of [low, room), which are visible inside. Returns what tls_return() wants: the thread may not
+ * load objects, nor end, without it.
  */
 void *tls_borrow(const struct tls *tls, char *low, char *room);
 void tls_return(void *own);
@@ -188,7 +188,7 @@ struct park {
 	pthread_t thread;
 	char *map; /* the guard page, the stack with the TLS at its end, copies of more TLS */
 	size_t len;
-	int rc; /* what begin() said */
+	int rc;		/* what begin() said */
 	uint64_t stack; /* top of the borrowed part, 16-byte aligned */
 	uint64_t fs_base;
 	uint32_t word; /* futex: see park.c */
