@@ -93,6 +93,8 @@ int table_get(struct table *t, uintptr_t va);
 bool table_put(struct table *t, uintptr_t va);
 /* Only for an address whose chunk has a user. */
 uint64_t table_gpa(const struct table *t, uintptr_t va);
+/* The other way round. 0: nothing leads there. */
+uintptr_t table_va(const struct table *t, uint64_t gpa);
 
 /* ---- context.c, export.c ---- */
 

@@ -117,3 +117,18 @@ uint64_t table_gpa(const struct table *t, uintptr_t va)
 {
 	return t->window + chunk_of(t, *leaf_of(t, va)) * GIB + va % GIB;
 }
+
+uintptr_t table_va(const struct table *t, uint64_t gpa)
+{
+	size_t i, slot;
+
+	for (slot = 0; slot < TABLE_LOW_SLOTS; slot++) {
+		const uint64_t *second = t->pages[1 + slot];
+
+		for (i = 0; table_root(t)[slot] && i < TABLE_ENTRIES; i++)
+			if (second[i] &&
+			    (second[i] & TABLE_ADDR & ~(GIB - 1)) == (gpa & ~(GIB - 1)))
+				return slot << TABLE_ROOT_SHIFT | i << TABLE_LEAF_SHIFT | gpa % GIB;
+	}
+	return 0;
+}

@@ -390,6 +390,39 @@ static void test_export_at(void **state)
 	munmap(p, 2 * PAGE);
 }
 
+/* From an address of the window back to what it is. */
+static void test_where(void **state)
+{
+	const void *symbol = elisa_example_service()->state;
+	char *p = map_at(AREA, 2 * PAGE, PROT_READ | PROT_WRITE), where[128];
+	uint64_t gpa;
+
+	assert_int_equal(elisa_export_object_as(ctx, symbol, ELISA_OBJECT_DATA_R), 1);
+	gpa = table_gpa(&ctx->table, (uintptr_t)symbol);
+	assert_int_equal(elisa_ctx_where(ctx, gpa, where, sizeof(where)), 0);
+	assert_non_null(strstr(where, "libelisa-example-service.so+0x"));
+	/* Its code is not exported; which function it is is known all the same. */
+	gpa = table_gpa(&ctx->table, (uintptr_t)elisa_example_service);
+	assert_int_equal(elisa_ctx_where(ctx, gpa, where, sizeof(where)), -ENOENT);
+	assert_non_null(strstr(where, "(elisa_example_service)"));
+	assert_int_equal(elisa_export(ctx, p, PAGE, ELISA_R), 0);
+	gpa = table_gpa(&ctx->table, AREA);
+	assert_int_equal(elisa_ctx_where(ctx, gpa + 0x123, where, sizeof(where)), 0);
+	assert_string_equal(where, "0x510000000123");
+	assert_int_equal(elisa_ctx_where(ctx, gpa + PAGE, where, sizeof(where)), -ENOENT);
+	assert_string_equal(where, "0x510000001000");
+	/* Neither pages of ours, nor chunks of nobody, nor what is no address of the window. */
+	gpa = table_gpa(&ctx->table, ELISA_GATE_VA);
+	assert_int_equal(elisa_ctx_where(ctx, gpa, where, sizeof(where)), -ENOENT);
+	assert_int_equal(elisa_ctx_where(ctx, MODEL_WINDOW + 400 * GIB, where, sizeof(where)),
+			 -ENOENT);
+	assert_string_equal(where, "no address of the context");
+	assert_int_equal(elisa_ctx_where(ctx, 0, where, sizeof(where)), -ENOENT);
+	assert_int_equal(elisa_ctx_where(ctx, ~0ULL, where, 4), -ENOENT);
+	assert_string_equal(where, "no ");
+	munmap(p, 2 * PAGE);
+}
+
 struct listed {
 	struct elisa_exported all[8];
 	size_t count, stop;
@@ -498,6 +531,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_object_parts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_object_pieces, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_export_at, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_where, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lazy_object, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_context, setup, teardown),
