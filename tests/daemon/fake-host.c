@@ -141,6 +141,12 @@ int elisa_export_object(struct elisa_ctx *ctx, const void *symbol)
 	return 0;
 }
 
+int elisa_ctx_where(struct elisa_ctx *ctx, uint64_t gpa, char *buf, size_t len)
+{
+	snprintf(buf, len, "libfake.so+%#llx", (unsigned long long)gpa);
+	return -ENOENT;
+}
+
 int elisa_ctx_realize(struct elisa_ctx *ctx)
 {
 	return 0;
@@ -312,6 +318,7 @@ int elisa_vm_status(struct elisa_vm *vm, struct elisa_vm_status *st)
 		.inside = (uint32_t)value(vm->pid, "inside", 0),
 		.kill = (uint32_t)value(vm->pid, "kill", 0),
 		.kill_code = (uint64_t)value(vm->pid, "code", 0),
+		.kill_gpa = (uint64_t)value(vm->pid, "gpa", 0),
 		.kill_context = 2,
 		.pid = (uint32_t)vm->pid,
 	};

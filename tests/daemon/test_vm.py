@@ -150,11 +150,12 @@ class Vm(dt.DaemonCase):
     def test_killed(self):
         pid = self.vm()
         self.attach(pid=pid, name="web")
-        self.script(pid, kill=1, code=48)
+        self.script(pid, kill=1, code=48, gpa=0x1234)
         self.wait_state("web", "killed")
         vm = self.d.call("status")["vms"]["web"]
         self.assertEqual((vm["kill"]["reason"], vm["kill"]["exit"]), ("exit", "ept-violation"))
         self.assertIn("killed: exit (ept-violation)", self.d.log())
+        self.assertIn("GPA 0x1234: libfake.so+0x1234, not exported", self.d.log())
         self.assertEqual(self.d.call("status")["kills"], 1)
         time.sleep(0.5)     # it stays out until told otherwise
         self.assertEqual(self.state("web"), "killed")

@@ -332,17 +332,24 @@ void vm_detach(struct guest *g)
 
 static void log_kill(struct guest *g, const struct elisa_vm_status *st)
 {
-	char code[64];
+	char code[64], where[160] = "", what[128];
+	int rc;
 
+	/* An address inside that was not to be touched: whose it is says most. */
+	if (st->kill_gpa) {
+		rc = elisa_ctx_where(g->daemon->ctx, st->kill_gpa, what, sizeof(what));
+		snprintf(where, sizeof(where), ": %s%s", what, rc ? ", not exported" : "");
+	}
 	if (st->kill == ELISA_KILL_EXIT)
 		snprintf(code, sizeof(code), "%s", elisa_exit_reason_name((uint32_t)st->kill_code));
 	else
 		snprintf(code, sizeof(code), "code %#llx", (unsigned long long)st->kill_code);
 	guest_note(g,
-		   "killed: %s (%s) on vCPU %u in the %s context, qualification %#llx, GPA %#llx",
+		   "killed: %s (%s) on vCPU %u in the %s context, qualification %#llx, GPA %#llx%s",
 		   elisa_kill_name(st->kill), code, st->kill_vcpu,
 		   st->kill_context == 1 ? "gate" : "trusted",
-		   (unsigned long long)st->kill_qualification, (unsigned long long)st->kill_gpa);
+		   (unsigned long long)st->kill_qualification, (unsigned long long)st->kill_gpa,
+		   where);
 	log_error("VM %s (pid %d): %s", g->name, (int)g->pid, g->note);
 }
 
