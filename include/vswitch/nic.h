@@ -12,6 +12,14 @@
  * runs its function, and lets it go: a vCPU after it sent something to the NIC, or when it polls
  * (ELISA_NET_POLL); and the daemon's own thread. Nobody waits for a half.
  *
+ * The port's guest serves a queue by ELISA_NET_POLL with its handle: both halves, and frames of both
+ * ways are in the result. It never calls ELISA_NET_TX: what lies in the TX ring is for the holder of
+ * the half from the NIC. A sender uses the queue that its caller's number says, so each vCPU has its
+ * own where there are enough.
+ *
+ * An address of a guest's port that was learned there does not move to a NIC port, whoever uses it
+ * outside. Until the guest has sent something, only a static entry (vs_fdb_add) says that it is its.
+ *
  * A caller that is stopped for good with a half leaves it dirty: nobody takes it any more, until the
  * daemon has brought the driver into a known state and released the port anew.
  */
@@ -70,13 +78,15 @@ void vs_guest_foreign(struct vswitch *vs, int guest);
 int vs_nic_queue(struct vswitch *vs, int port, unsigned int queue, void *rxq, void *txq);
 /* From now on nobody takes a half. 0: nobody has one, all that was dirty is given up; EAGAIN: ask again. */
 int vs_nic_hold(struct vswitch *vs, int port);
-/* Halves may be taken, with clean books: `tx` counts from 0, as after the set-up of its queues. */
+/* Halves may be taken, with clean books: `tx` counts from 0, as after the set-up of its queues, which
+ * is thus to be done anew in each hold. EBUSY: not held, or somebody is still in. */
 int vs_nic_release(struct vswitch *vs, int port);
 
 struct vs_nic_half_status {
 	uint32_t owner_guest;	/* guest id + 1 of who has it; 0: nobody */
 	bool dirty;		/* its owner was stopped for good */
-	/* Counted since vs_nic_add(): rounds, and frames moved, by whom; and halves found taken. */
+	/* Counted since vs_nic_add(): rounds, and descriptors or completions moved, by whom; and
+	 * times that somebody found it taken. */
 	uint64_t calls_host, calls_guest, frames_host, frames_guest, busy;
 };
 struct vs_nic_status {

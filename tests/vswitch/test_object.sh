@@ -22,6 +22,13 @@ indirect=$(objdump -d --no-show-raw-insn "$lib" |
 	grep -E '(call|jmp)[a-z]*[[:space:]]+\*|(call|jmp)[a-z]*[[:space:]]+\*?%r' || true)
 [ -z "$indirect" ] || say "indirect branches: $indirect"
 
+# The functions of a NIC's driver are called through a return, and by nothing else.
+thunks=$(objdump -d --no-show-raw-insn "$lib" | awk '
+	/^[0-9a-f]+ <.*>:$/ { f = $2; gsub(/[<>:]|\..*/, "", f) }
+	/lfence/ { print f }' | sort | tr '\n' ' ')
+[ "$thunks" = "call_rx call_rx_done call_tx " ] ||
+	say "calls through a return, but in the driver's three functions: $thunks"
+
 # Writable data would be per process; the state is in the arena.
 for section in .data .bss .tdata .tbss .init_array .plt .plt.got .init .fini; do
 	size=$(readelf -SW "$lib" | sed 's/^ *\[ *[0-9]*\] *//' | awk -v s="$section" '$1 == s {print $5}')
