@@ -367,6 +367,18 @@ int vs_nic_queue(struct vswitch *vs, int id, unsigned int queue, void *rxq, void
 	return 0;
 }
 
+int vs_nic_set_serve(struct vswitch *vs, int id, enum vs_nic_serve by)
+{
+	struct vs_nic *nic = nic_get(vs, id);
+
+	if (!nic)
+		return -ELISA_EINVAL;
+	if (!vs_load(&nic->held) || vs_nic_hold(vs, id))
+		return -ELISA_EBUSY;
+	vs_store(&nic->serve, by);
+	return 0;
+}
+
 int vs_nic_hold(struct vswitch *vs, int id)
 {
 	struct vs_nic *nic = nic_get(vs, id);

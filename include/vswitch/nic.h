@@ -72,10 +72,12 @@ int vs_nic_del(struct vswitch *vs, int port);
 void vs_guest_foreign(struct vswitch *vs, int guest);
 
 /*
- * These four: any thread, but one at a time for one port.
+ * Up to vs_nic_status(): any thread, but one at a time for one port.
  * What ops get for `queue`. Only while the port is held. EBUSY, EINVAL.
  */
 int vs_nic_queue(struct vswitch *vs, int port, unsigned int queue, void *rxq, void *txq);
+/* Another answer to who serves it. Likewise. Guests see it with their next ELISA_NET_PORT_INFO. */
+int vs_nic_set_serve(struct vswitch *vs, int port, enum vs_nic_serve serve);
 /* From now on nobody takes a half. 0: nobody has one, all that was dirty is given up; EAGAIN: ask again. */
 int vs_nic_hold(struct vswitch *vs, int port);
 /* Halves may be taken, with clean books: `tx` counts from 0, as after the set-up of its queues, which
