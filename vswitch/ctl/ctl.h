@@ -46,4 +46,39 @@ void print_nothing(json_t *result);
 void print_stats(json_t *result);
 void print_doctor(json_t *result);
 
+/* ---- print-nic.c ---- */
+
+void print_nics(json_t *result);
+void print_nic(json_t *result);
+void print_nic_check(json_t *result);
+/* One line for each, for `status`. */
+void print_nics_short(json_t *nics);
+
+/* ---- fields of a result: one that is missing is nothing or zero ---- */
+
+static inline const char *str(json_t *o, const char *key)
+{
+	const char *text = json_string_value(json_object_get(o, key));
+
+	return text ? text : "";
+}
+
+static inline long long num(json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+static inline bool is(json_t *o, const char *key)
+{
+	return json_is_true(json_object_get(o, key));
+}
+
+static inline const char *or_dash(const char *text)
+{
+	return *text ? text : "-";
+}
+
+/* "a, b" of an array of strings or numbers. */
+const char *joined(json_t *list);
+
 #endif

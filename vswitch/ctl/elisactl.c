@@ -20,6 +20,7 @@ enum {
 	OPT_VM,
 	OPT_LOCAL,
 	OPT_MAC,
+	OPT_UPLINK,
 	OPT_FORCE,
 	OPT_WAIT,
 	OPT_PID,
@@ -55,6 +56,9 @@ static const struct command {
 	{"fdb", "add", "fdb.add", TAKES_MAC | TAKES_PORT | NEEDS_ALL, print_nothing},
 	{"fdb", "del", "fdb.del", TAKES_MAC | NEEDS_ALL, print_nothing},
 	{"fdb", "flush", "fdb.flush", TAKES_PORT, print_flushed},
+	{"nic", "list", "nic.list", TAKES_NONE, print_nics},
+	{"nic", "show", "nic.show", TAKES_NAME | NEEDS_ALL, print_nic},
+	{"nic", "check", "nic.check", TAKES_NAME | NEEDS_ALL, print_nic_check},
 	{"stats", NULL, "stats", TAKES_PORT, print_stats},
 	{"doctor", NULL, "doctor", TAKES_NONE, print_doctor},
 };
@@ -89,6 +93,7 @@ static const struct argp_option option_table[] = {
 	{"up", OPT_UP, NULL, 0, "switch on (default)", 3},
 	{"down", OPT_DOWN, NULL, 0, "switch off", 3},
 	{"vm", OPT_VM, "NAME", 0, "the VM that gets it; \"\": none", 3},
+	{"uplink", OPT_UPLINK, "NIC", 0, "its guests see the link of this NIC; \"\": none", 3},
 	{"local", OPT_LOCAL, NULL, 0, "for processes of this host (no isolation), not for VMs", 3},
 	{0},
 };
@@ -209,6 +214,9 @@ static void set_option(struct argp_state *state, struct options *o, int key, cha
 	case OPT_VM:
 		set_string(state, o, "vm", arg);
 		break;
+	case OPT_UPLINK:
+		set_string(state, o, "uplink", arg);
+		break;
 	case OPT_LOCAL:
 		set_string(state, o, "transport", "local");
 		break;
@@ -238,6 +246,13 @@ static void take_word(struct argp_state *state, struct options *o, char *arg)
 				    : !c->sub && !strcmp(c->word, arg))
 				o->command = c;
 		}
+		if (!o->command && o->word && !strcmp(o->word, "nic")) {
+			static char show[] = "show"; /* "nic NAME" is short for it */
+
+			take_word(state, o, show);
+			take_word(state, o, arg);
+			return;
+		}
 		if (!o->command)
 			argp_error(state, "there is no command \"%s%s%s\"", o->word ? o->word : "",
 				   o->word ? " " : "", arg);
@@ -266,7 +281,7 @@ static void check_all(struct argp_state *state, struct options *o)
 {
 	unsigned int args = TAKES_NAME | TAKES_PORT | TAKES_MAC;
 
-	if (!o->command && o->word) {	/* "port" and "fdb" alone show all there is */
+	if (!o->command && o->word) {	/* "port", "fdb" and "nic" alone show all there is */
 		static char list[] = "list";
 
 		take_word(state, o, list);
@@ -331,6 +346,7 @@ static const struct argp argp = {
 		    "detach NAME\n"
 		    "port [list]\nport show NAME\nport add NAME\nport set NAME\nport del NAME\n"
 		    "fdb [list [PORT]]\nfdb add MAC PORT\nfdb del MAC\nfdb flush [PORT]\n"
+		    "nic [list]\nnic [show] NAME\nnic check NAME\n"
 		    "stats [PORT]\n"
 		    "doctor",
 	.doc = "Controls elisa-vswitchd.\v"

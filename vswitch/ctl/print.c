@@ -1,35 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Results as people like to read them. A field that is missing prints as nothing or zero. */
+/* Results as people like to read them. */
 #include "ctl.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-static const char *str(json_t *o, const char *key)
-{
-	const char *text = json_string_value(json_object_get(o, key));
-
-	return text ? text : "";
-}
-
-static long long num(json_t *o, const char *key)
-{
-	return json_integer_value(json_object_get(o, key));
-}
-
-static bool is(json_t *o, const char *key)
-{
-	return json_is_true(json_object_get(o, key));
-}
-
-static const char *or_dash(const char *text)
-{
-	return *text ? text : "-";
-}
-
-/* "a, b" of an array of strings or numbers. */
-static const char *joined(json_t *list)
+const char *joined(json_t *list)
 {
 	char text[512] = "";
 	size_t used = 0, i;
@@ -121,6 +98,7 @@ void print_status(json_t *r)
 		       num(bell, "vectors"), num(bell, "rings"));
 	else
 		printf("doorbells    off\n");
+	print_nics_short(json_object_get(r, "nics"));
 	printf("ports        %lld of %lld\n", num(r, "ports"), num(r, "max_ports"));
 	printf("addresses    %lld of %lld\n", num(fdb, "used"), num(fdb, "capacity"));
 	printf("kills        %lld\n", num(r, "kills"));
@@ -191,6 +169,8 @@ void print_port(json_t *p)
 	printf("queues      %lld\n", num(p, "queues"));
 	printf("anti-spoof  %s\n", is(p, "anti_spoof") ? "on" : "off");
 	printf("groups      %s\n", joined(json_object_get(p, "groups")));
+	if (*str(p, "uplink"))
+		printf("uplink      %s\n", str(p, "uplink"));
 	if (num(bell, "id"))
 		printf("doorbell    %lld, vectors %lld to %lld\n", num(bell, "id"),
 		       num(bell, "vector"), num(bell, "vector") + num(bell, "vectors") - 1);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The daemon's rooms, all on one thread (sd-event loop); nothing here blocks for longer than the
- * bounds named.
+ * The daemon's rooms, all but NICs' on one thread (sd-event loop); nothing here blocks for longer
+ * than the bounds named.
  *
  *	switch.c	arena, ports, grace periods
  *	guest.c		what VMs and local clients have in common: callers, ports, names
  *	vm.c		VMs through libelisa-host: attach, arm, drain, detach
  *	local.c		local clients (no isolation)
  *	doorbell.c	how a VM that sleeps is woken
+ *	nic*.c		NIC ports; the only ones with threads of their own
  *	state.c		what outlives the daemon
  *	control.c	control socket, JSON-RPC framing
  *	methods.c	its methods; stats.c, doctor.c: the longer ones
@@ -50,6 +51,8 @@ struct control;
 struct local;
 struct doorbells;
 struct guest;
+struct nics;
+struct nic_port;
 struct daemon;
 
 struct port {
@@ -62,6 +65,10 @@ struct port {
 	struct guest *guest; /* bound to */
 	uint32_t bell;	     /* as told to libvswitch; 0: none */
 	bool bell_short;     /* ... for want of vectors */
+	struct nic_port *nic; /* it is a NIC: then nobody's */
+	bool no_carrier;      /* as told to libvswitch */
+	bool pinned;	      /* `pinned_mac` is a static address of it */
+	uint8_t pinned_mac[6];
 };
 TAILQ_HEAD(port_list, port);
 
@@ -156,6 +163,8 @@ struct daemon {
 	struct local *local;
 	char local_note[WHY_LEN];
 	struct doorbells *doorbells; /* NULL: disabled */
+	struct nics *nics;	     /* NULL: none is configured */
+	bool no_local_nic;	     /* local clients can't map a NIC's buffers */
 	struct control *control;
 	uint64_t started; /* CLOCK_MONOTONIC, microseconds */
 	bool state_dirty;
@@ -171,6 +180,7 @@ void work_soon(struct daemon *d, uint64_t us);
 int switch_open(struct daemon *d);
 void switch_close(struct daemon *d);
 int switch_configure(struct daemon *d);
+int switch_addresses(struct daemon *d); /* after NICs have their ports */
 struct port *port_find(struct daemon *d, const char *name);
 /* `why`: a sentence, when negative. */
 int port_create(struct daemon *d, const struct port_setting *set, bool runtime, struct port **port,
@@ -178,6 +188,9 @@ int port_create(struct daemon *d, const struct port_setting *set, bool runtime, 
 int port_change(struct daemon *d, struct port *port, const struct port_setting *set,
 		char why[WHY_LEN]);
 void port_forget(struct daemon *d, struct port *port);
+/* To be called when VMs, their ports or the ports' groups have changed. */
+void ports_changed(struct daemon *d);
+const char *port_transport(const struct port *port);
 /* Calls done() from the event loop when everybody who is inside now has left. */
 int wait_grace(struct daemon *d, void (*done)(struct daemon *d, void *arg), void *arg);
 /* Returns true while something is left to wait for. */
@@ -233,14 +246,19 @@ int local_share(struct guest *g);
 void local_unshare(struct guest *g);
 /* To be done when a context has been made: VMs must reach the clients that are there already. */
 int local_export_all(struct daemon *d);
+/* Lets clients map more of this process; nics_region_ready() follows. */
+int local_region_add(struct daemon *d, int fd, uint64_t offset, void *addr, size_t len, void *user,
+		     struct elisa_local_region **region);
 bool local_work(struct daemon *d);
 
 /* ---- doorbell.c ---- */
 
 int doorbells_open(struct daemon *d);
 void doorbells_close(struct daemon *d);
-/* To be called when VMs, their ports or the ports' groups have changed. */
+/* See ports_changed(). */
 void doorbells_update(struct daemon *d);
+/* Rings what libvswitch names so (ELISA_NET_BELL). */
+void doorbell_ring(struct daemon *d, uint32_t bell);
 json_t *doorbells_status_json(struct daemon *d);
 json_t *guest_doorbells_json(struct guest *g);
 json_t *port_doorbell_json(struct port *port);
@@ -248,6 +266,32 @@ json_t *port_doorbell_json(struct port *port);
 json_t *doorbells_save(struct daemon *d);
 void doorbells_load(struct daemon *d, json_t *list);
 void doorbells_tick(struct daemon *d);
+
+/* ---- nic.c, nic-heap.c, nic-json.c; see nic.h ---- */
+
+/*
+ * open: library, devices, ports; before the trusted context, so that the kernel closes devices first
+ * when the daemon dies. run: their threads. stop: those begin to end; then the context goes, then
+ * join; close is last.
+ */
+int nics_open(struct daemon *d);
+void nics_run(struct daemon *d);
+void nics_stop(struct daemon *d);
+void nics_join(struct daemon *d);
+void nics_close(struct daemon *d);
+/* The context: being made, before it is realized; made; about to end. */
+int nics_ctx_made(struct daemon *d, struct elisa_ctx *ctx);
+void nics_ctx_ready(struct daemon *d);
+void nics_ctx_gone(struct daemon *d);
+/* See ports_changed(). */
+void nics_update(struct daemon *d);
+void nics_callers_come(struct guest *g);
+void nics_callers_gone(struct guest *g);
+void nics_region_ready(struct daemon *d, struct elisa_local_region *region);
+void nics_local_gone(struct daemon *d);
+/* All of them, or the one of that name. */
+json_t *nics_json(struct daemon *d, const char *only);
+json_t *nic_check_json(struct nic_port *n);
 
 /* ---- state.c ---- */
 

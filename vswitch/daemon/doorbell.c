@@ -504,20 +504,24 @@ static bool ring(struct doorbell *p, unsigned int vector)
 	       write(room.fd, &one, sizeof(one)) == sizeof(one);
 }
 
+void doorbell_ring(struct daemon *d, uint32_t bell)
+{
+	struct doorbell *p = d->doorbells ? by_id(d->doorbells, bell >> 16) : NULL;
+
+	if (!ring(p, bell & 0xffff))
+		return;
+	p->rings++;
+	d->doorbells->rings++;
+}
+
 static int on_timer(sd_event_source *source, uint64_t usec, void *user)
 {
 	struct doorbells *all = user;
 	uint32_t bells[RING_MAX];
 	int n = vs_bells_due(all->daemon->vs, bells, RING_MAX);
-	struct doorbell *p;
 
-	for (int i = 0; i < n; i++) {
-		p = by_id(all, bells[i] >> 16);
-		if (!ring(p, bells[i] & 0xffff))
-			continue;
-		p->rings++;
-		all->rings++;
-	}
+	for (int i = 0; i < n; i++)
+		doorbell_ring(all->daemon, bells[i]);
 	sd_event_source_set_time(source, now_us() + FALLBACK_US);
 	return 0;
 }

@@ -26,7 +26,7 @@ struct guest *guest_new(struct daemon *d, const char *name, bool local)
 void guest_free(struct guest *g)
 {
 	TAILQ_REMOVE(&g->daemon->guests, g, link);
-	doorbells_update(g->daemon);
+	ports_changed(g->daemon);
 	for (size_t i = 0; i < g->lend_count; i++)
 		free(g->lend[i]);
 	free(g->lend);
@@ -117,6 +117,7 @@ int guest_callers_add(struct guest *g, unsigned int count)
 			return ret;
 		}
 	}
+	nics_callers_come(g);
 	return 0;
 }
 
@@ -129,6 +130,7 @@ void guest_callers_del(struct guest *g)
 	free(g->callers);
 	g->callers = NULL;
 	g->caller_count = 0;
+	nics_callers_gone(g);
 }
 
 /* ---- ports ---- */
@@ -142,6 +144,10 @@ int guest_port_bind(struct guest *g, struct port *port, char why[WHY_LEN])
 			 port->deleting ? "being deleted" : "used by ",
 			 port->deleting ? "" : port->guest->name);
 		return -EBUSY;
+	}
+	if (port->nic) {
+		snprintf(why, WHY_LEN, "port \"%s\" is a NIC", port->set.vs.name);
+		return -EINVAL;
 	}
 	if (port->set.local != g->local) {
 		snprintf(why, WHY_LEN, "port \"%s\" is for %s", port->set.vs.name,
@@ -178,7 +184,7 @@ unsigned int guest_ports_bind(struct guest *g)
 		else
 			count++;
 	}
-	doorbells_update(g->daemon);
+	ports_changed(g->daemon);
 	return count;
 }
 
@@ -196,7 +202,7 @@ void guest_ports_unbind(struct guest *g)
 			log_error("port %s: not unbound: %s", port->set.vs.name, strerror(-ret));
 		port->guest = NULL;
 	}
-	doorbells_update(g->daemon);
+	ports_changed(g->daemon);
 }
 
 void guest_holders(struct guest *g, char *text, size_t len)

@@ -203,6 +203,10 @@ static int join_check(struct daemon *d, const struct elisa_local_request *reques
 			      (unsigned int)request->uid);
 	if (*request->name && check_name("port", request->name, why))
 		return refuse(answer, -EINVAL, "%.150s", why);
+	if (d->no_local_nic)
+		return refuse(answer, -EBUSY,
+			      "the memory of NICs cannot be shared with local clients: use "
+			      "hugepages (dpdk.huge), or take the NICs out of the configuration");
 	TAILQ_FOREACH(g, &d->guests, link)
 	if (g->no_local)
 		return refuse(answer, -EBUSY,
@@ -240,6 +244,7 @@ static int join_switch(struct guest *g, const struct elisa_local_request *reques
 	g->id = vs_guest_add(g->daemon->vs, g->name, &region, 1);
 	if (g->id < 0)
 		return refuse(answer, g->id, "no room for one more client: raise switch.max_vms");
+	vs_guest_foreign(g->daemon->vs, g->id);
 	ret = guest_callers_add(g, request->callers);
 	if (ret)
 		return refuse(answer, ret, "no room for %u threads: raise switch.max_callers",
@@ -277,6 +282,7 @@ static int on_join(void *user, struct elisa_local_peer *peer,
 	answer->callers = request->callers;
 	for (unsigned int i = 0; i < request->callers; i++)
 		answer->cookie[i] = g->callers[i].vs;
+	ports_changed(d);
 	return 0;
 refused:
 	log_notice("local client \"%s\" (pid %d): refused: %s", request->name, (int)request->pid,
@@ -445,14 +451,31 @@ void local_unshare(struct guest *g)
 		elisa_local_region_remove(g->regions[i]);
 }
 
+int local_region_add(struct daemon *d, int fd, uint64_t offset, void *addr, size_t len, void *user,
+		     struct elisa_local_region **region)
+{
+	return elisa_local_region_add(d->local->server, fd, offset, addr, len, true, user, region);
+}
+
+/* A VM's, or the NICs'. */
 static void on_region_ready(void *user, struct elisa_local_region *region)
 {
-	vm_region_ready(elisa_local_region_user(region));
+	struct local *l = user;
+	void *whose = elisa_local_region_user(region);
+
+	if (whose == l->daemon->nics)
+		nics_region_ready(l->daemon, region);
+	else
+		vm_region_ready(whose);
 }
 
 static void on_region_gone(void *user, struct elisa_local_region *region)
 {
-	vm_region_gone(elisa_local_region_user(region));
+	struct local *l = user;
+	void *whose = elisa_local_region_user(region);
+
+	if (whose != l->daemon->nics)
+		vm_region_gone(whose);
 }
 
 /* ---- the server ---- */
@@ -548,6 +571,7 @@ void local_close(struct daemon *d)
 	elisa_local_server_destroy(l->server);
 	free(l);
 	d->local = NULL;
+	nics_local_gone(d);
 	/* The server forgot the regions; VMs that waited for one go on without. */
 	FOREACH_SAFE(g, &d->guests, link, next)
 	{

@@ -208,6 +208,10 @@ static int start(struct daemon *d)
 		ret = switch_open(d);
 	if (!ret)
 		ret = switch_configure(d);
+	if (!ret)
+		ret = nics_open(d);
+	if (!ret)
+		ret = switch_addresses(d);
 	if (ret)
 		return ret;
 	if (d->set.bell_enable)
@@ -223,6 +227,8 @@ static int start(struct daemon *d)
 		if (ret)
 			return ret;
 	}
+	nics_run(d);
+	ports_changed(d);
 	return 0;
 }
 
@@ -242,12 +248,15 @@ static void stop(struct daemon *d)
 		vm_answer_attach(g);
 		vm_answer_detach(g);
 	}
+	nics_stop(d);
 	ctx_close(d);
+	nics_join(d);
 	local_close(d);
 	doorbells_close(d);
 	control_close(d);
 	FOREACH_SAFE(g, &d->guests, link, next)
 	guest_free(g);
+	nics_close(d);
 	switch_close(d);
 	d->tick = sd_event_source_disable_unref(d->tick);
 	d->work = sd_event_source_disable_unref(d->work);

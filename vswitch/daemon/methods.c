@@ -222,6 +222,7 @@ json_t *status_json(struct daemon *d)
 				      d->set.local_socket, "clients", (int)local_clients(d), "note",
 				      d->local ? "no isolation" : d->local_note));
 	json_object_set_new(status, "doorbell", doorbells_status_json(d));
+	json_object_set_new(status, "nics", nics_json(d, NULL));
 	json_object_set_new(status, "fdb",
 			    json_pack("{s:I, s:I, s:i}", "used", (json_int_t)fdb.used, "capacity",
 				      (json_int_t)fdb.capacity, "age_s", (int)d->set.vs.fdb_age_s));
@@ -289,6 +290,8 @@ static bool attach_ports(struct request *req, struct guest *g, json_t *names)
 			return bad_params(req,
 					  "there is no port \"%s\": see \"elisactl port list\"",
 					  json_is_string(name) ? json_string_value(name) : "?");
+		if (port->nic)
+			return bad_params(req, "port \"%s\" is a NIC", port->set.vs.name);
 		if (port->set.local)
 			return bad_params(
 				req,
@@ -471,12 +474,14 @@ static json_t *port_json(struct daemon *d, struct port *port)
 			 port->set.vs.name, "mac", mac, "mtu", (int)port->set.vs.mtu, "queues",
 			 (int)port->set.vs.queues, "up", (int)port->set.vs.up, "anti_spoof",
 			 (int)port->set.vs.anti_spoof, "groups", groups, "vm", port->set.vm,
-			 "transport", port->set.local ? "local (no isolation)" : "vmfunc", "origin",
+			 "transport", port_transport(port), "origin",
 			 port->runtime ? "control" : "configuration", "link", (int)info.link);
 	json_object_set_new(json, "bound_to",
 			    port->guest ? json_string(port->guest->name) : json_null());
 	if (port->guest)
 		json_object_set_new(json, "index", json_integer(info.guest_index));
+	if (port->set.uplink[0])
+		json_object_set_new(json, "uplink", json_string(port->set.uplink));
 	json_object_set_new(json, "doorbell", port_doorbell_json(port));
 	if (port->deleting)
 		json_object_set_new(json, "deleting", json_true());
@@ -526,13 +531,14 @@ static bool read_groups(struct request *req, json_t *params, struct port_setting
 
 static bool read_port(struct request *req, json_t *params, struct port_setting *set)
 {
-	const char *mac, *vm, *transport;
+	const char *mac, *vm, *transport, *uplink;
 	long long mtu = set->vs.mtu, queues = set->vs.queues;
 	char why[WHY_LEN];
 
 	if (!get_string(req, params, "mac", false, &mac) ||
 	    !get_string(req, params, "vm", false, &vm) ||
 	    !get_string(req, params, "transport", false, &transport) ||
+	    !get_string(req, params, "uplink", false, &uplink) ||
 	    !get_int(req, params, "mtu", 0, INT32_MAX, &mtu) ||
 	    !get_int(req, params, "queues", 0, INT32_MAX, &queues) ||
 	    !get_bool(req, params, "up", &set->vs.up) ||
@@ -549,6 +555,11 @@ static bool read_port(struct request *req, json_t *params, struct port_setting *
 		return bad_params(req, "transport: %s", why);
 	if (vm && port_setting_vm(set, vm, why))
 		return bad_params(req, "vm: %s", why);
+	if (uplink && *uplink && !nic_setting_find(&req->daemon->set, uplink))
+		return bad_params(req, "uplink: there is no NIC \"%s\": see \"elisactl nic\"",
+				  uplink);
+	if (uplink)
+		snprintf(set->uplink, sizeof(set->uplink), "%s", uplink);
 	return true;
 }
 
@@ -588,8 +599,17 @@ static void do_port_add(struct request *req, json_t *params)
 	}
 	state_changed(req->daemon);
 	bind_now(req->daemon, port);
+	ports_changed(req->daemon);
 	log_info("port %s added", name);
 	request_reply(req, port_json(req->daemon, port));
+}
+
+/* The rest is the device's, or is built on. */
+static bool nic_may_become(const struct port_setting *is, const struct port_setting *set)
+{
+	return !memcmp(is->vs.mac, set->vs.mac, 6) && is->vs.mtu == set->vs.mtu &&
+	       is->vs.queues == set->vs.queues && is->vs.anti_spoof == set->vs.anti_spoof &&
+	       is->local == set->local && !set->vm[0] && !set->uplink[0];
 }
 
 static void do_port_set(struct request *req, json_t *params)
@@ -604,6 +624,13 @@ static void do_port_set(struct request *req, json_t *params)
 	set = port->set;
 	if (!read_port(req, params, &set))
 		return;
+	if (port->nic && !nic_may_become(&port->set, &set)) {
+		request_error(req, RPC_REFUSED, err_data(-EINVAL),
+			      "port \"%s\" is a NIC: only its groups and whether it is up can "
+			      "change while the daemon runs",
+			      set.vs.name);
+		return;
+	}
 	if (port->guest && (strcmp(set.vm, port->set.vm) || set.local != port->set.local)) {
 		request_error(req, RPC_REFUSED, err_data(-EBUSY),
 			      "port \"%s\" is used by %s: detach it "
@@ -637,11 +664,16 @@ static void do_port_del(struct request *req, json_t *params)
 	if (!get_port(req, params, "name", &port))
 		return;
 	snprintf(name, sizeof(name), "%s", port->set.vs.name);
+	if (port->nic) {
+		request_error(req, RPC_REFUSED, err_data(-EBUSY),
+			      "port \"%s\" is a NIC: take it out of the configuration", name);
+		return;
+	}
 	if (port->guest)
 		ret = vs_port_unbind(d->vs, port->id);
 	port->guest = NULL;
 	port->deleting = true;
-	doorbells_update(d);
+	ports_changed(d);
 	if (!ret)
 		ret = wait_grace(d, port_deleted, port);
 	if (ret) {
@@ -744,6 +776,44 @@ static void do_fdb_flush(struct request *req, json_t *params)
 		request_reply(req, json_pack("{s:i}", "flushed", n));
 }
 
+/* ---- NICs ---- */
+
+static bool get_nic(struct request *req, json_t *params, struct port **port)
+{
+	const char *name;
+
+	if (!get_string(req, params, "name", true, &name))
+		return false;
+	*port = port_find(req->daemon, name);
+	if (*port && (*port)->nic)
+		return true;
+	request_error(req, RPC_REFUSED, err_data(-ENODEV),
+		      "there is no NIC \"%s\": see \"elisactl nic\"", name);
+	return false;
+}
+
+static void do_nic_list(struct request *req, json_t *params)
+{
+	request_reply(req, json_pack("{s:o}", "nics", nics_json(req->daemon, NULL)));
+}
+
+static void do_nic_show(struct request *req, json_t *params)
+{
+	struct port *port;
+
+	if (get_nic(req, params, &port))
+		request_reply(req, json_pack("{s:o}", "nics",
+					     nics_json(req->daemon, port->set.vs.name)));
+}
+
+static void do_nic_check(struct request *req, json_t *params)
+{
+	struct port *port;
+
+	if (get_nic(req, params, &port))
+		request_reply(req, nic_check_json(port->nic));
+}
+
 /* ---- stats, doctor ---- */
 
 static void do_stats(struct request *req, json_t *params)
@@ -762,7 +832,7 @@ static void do_doctor(struct request *req, json_t *params)
 
 /* ---- which ---- */
 
-#define PORT_PARAMS "mac mtu queues anti_spoof groups up vm transport "
+#define PORT_PARAMS "mac mtu queues anti_spoof groups up vm transport uplink "
 
 static const struct method methods[] = {
 	{"status", do_status, ""},
@@ -777,6 +847,9 @@ static const struct method methods[] = {
 	{"fdb.add", do_fdb_add, "mac port "},
 	{"fdb.del", do_fdb_del, "mac "},
 	{"fdb.flush", do_fdb_flush, "port "},
+	{"nic.list", do_nic_list, ""},
+	{"nic.show", do_nic_show, "name "},
+	{"nic.check", do_nic_check, "name "},
 	{"stats", do_stats, "port "},
 	{"doctor", do_doctor, ""},
 };

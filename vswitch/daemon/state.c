@@ -44,11 +44,11 @@ static json_t *save_port(const struct port *port)
 
 	format_mac(port->set.vs.mac, mac);
 	snprintf(groups, sizeof(groups), "%#llx", (unsigned long long)port->set.vs.groups);
-	return json_pack("{s:s, s:s, s:s, s:i, s:i, s:b, s:b, s:s, s:b}", "name", port->set.vs.name,
-			 "vm", port->lent ? "" : port->set.vm, "mac", mac, "mtu",
+	return json_pack("{s:s, s:s, s:s, s:i, s:i, s:b, s:b, s:s, s:b, s:s}", "name",
+			 port->set.vs.name, "vm", port->lent ? "" : port->set.vm, "mac", mac, "mtu",
 			 (int)port->set.vs.mtu, "queues", (int)port->set.vs.queues, "up",
 			 (int)port->set.vs.up, "anti_spoof", (int)port->set.vs.anti_spoof, "groups",
-			 groups, "local", (int)port->set.local);
+			 groups, "local", (int)port->set.local, "uplink", port->set.uplink);
 }
 
 static json_t *save_all(struct daemon *d)
@@ -98,14 +98,15 @@ out:
 
 static void load_port(struct daemon *d, json_t *entry)
 {
-	const char *name, *vm, *mac, *groups;
+	const char *name, *vm, *mac, *groups, *uplink = "";
 	struct port_setting set;
 	int mtu, queues, up, spoof, local;
 	char why[WHY_LEN];
 
-	if (json_unpack(entry, "{s:s, s:s, s:s, s:i, s:i, s:b, s:b, s:s, s:b}", "name", &name, "vm",
-			&vm, "mac", &mac, "mtu", &mtu, "queues", &queues, "up", &up, "anti_spoof",
-			&spoof, "groups", &groups, "local", &local) ||
+	if (json_unpack(entry, "{s:s, s:s, s:s, s:i, s:i, s:b, s:b, s:s, s:b, s?s}", "name", &name,
+			"vm", &vm, "mac", &mac, "mtu", &mtu, "queues", &queues, "up", &up,
+			"anti_spoof", &spoof, "groups", &groups, "local", &local, "uplink",
+			&uplink) ||
 	    check_name("port", name, why))
 		return;
 	port_setting_default(&set, name);
@@ -116,6 +117,10 @@ static void load_port(struct daemon *d, json_t *entry)
 	set.vs.anti_spoof = spoof;
 	set.vs.groups = strtoull(groups, NULL, 16);
 	set.local = local;
+	if (*uplink && !nic_setting_find(&d->set, uplink))
+		log_warning("port %s: its uplink \"%s\" is no NIC any more", name, uplink);
+	else
+		snprintf(set.uplink, sizeof(set.uplink), "%s", uplink);
 	if (!port_create(d, &set, true, NULL, why))
 		return;
 bad:

@@ -44,7 +44,7 @@ static json_t *port_stats(struct daemon *d, struct port *port)
 	memset(&c, 0, sizeof(c));
 	vs_port_counters(d->vs, port->id, &c);
 	json = json_pack("{s:s, s:s, s:s}", "name", port->set.vs.name, "transport",
-			 port->set.local ? "local (no isolation)" : "vmfunc", "bound_to",
+			 port_transport(port), "bound_to",
 			 port->guest ? port->guest->name : "");
 	json_object_set_new(json, "tx_frames", count(c.tx_frames));
 	json_object_set_new(json, "tx_bytes", count(c.tx_bytes));
@@ -182,6 +182,7 @@ json_t *stats_json(struct daemon *d, const char *only)
 				      "static", (json_int_t)fdb.statics, "learned",
 				      (json_int_t)fdb.learned, "moved", (json_int_t)fdb.moved,
 				      "aged", (json_int_t)fdb.aged, "full", (json_int_t)fdb.full));
+	json_object_set_new(json, "nics", nics_json(d, NULL));
 	json_object_set_new(json, "module", module_json(d));
 	return json;
 }

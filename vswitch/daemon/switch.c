@@ -85,7 +85,7 @@ void switch_close(struct daemon *d)
 		close(d->arena_fd);
 }
 
-/* Ports and static addresses of the configuration file. */
+/* Ports of the configuration file. */
 int switch_configure(struct daemon *d)
 {
 	char why[WHY_LEN];
@@ -98,6 +98,14 @@ int switch_configure(struct daemon *d)
 			return ret;
 		}
 	}
+	return 0;
+}
+
+/* Its static addresses. */
+int switch_addresses(struct daemon *d)
+{
+	int ret;
+
 	for (size_t i = 0; i < d->set.fdb_count; i++) {
 		ret = vs_fdb_add(d->vs, d->set.fdb[i].mac, port_find(d, d->set.fdb[i].port)->id);
 		if (ret) {
@@ -196,7 +204,7 @@ int port_change(struct daemon *d, struct port *port, const struct port_setting *
 		return ret;
 	}
 	port->set = *set;
-	doorbells_update(d);
+	ports_changed(d);
 	return 0;
 }
 
@@ -210,6 +218,17 @@ void port_forget(struct daemon *d, struct port *port)
 			  strerror(-ret));
 	TAILQ_REMOVE(&d->ports, port, link);
 	free(port);
+}
+
+void ports_changed(struct daemon *d)
+{
+	doorbells_update(d);
+	nics_update(d);
+}
+
+const char *port_transport(const struct port *port)
+{
+	return port->nic ? "nic" : port->set.local ? "local (no isolation)" : "vmfunc";
 }
 
 /* ---- grace periods ---- */

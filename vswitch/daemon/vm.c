@@ -79,6 +79,9 @@ int ctx_open(struct daemon *d)
 	ret = elisa_export_object(d->ctx, (const void *)vs_entry);
 	if (ret)
 		return ctx_fail(d, "export of the switch's code", ret);
+	ret = nics_ctx_made(d, d->ctx);
+	if (ret)
+		return ctx_fail(d, "export of the NICs' memory", ret);
 	ret = elisa_ctx_realize(d->ctx);
 	if (ret)
 		return ctx_fail(d, "realize", ret);
@@ -86,6 +89,7 @@ int ctx_open(struct daemon *d)
 	if (ret)
 		return ctx_fail(d, "export of local clients' memory", ret);
 	d->ctx_note[0] = '\0';
+	nics_ctx_ready(d);
 	log_notice("trusted context ready, generation %08x", d->generation);
 	return 0;
 }
@@ -95,6 +99,7 @@ void ctx_close(struct daemon *d)
 {
 	struct guest *g;
 
+	nics_ctx_gone(d);
 	TAILQ_FOREACH(g, &d->guests, link)
 	{
 		g->exported = false;

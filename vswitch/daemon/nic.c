@@ -1,0 +1,519 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * NICs on the event loop: the library, the ports, and what others are told of a NIC: links,
+ * doorbells, addresses.
+ */
+#include "nic.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- the library ---- */
+
+/* Buffers, rings and DPDK's own books, with room to spare; DPDK takes more when it is too little. */
+static uint32_t memory_mib(const struct settings *s)
+{
+	uint64_t kib = 16 << 10;
+
+	for (size_t i = 0; i < s->nic_count; i++) {
+		const struct nic_setting *nic = &s->nics[i];
+		uint64_t rings = (nic->rx_ring ? nic->rx_ring : 512u) +
+				 (nic->tx_ring ? nic->tx_ring : 512u);
+
+		/* Each descriptor's buffer, and as many that wait on the other side of the copy. */
+		kib += nic->devices * nic->port.vs.queues * rings * 2 * 5 / 2 + (2 << 10);
+	}
+	return (uint32_t)((kib + 1023) >> 10);
+}
+
+static int library_load(struct nics *all)
+{
+	const char *name = all->daemon->set.dpdk.library;
+
+	all->handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+	if (!all->handle) {
+		snprintf(all->note, sizeof(all->note),
+			 "the library for NICs was not loaded: %s: install DPDK 22.11 and the "
+			 "project's %s, or set dpdk.library",
+			 dlerror(), name);
+		return -ENOENT;
+	}
+	all->lib = dlsym(all->handle, "vs_nic_lib");
+	if (all->lib && all->lib->revision == NIC_LIB_REVISION)
+		return 0;
+	snprintf(all->note, sizeof(all->note),
+		 "%s is of another version: install the one of this daemon (%s)", name,
+		 ELISA_VERSION);
+	all->lib = NULL;
+	return -EPROTO;
+}
+
+/* Not undone while the process lives: DPDK's libraries are not made to be unloaded. */
+static int library_open(struct nics *all)
+{
+	const struct dpdk_setting *set = &all->daemon->set.dpdk;
+	struct nic_env env = {
+		.memory_mib = set->memory_mib ? set->memory_mib : memory_mib(&all->daemon->set),
+		.huge = set->huge,
+		.huge_dir = set->huge_dir,
+		.drivers = set->drivers,
+		.verbose = set->verbose,
+	};
+	char why[NIC_WHY_LEN] = "";
+	int ret = library_load(all);
+
+	if (ret)
+		return ret;
+	ret = all->lib->open(&env, why);
+	if (ret) {
+		snprintf(all->note, sizeof(all->note), "DPDK does not start: %.400s", why);
+		return ret;
+	}
+	all->opened = true;
+	return heap_follow(all);
+}
+
+/* ---- ports ---- */
+
+static int device_add(struct nic_port *n)
+{
+	const struct nic_setting *set = n->set;
+	struct nic_config cfg = {
+		.devices = set->devices,
+		.queues = set->port.vs.queues,
+		.mtu = set->port.vs.mtu,
+		.rx_ring = set->rx_ring,
+		.tx_ring = set->tx_ring,
+		.promiscuous = set->promiscuous,
+		.offloads = set->offloads,
+		.inside = set->serve == VS_NIC_BY_GUESTS,
+	};
+	char why[NIC_WHY_LEN] = "";
+	int ret;
+
+	if (!n->all->opened) {
+		nic_state(n, NIC_FAILED, "%s", n->all->note);
+		return -ENODEV;
+	}
+	snprintf(cfg.name, sizeof(cfg.name), "%s", set->port.vs.name);
+	for (unsigned int i = 0; i < set->devices; i++)
+		cfg.device[i] = set->device[i];
+	ret = n->all->lib->add(&cfg, &n->dev, why);
+	if (!ret)
+		ret = n->all->lib->info(n->dev, &n->info);
+	if (!ret)
+		return 0;
+	n->dev = NULL;
+	nic_state(n, NIC_FAILED, "%s: restart the daemon once it is there",
+		  why[0] ? why : strerror(-ret));
+	return ret;
+}
+
+/* Its port, its guest, its caller. */
+static int port_add(struct nic_port *n)
+{
+	struct vs_region regions[2] = {{HEAP_VA, HEAP_END - HEAP_VA, (void *)HEAP_VA}};
+	struct daemon *d = n->all->daemon;
+	struct port_setting set = n->set->port;
+	char why[WHY_LEN], name[VS_NAME_LEN + 8];
+	int ret;
+
+	if (n->dev) {
+		memcpy(set.vs.mac, n->info.mac, 6);
+		if (n->info.queues && n->info.queues < set.vs.queues)
+			set.vs.queues = n->info.queues;
+	}
+	ret = port_create(d, &set, false, &n->port, why);
+	if (ret) {
+		log_error("NIC %s: %s", set.vs.name, why);
+		return ret;
+	}
+	n->port->nic = n;
+	vs_port_carrier(d->vs, n->port->id, false);
+	if (!n->dev)
+		return 0;
+	n->setup = mmap(NULL, VS_REGION_MIN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			0);
+	if (n->setup == MAP_FAILED) {
+		n->setup = NULL;
+		return -ENOMEM;
+	}
+	regions[1] = (struct vs_region){(uint64_t)n->setup, VS_REGION_MIN, n->setup};
+	snprintf(name, sizeof(name), "nic:%s", set.vs.name);
+	n->guest = vs_guest_add(d->vs, name, regions, 2);
+	ret = n->guest < 0 ? n->guest : vs_caller_add(d->vs, n->guest, &n->caller);
+	if (!ret)
+		ret = vs_nic_add(d->vs, n->port->id, VS_NIC_BY_HOST, n->all->lib->ops);
+	if (!ret)
+		ret = vs_port_bind(d->vs, n->port->id, n->guest);
+	if (ret)
+		log_error("NIC %s: the switch did not take it: %s", set.vs.name, strerror(-ret));
+	return ret;
+}
+
+static int nic_open(struct nics *all, const struct nic_setting *set)
+{
+	struct nic_port *n = &all->nic[all->count++];
+
+	*n = (struct nic_port){.all = all, .set = set, .guest = -1};
+	n->view.filters = -1;
+	n->view.link.active = -1;
+	pthread_mutex_init(&n->lock, NULL);
+	n->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (n->wake < 0)
+		return -errno;
+	device_add(n);
+	return port_add(n);
+}
+
+static int on_news(sd_event_source *source, int fd, uint32_t revents, void *user);
+
+int nics_open(struct daemon *d)
+{
+	struct nics *all;
+	int ret;
+
+	if (!d->set.nic_count)
+		return 0;
+	all = d->nics = calloc(1, sizeof(*all));
+	if (!all)
+		return -ENOMEM;
+	all->daemon = d;
+	pthread_mutex_init(&all->heap_lock, NULL);
+	all->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (all->news < 0)
+		return -errno;
+	ret = sd_event_add_io(d->event, &all->source, all->news, EPOLLIN, on_news, all);
+	if (ret < 0)
+		return ret;
+	if (library_open(all) && !all->note[0])
+		snprintf(all->note, sizeof(all->note), "DPDK's memory cannot be followed");
+	ret = 0;
+	for (size_t i = 0; i < d->set.nic_count && !ret; i++)
+		ret = nic_open(all, &d->set.nics[i]);
+	return ret;
+}
+
+void nics_run(struct daemon *d)
+{
+	struct nics *all = d->nics;
+	int ret;
+
+	if (!all)
+		return;
+	heap_share(all);
+	for (unsigned int i = 0; i < all->count; i++) {
+		ret = all->nic[i].dev ? nic_thread_start(&all->nic[i]) : 0;
+		if (ret)
+			nic_state(&all->nic[i], NIC_FAILED, "it got no thread: %s", strerror(-ret));
+	}
+}
+
+/* ---- the end ---- */
+
+/* Threads begin to end; nothing is exported any more. Then the context may go. */
+void nics_stop(struct daemon *d)
+{
+	struct nics *all = d->nics;
+
+	for (unsigned int i = 0; all && i < all->count; i++) {
+		pthread_mutex_lock(&all->nic[i].lock);
+		all->nic[i].stop = true;
+		pthread_mutex_unlock(&all->nic[i].lock);
+		nic_poke(all->nic[i].wake);
+	}
+	nics_ctx_gone(d);
+}
+
+/* No vCPU is inside any more, so every NIC can be had. */
+void nics_join(struct daemon *d)
+{
+	struct nics *all = d->nics;
+
+	for (unsigned int i = 0; all && i < all->count; i++) {
+		if (all->nic[i].running)
+			pthread_join(all->nic[i].thread, NULL);
+		all->nic[i].running = false;
+	}
+}
+
+void nics_close(struct daemon *d)
+{
+	struct nics *all = d->nics;
+
+	if (!all)
+		return;
+	for (unsigned int i = 0; i < all->count; i++) {
+		if (all->nic[i].dev)
+			all->lib->remove(all->nic[i].dev);
+		if (all->nic[i].wake >= 0)
+			close(all->nic[i].wake);
+		if (all->nic[i].setup)
+			munmap(all->nic[i].setup, VS_REGION_MIN);
+	}
+	if (all->opened)
+		all->lib->close();
+	heap_close(all);
+	sd_event_source_disable_unref(all->source);
+	if (all->news >= 0)
+		close(all->news);
+	free(all);
+	d->nics = NULL;
+}
+
+/* ---- the trusted context ---- */
+
+static bool wants_guests(const struct nics *all)
+{
+	for (unsigned int i = 0; i < all->count; i++)
+		if (all->nic[i].dev && all->nic[i].set->serve == VS_NIC_BY_GUESTS)
+			return true;
+	return false;
+}
+
+/*
+ * Drivers use thread-local variables, and take callers for threads that they know. Where that is
+ * not possible the NICs are served by the daemon.
+ */
+static void threads_prepare(struct nics *all, struct elisa_ctx *ctx)
+{
+	int ret = elisa_export_tls(ctx);
+
+	if (!ret)
+		ret = elisa_ctx_thread(ctx, all->lib->thread_begin, all->lib->thread_end, NULL);
+	all->threads_begin = !ret;
+	if (ret)
+		snprintf(all->ctx_note, sizeof(all->ctx_note),
+			 "thread-local variables of libraries do not work inside: %s%s",
+			 strerror(-ret),
+			 ret == -ENOTSUP ? ": this C library is not known to elisa-host" : "");
+}
+
+int nics_ctx_made(struct daemon *d, struct elisa_ctx *ctx)
+{
+	struct nics *all = d->nics;
+
+	if (!all || !all->opened)
+		return 0;
+	if (wants_guests(all))
+		threads_prepare(all, ctx);
+	return heap_export(all, ctx);
+}
+
+/* Now guests may be let at NICs that wait for it. */
+void nics_ctx_ready(struct daemon *d)
+{
+	struct nics *all = d->nics;
+
+	for (unsigned int i = 0; all && i < all->count; i++) {
+		struct nic_port *n = &all->nic[i];
+
+		pthread_mutex_lock(&n->lock);
+		n->again = n->set->serve == VS_NIC_BY_GUESTS && n->view.grant == GRANT_OPEN;
+		pthread_mutex_unlock(&n->lock);
+		nic_poke(n->wake);
+	}
+}
+
+void nics_ctx_gone(struct daemon *d)
+{
+	struct nics *all = d->nics;
+
+	if (!all)
+		return;
+	pthread_mutex_lock(&all->heap_lock);
+	all->ctx = NULL;
+	for (unsigned int i = 0; i < all->ranges; i++)
+		all->heap[i].exported = false;
+	pthread_mutex_unlock(&all->heap_lock);
+}
+
+/* ---- what others are told ---- */
+
+/* A port that shows the link of a NIC. */
+static bool uplink_up(const struct nics *all, const struct port *port)
+{
+	for (unsigned int i = 0; i < all->count; i++)
+		if (!strcmp(all->nic[i].set->port.vs.name, port->set.uplink))
+			return all->nic[i].link_up;
+	return true;
+}
+
+static void port_carrier(struct nics *all, struct port *port)
+{
+	bool up = port->nic ? port->nic->link_up : uplink_up(all, port);
+	int ret;
+
+	if (up == !port->no_carrier)
+		return;
+	ret = vs_port_carrier(all->daemon->vs, port->id, up);
+	if (ret)
+		log_error("port %s: its link does not follow: %s", port->set.vs.name,
+			  strerror(-ret));
+	else
+		port->no_carrier = !up;
+}
+
+/*
+ * The address of a port that is bound, and may use no other, stays there whatever comes from
+ * outside with it as its source.
+ */
+static void port_pin(struct nics *all, struct port *port)
+{
+	bool pin = port->guest && !port->deleting && port->set.vs.anti_spoof;
+	struct vswitch *vs = all->daemon->vs;
+
+	for (size_t i = 0; i < all->daemon->set.fdb_count && pin; i++)
+		pin = memcmp(all->daemon->set.fdb[i].mac, port->set.vs.mac, 6);
+	if (port->pinned && (!pin || memcmp(port->pinned_mac, port->set.vs.mac, 6))) {
+		vs_fdb_del(vs, port->pinned_mac);
+		port->pinned = false;
+	}
+	if (!pin || port->pinned)
+		return;
+	if (vs_fdb_add(vs, port->set.vs.mac, port->id)) {
+		log_warning("port %s: no room for its address: raise switch.fdb_capacity",
+			    port->set.vs.name);
+		return;
+	}
+	memcpy(port->pinned_mac, port->set.vs.mac, 6);
+	port->pinned = true;
+}
+
+/* Addresses that a NIC is to receive: those of bound ports that it may reach. */
+static void macs_update(struct nic_port *n)
+{
+	struct nic_macs macs = {0};
+	struct port *port;
+
+	TAILQ_FOREACH(port, &n->all->daemon->ports, link)
+	{
+		if (port->nic || !port->guest || !(port->set.vs.groups & n->port->set.vs.groups))
+			continue;
+		if (macs.count == NIC_MACS_MAX)
+			break;
+		memcpy(macs.mac[macs.count], port->set.vs.mac, 6);
+		macs.queue[macs.count] = (uint16_t)(macs.count % n->port->set.vs.queues);
+		macs.count++;
+	}
+	pthread_mutex_lock(&n->lock);
+	n->macs_new = n->macs_new || memcmp(&n->macs, &macs, sizeof(macs));
+	n->macs = macs;
+	pthread_mutex_unlock(&n->lock);
+	nic_poke(n->wake);
+}
+
+void nics_update(struct daemon *d)
+{
+	struct nics *all = d->nics;
+	struct port *port;
+
+	if (!all || d->stopping)
+		return;
+	TAILQ_FOREACH(port, &d->ports, link)
+	{
+		port_carrier(all, port);
+		if (!port->nic)
+			port_pin(all, port);
+	}
+	for (unsigned int i = 0; i < all->count; i++)
+		if (all->nic[i].dev && all->nic[i].port)
+			macs_update(&all->nic[i]);
+}
+
+/* Kept until the next one has its id: a NIC may be found in the hands of a VM that is gone. */
+void nics_callers_come(struct guest *g)
+{
+	struct nics *all = g->daemon->nics;
+
+	if (!all || g->id < 0 || g->id >= VS_GUESTS_MAX)
+		return;
+	pthread_mutex_lock(&all->heap_lock);
+	snprintf(all->names[g->id], VS_NAME_LEN, "%s", g->name);
+	pthread_mutex_unlock(&all->heap_lock);
+}
+
+/*
+ * Perhaps with a NIC in their hands: that is looked for at once.
+ */
+void nics_callers_gone(struct guest *g)
+{
+	struct nics *all = g->daemon->nics;
+
+	if (!all)
+		return;
+	pthread_mutex_lock(&all->heap_lock);
+	snprintf(all->last_gone, sizeof(all->last_gone), "%s", g->name);
+	pthread_mutex_unlock(&all->heap_lock);
+	for (unsigned int i = 0; i < all->count; i++)
+		nic_poke(all->nic[i].wake);
+}
+
+static void log_link(struct nic_port *n, const struct nic_link *link)
+{
+	const char *name = n->set->port.vs.name;
+	char speed[48] = "", device[128] = "";
+
+	if (link->speed_mbps)
+		snprintf(speed, sizeof(speed), ", %u Mbit/s%s", link->speed_mbps,
+			 link->full_duplex ? "" : " half duplex");
+	if (n->set->devices > 1 && link->active >= 0 && (unsigned int)link->active < n->set->devices)
+		snprintf(device, sizeof(device), ", by %.100s", n->set->device[link->active]);
+	log_notice("NIC %s: link %s%s%s", name, link->up ? "up" : "down", link->up ? speed : "",
+		   link->up ? device : "");
+}
+
+static int on_news(sd_event_source *source, int fd, uint32_t revents, void *user)
+{
+	struct nics *all = user;
+	uint64_t count;
+	bool links = false;
+
+	if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		return 0;
+	heap_share(all);
+	for (unsigned int i = 0; i < all->count; i++) {
+		struct nic_port *n = &all->nic[i];
+		uint32_t bells[NIC_BELLS];
+		unsigned int bell_count;
+		struct nic_link link;
+
+		pthread_mutex_lock(&n->lock);
+		link = n->view.link;
+		bell_count = n->bell_count;
+		memcpy(bells, n->bells, bell_count * sizeof(bells[0]));
+		n->bell_count = 0;
+		pthread_mutex_unlock(&n->lock);
+		for (unsigned int b = 0; b < bell_count; b++)
+			doorbell_ring(all->daemon, bells[b]);
+		if (link.up != n->link_up || (link.up && link.active != n->link_active)) {
+			log_link(n, &link);
+			n->link_up = link.up;
+			n->link_active = link.active;
+			links = true;
+		}
+	}
+	if (links)
+		nics_update(all->daemon);
+	return 0;
+}
+
+/* Whoever it is, VM or client; "" for none. */
+const char *nic_owner(struct nics *all, uint32_t owner, char name[VS_NAME_LEN])
+{
+	name[0] = '\0';
+	if (!owner || owner > VS_GUESTS_MAX)
+		return name;
+	pthread_mutex_lock(&all->heap_lock);
+	snprintf(name, VS_NAME_LEN, "%s", all->names[owner - 1]);
+	pthread_mutex_unlock(&all->heap_lock);
+	return name;
+}
