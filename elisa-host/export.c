@@ -4,7 +4,6 @@
  * mapping of the module per chunk (1 GiB) that it touches, since chunks that follow each other here
  * need not do so in the window.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -289,22 +288,6 @@ ELISA_PUBLIC int elisa_ctx_exports(struct elisa_ctx *ctx,
 	return rc;
 }
 
-/* "libfoo.so.1+0x1234 (name)", or the address. */
-static void describe(uintptr_t va, char *buf, size_t len)
-{
-	const char *base;
-	Dl_info info;
-
-	if (!dladdr((void *)va, &info) || !info.dli_fname) {
-		snprintf(buf, len, "%#" PRIxPTR, va);
-		return;
-	}
-	base = strrchr(info.dli_fname, '/');
-	snprintf(buf, len, "%s+%#" PRIxPTR "%s%s%s", base ? base + 1 : info.dli_fname,
-		 va - (uintptr_t)info.dli_fbase, info.dli_sname ? " (" : "",
-		 info.dli_sname ? info.dli_sname : "", info.dli_sname ? ")" : "");
-}
-
 ELISA_PUBLIC int elisa_ctx_where(struct elisa_ctx *ctx, uint64_t gpa, char *buf, size_t len)
 {
 	int rc = -ENOENT;
@@ -317,9 +300,9 @@ ELISA_PUBLIC int elisa_ctx_where(struct elisa_ctx *ctx, uint64_t gpa, char *buf,
 	if (i < ctx->book.count && ctx->book.all[i].addr <= va && ctx->book.all[i].prot)
 		rc = 0;
 	pthread_mutex_unlock(&ctx->lock);
-	if (va)
-		describe(va, buf, len);
-	else
+	if (!va)
 		snprintf(buf, len, "no address of the context");
+	else if (!address_name(va, buf, len))
+		snprintf(buf, len, "%#" PRIxPTR, va);
 	return rc;
 }

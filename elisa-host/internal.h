@@ -13,6 +13,8 @@
  *	ram.c		guest RAM: slots to files to mappings here
  *	vm.c		attach, arm, disarm, detach
  *	names.c		names and sentences
+ *	address.c	names of addresses
+ *	check.c		what a function touches that is not exported; with tracee.h
  */
 #ifndef ELISA_HOST_INTERNAL_H
 #define ELISA_HOST_INTERNAL_H
@@ -208,6 +210,14 @@ static inline size_t park_shared_len(const struct park *p)
 int park_start(const struct threads *how, struct park **park);
 /* Nobody may be using the stack any more. */
 void park_end(struct park *p);
+
+/* ---- address.c ---- */
+
+/*
+ * Names an address of this process: "libfoo.so.1+0x1234 (name+0x4)". Returns `buf`, or NULL if it
+ * lies in no shared object.
+ */
+const char *address_name(uint64_t addr, char *buf, size_t len);
 
 /* ---- process.c ---- */
 
