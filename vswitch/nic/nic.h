@@ -8,7 +8,8 @@
  *
  *	open -> add -> start -> [queue, ops, exports] -> stop -> start... -> remove -> close
  *
- * Functions return 0, a count, or a negative errno with a sentence in `why` (what, which value, what
+ * Once a process: DPDK cannot be opened again. start() makes queues, pools and rings anew: what
+ * queue() and exports() said before is void. Functions return 0, a count, or a negative errno with a sentence in `why` (what, which value, what
  * to do). Each NIC may be used by one thread at a time; open() and close() while no other runs. They
  * may take seconds: not for an event loop.
  */
@@ -30,7 +31,7 @@ struct nic_env {
 	uint32_t memory_mib;  /* of DPDK's heap; it may grow beyond */
 	bool huge;	      /* false: pages of usual size; without physical addresses, so vdevs only */
 	const char *huge_dir; /* NULL: memory files */
-	const char *drivers;  /* file or folder of drivers; NULL: DPDK's own */
+	const char *drivers;  /* file or folder of more drivers than DPDK's own; NULL: none */
 	bool verbose;	      /* DPDK's own log at level info instead of warning */
 };
 
@@ -65,8 +66,10 @@ struct nic_link {
 struct nic_stats {
 	uint64_t rx_frames, rx_bytes, rx_missed, rx_errors, rx_no_mbuf; /* as ethdev counts */
 	uint64_t tx_frames, tx_bytes, tx_errors;
-	uint64_t tx_full;	/* frames given up since the NIC's ring was full */
-	uint64_t lost_buffers;	/* packet buffers that were lost with dead callers, until the next start */
+	uint64_t tx_full;	/* frames given up since the NIC did not take them */
+	/* Packet buffers found missing when a run ended: with dead callers, or on their way in a device
+	 * of software. The next start makes new ones. */
+	uint64_t lost_buffers;
 	uint64_t starts;
 };
 
@@ -95,6 +98,8 @@ struct nic_lib {
 	/* Calls cb() for each range there is now, and for those that come and go until close(), from the
 	 * thread that makes them do so. */
 	int (*memory)(void (*cb)(const struct nic_memory *m, bool there, void *arg), void *arg);
+	/* The addresses that all of these ranges have, now and later: the region of the port's guest. */
+	int (*span)(struct nic_memory *span);
 
 	int (*add)(const struct nic_config *cfg, struct nic **nic, char why[NIC_WHY_LEN]);
 	void (*remove)(struct nic *nic);
@@ -120,11 +125,12 @@ struct nic_lib {
 	/*
 	 * Runs ops in all their ways: bursts, wrapped rings, empty and full pools. Sends frames of
 	 * ethertype 0x88b5 (local experiments) from the NIC's address to itself. Needs what ops need
-	 * and nothing more, so it shows what they touch. While started and held.
+	 * and nothing more, so it shows what they touch. While started and held; to be started anew
+	 * after. Returns how many frames it handed to the NIC's side.
 	 */
 	int (*exercise)(struct nic *nic, unsigned int queue);
 };
 #define NIC_LIB_REVISION 1
-extern const struct nic_lib vs_nic_lib;
+extern const struct nic_lib vs_nic_lib __attribute__((visibility("default")));
 
 #endif
