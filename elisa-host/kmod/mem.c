@@ -90,34 +90,64 @@ static int pin_ram(struct elisa_mapping *map, u64 addr, u64 len)
 	return err;
 }
 
+/* The caller's mapping of a device that holds all of the range; mmap lock held. */
+static struct vm_area_struct *device_vma(u64 addr, u64 len, u32 flags)
+{
+	struct vm_area_struct *vma = find_vma(current->mm, addr);
+
+	if (!vma || vma->vm_start > addr || vma->vm_end < addr + len ||
+	    !(vma->vm_flags & VM_PFNMAP) || !vma->vm_file)
+		return NULL;
+	if ((flags & ELISA_MAP_W) && !(vma->vm_flags & VM_WRITE))
+		return NULL;
+	return vma;
+}
+
+/*
+ * The page frame at `at`. Some drivers, VFIO among them, map a page when it is first touched: then
+ * this does. That may let go of the mmap lock: -EAGAIN, nothing known of the mapping holds any more.
+ */
+static int device_pfn(struct vm_area_struct *vma, u64 at, u32 flags, unsigned long *pfn)
+{
+	bool unlocked = false;
+	int err = compat_follow_pfn(vma, at, pfn);
+
+	if (!err)
+		return 0;
+	err = fixup_user_fault(current->mm, at, flags & ELISA_MAP_W ? FAULT_FLAG_WRITE : 0,
+			       &unlocked);
+	if (unlocked)
+		return err ? err : -EAGAIN;
+	return err ? err : compat_follow_pfn(vma, at, pfn);
+}
+
 static int pin_device(struct elisa_mapping *map, u64 addr, u64 len)
 {
 	struct vm_area_struct *vma;
 	unsigned long pfn;
-	u64 at;
+	u64 at = addr;
 	int err = 0;
 
 	mmap_read_lock(current->mm);
-	vma = find_vma(current->mm, addr);
-	if (!vma || vma->vm_start > addr || vma->vm_end < addr + len ||
-	    !(vma->vm_flags & VM_PFNMAP) || !vma->vm_file) {
-		err = -EFAULT;
-		goto out;
-	}
-	if ((map->flags & ELISA_MAP_W) && !(vma->vm_flags & VM_WRITE)) {
-		err = -EFAULT;
-		goto out;
-	}
-	for (at = addr; at < addr + len && !err; at += PAGE_SIZE) {
-		err = compat_follow_pfn(vma, at, &pfn);
+	while (at < addr + len && !err) {
+		vma = device_vma(addr, len, map->flags);
+		if (!vma || (map->device && map->device != vma->vm_file)) {
+			err = -EFAULT;
+			break;
+		}
+		if (!map->device)
+			map->device = get_file(vma->vm_file);
+		err = device_pfn(vma, at, map->flags, &pfn);
+		if (err == -EAGAIN) {
+			err = fatal_signal_pending(current) ? -EINTR : 0;
+			continue;
+		}
 		if (!err && page_is_ram(pfn))
 			err = -EFAULT;
 		if (!err)
 			err = add_run(map, (u64)pfn << PAGE_SHIFT, 1);
+		at += PAGE_SIZE;
 	}
-	if (!err)
-		map->device = get_file(vma->vm_file);
-out:
 	mmap_read_unlock(current->mm);
 	return err;
 }

@@ -221,6 +221,31 @@ static void test_map_device(void)
 	munmap(root, PAGE);
 }
 
+/* Device memory that its driver maps only when it is touched, for which the module has to ask. */
+static void test_map_lazy(void)
+{
+	const uint32_t rw = ELISA_MAP_R | ELISA_MAP_W | ELISA_MAP_TRUSTED | ELISA_MAP_DEVICE;
+	uint64_t w = info.window_gpa;
+	int fd, dev = open("/dev/elisa-lazy", O_RDWR);
+	void *root = pages(PAGE), *p, *q;
+
+	if (!ok(dev >= 0, "/dev/elisa-lazy is there"))
+		return;
+	p = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, dev, HOLE);
+	q = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, dev, HOLE);
+	fd = create(root, w, w + PAGE);
+	*(volatile uint32_t *)(p + PAGE); /* one page is there already */
+	ok(!map(fd, p, w + GIB, 3 * PAGE, rw), "map device memory that was not touched before");
+	ok(!map(fd, q, w + 2 * GIB, 3 * PAGE, rw & ~ELISA_MAP_W), "the same, read-only");
+	ok(map(fd, q, w + 3 * GIB, 4 * PAGE, rw) == EFAULT, "a page that cannot be had: EFAULT");
+	ok(!unmap(fd, w + GIB, 3 * PAGE) && !unmap(fd, w + 2 * GIB, 3 * PAGE), "and unmap them");
+	munmap(p, 3 * PAGE);
+	munmap(q, 4 * PAGE);
+	close(dev);
+	close(fd);
+	munmap(root, PAGE);
+}
+
 static void nothing(int sig)
 {
 }
@@ -632,6 +657,7 @@ int main(void)
 	test_create();
 	test_map();
 	test_map_device();
+	test_map_lazy();
 	test_map_interrupted();
 	test_refusals();
 	guest_create();
