@@ -6,9 +6,11 @@
 #include <string.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
+#include <ethdev_driver.h>
 #include "internal.h"
 
 #define BOND_ACTIVE_BACKUP 1
+#define LINK_POLL_MS	   100
 
 static size_t name_len(const char *device)
 {
@@ -60,19 +62,60 @@ static void unplug_port(uint16_t port)
 	if (rte_eth_dev_info_get(port, &info))
 		return;
 	rte_eth_dev_stop(port);
-	/* The driver closes the port when its device goes. */
+	rte_eth_dev_close(port);
 	rte_dev_remove(info.device);
+}
+
+/* A function of rte_eth_bond.h, in the driver's library: nothing else needs that to be installed. */
+static void *bond_function(const struct nic *nic, const char *name)
+{
+	void *object = NULL, *function = NULL;
+	Dl_info info;
+
+	if (dladdr((void *)(uintptr_t)rte_eth_devices[nic->port].dev_ops, &info))
+		object = dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+	if (object) {
+		function = dlsym(object, name);
+		dlclose(object);
+	}
+	return function;
 }
 
 static int plug_bond(struct nic *nic, char *why)
 {
 	const char *a = nic->device[0], *b = nic->device[1];
+	const struct rte_eth_conf conf = {.rxmode.mtu = RTE_ETHER_MTU};
+	int (*monitor)(uint16_t port, uint32_t ms) = NULL;
 	char args[1024];
+	int error;
 
+	/* Links are asked for: that works for devices without interrupts, too. */
+	for (unsigned int i = 0; i < nic->config.devices; i++)
+		rte_eth_devices[nic->member[i]].data->dev_flags &= ~(uint32_t)RTE_ETH_DEV_INTR_LSC;
 	snprintf(args, sizeof(args), "net_bonding_%s,mode=%d,slave=%.*s,slave=%.*s,primary=%.*s",
 		 nic->config.name, BOND_ACTIVE_BACKUP, (int)name_len(a), a, (int)name_len(b), b,
 		 (int)name_len(a), a);
-	return plug_device(args, &nic->port, why);
+	error = plug_device(args, &nic->port, why);
+	if (error)
+		return error;
+	*(void **)&monitor = bond_function(nic, "rte_eth_bond_link_monitoring_set");
+	/* It takes its members when it is configured first, and knows then what they can do. */
+	if (monitor && !monitor(nic->port, LINK_POLL_MS) &&
+	    !rte_eth_dev_configure(nic->port, 1, 1, &conf))
+		return 0;
+	unplug_port(nic->port);
+	return nic_why(why, -ENOTSUP, "DPDK's bonding driver does not take %s and %s", a, b);
+}
+
+/* Devices of software may have none. */
+static void find_address(struct nic *nic)
+{
+	struct rte_ether_addr address;
+
+	if (rte_eth_macaddr_get(nic->member[0], &address) ||
+	    !rte_is_valid_assigned_ether_addr(&address))
+		rte_eth_random_addr(address.addr_bytes);
+	memcpy(nic->address, address.addr_bytes, sizeof(nic->address));
 }
 
 int nic_plug(struct nic *nic, char *why)
@@ -91,6 +134,7 @@ int nic_plug(struct nic *nic, char *why)
 		error = plug_bond(nic, why);
 	if (error)
 		goto undo;
+	find_address(nic);
 	nic->plugged = true;
 	return 0;
 undo:
@@ -110,21 +154,13 @@ void nic_unplug(struct nic *nic)
 	nic->plugged = false;
 }
 
-/* rte_eth_bond.h, in the driver's library: nothing else needs that to be installed. */
 int nic_bond_active(const struct nic *nic)
 {
 	int (*primary_get)(uint16_t port) = NULL;
-	void *object = NULL;
-	Dl_info info;
 	int port;
 
-	if (dladdr((void *)(uintptr_t)rte_eth_fp_ops[nic->port].rx_pkt_burst, &info))
-		object = dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD);
-	if (!object)
-		return -1;
-	*(void **)&primary_get = dlsym(object, "rte_eth_bond_primary_get");
+	*(void **)&primary_get = bond_function(nic, "rte_eth_bond_primary_get");
 	port = primary_get ? primary_get(nic->port) : -1;
-	dlclose(object);
 	for (unsigned int i = 0; i < nic->config.devices; i++)
 		if (nic->member[i] == port)
 			return (int)i;

@@ -143,7 +143,7 @@ static int nic_start(struct nic *nic, char why[NIC_WHY_LEN])
 		nic_run_free(nic, &run);
 		return error;
 	}
-	if (!rte_eth_macaddr_get(nic->port, &mac))
+	if (!rte_eth_macaddr_get(nic->port, &mac) && rte_is_valid_assigned_ether_addr(&mac))
 		memcpy(nic->address, mac.addr_bytes, sizeof(nic->address));
 	nic->run = run;
 	nic_run_attach(nic, &nic->run);
@@ -185,7 +185,6 @@ static int nic_queue(struct nic *nic, unsigned int queue, struct elisa_queue_set
 static int nic_info(struct nic *nic, struct nic_info *out)
 {
 	struct rte_eth_dev_info info, first;
-	struct rte_ether_addr mac;
 	int error;
 
 	if (!nic->plugged)
@@ -193,8 +192,6 @@ static int nic_info(struct nic *nic, struct nic_info *out)
 	error = rte_eth_dev_info_get(nic->port, &info);
 	if (!error)
 		error = rte_eth_dev_info_get(nic->member[0], &first);
-	if (!error)
-		error = rte_eth_macaddr_get(nic->port, &mac);
 	if (error)
 		return error;
 	*out = (struct nic_info){
@@ -206,7 +203,7 @@ static int nic_info(struct nic *nic, struct nic_info *out)
 		.flow = nic->running && nic_can_steer(nic),
 	};
 	snprintf(out->driver, sizeof(out->driver), "%s", first.driver_name);
-	memcpy(out->mac, mac.addr_bytes, sizeof(out->mac));
+	memcpy(out->mac, nic->address, sizeof(out->mac));
 	return 0;
 }
 

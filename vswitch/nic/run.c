@@ -199,8 +199,8 @@ static int set_up_queue(struct nic *nic, struct nic_run *run, const struct rte_e
 	struct rte_eth_rxconf rx_conf = info->default_rxconf;
 	struct rte_eth_txconf tx_conf = info->default_txconf;
 	uint32_t pieces = (frame_max(nic) + run->buf_len - 1) / run->buf_len;
-	uint32_t rx_count = ring[0] + 2 * VS_NIC_BURST * pieces;
-	uint32_t tx_count = ring[1] + 2 * NIC_SLOTS + VS_NIC_BURST;
+	uint32_t rx_count = nic->config.devices * ring[0] + 2 * VS_NIC_BURST * pieces;
+	uint32_t tx_count = nic->config.devices * ring[1] + 2 * NIC_SLOTS + VS_NIC_BURST;
 
 	if (!take_queue(nic, &run->queue[i]) || !take_pool(nic, run, 2 * i, rx_count) ||
 	    !take_pool(nic, run, 2 * i + 1, tx_count))
