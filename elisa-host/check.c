@@ -17,6 +17,7 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <time.h>
 
 #include "internal.h"
 #include "tracee.h"
@@ -25,6 +26,9 @@
 #define MAX_MS	  5000
 #define MAX_CALL  20000
 #define MAX_STEPS 10000000
+#define MAX_CALLS 8
+#define FIRST	  8    /* samples that are the first calls */
+#define BREAK	  0xcc /* int3 */
 #define MAX_TOLD  256
 #define VETTED	  (1u << 16)
 #define INSN_LEN  15
@@ -56,7 +60,9 @@ struct run {
 	/* Of the present run. */
 	struct tracee t;
 	struct user_regs_struct regs;
-	bool step, changed; /* changed: regs are to be set */
+	bool stepping; /* this is the second run */
+	bool step;     /* to the next instruction only */
+	bool changed;  /* regs are to be set */
 	struct opened opened[2 * MAX_TOLD];
 	size_t opened_count;
 	struct {
@@ -64,6 +70,10 @@ struct run {
 	} pending;
 	uint64_t *vetted;		     /* instructions that were looked at, by hash */
 	uint64_t steps, call_steps, call_sp; /* call_sp 0: not in a call */
+	/* Where calls are sampled: breakpoints at their first bytes, while `armed`. */
+	bool armed;
+	uint8_t code[MAX_CALLS];
+	uint32_t sampled, slice_us; /* between samples */
 };
 
 /* ---- telling ---- */
@@ -523,6 +533,63 @@ static enum next count_call(struct run *r)
 	return OVER;
 }
 
+/* ---- samples of calls ---- */
+
+static bool samples(const struct run *r)
+{
+	return r->check->samples && r->check->call_count;
+}
+
+static int arm(struct run *r, bool on)
+{
+	static const uint8_t brk = BREAK;
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < r->check->call_count && rc >= 0; i++) {
+		uint64_t addr = (uintptr_t)r->check->calls[i];
+
+		rc = on ? tracee_read(&r->t, addr, &r->code[i], 1) : 0;
+		if (rc >= 0)
+			rc = tracee_write(&r->t, addr, on ? &brk : &r->code[i], 1);
+	}
+	r->armed = on;
+	return rc < 0 ? rc : 0;
+}
+
+/* A breakpoint was met: its call is stepped through, from the instruction that it hid. */
+static bool sample_begins(struct run *r)
+{
+	size_t i;
+
+	for (i = 0; r->armed && i < r->check->call_count; i++)
+		if (r->regs.rip - 1 == (uintptr_t)r->check->calls[i])
+			break;
+	if (!r->armed || i == r->check->call_count || arm(r, false))
+		return false;
+	r->regs.rip--;
+	r->changed = true;
+	r->step = true;
+	return true;
+}
+
+/* A call was stepped through. The next sample is the next call, or one after a while. */
+static enum next sample_ends(struct run *r)
+{
+	r->step = false;
+	if (++r->sampled < FIRST && r->sampled < r->check->samples && arm(r, true))
+		return OVER;
+	return GO_ON;
+}
+
+/* How long to run until the next sample is due; 0: until something happens. */
+static uint32_t free_run(const struct run *r)
+{
+	if (r->step || r->armed || !samples(r) || !r->stepping || r->sampled >= r->check->samples)
+		return 0;
+	return r->slice_us;
+}
+
 /* Before each instruction. */
 static enum next before_step(struct run *r)
 {
@@ -531,8 +598,11 @@ static enum next before_step(struct run *r)
 	bool forbidden;
 	size_t size;
 
-	if (r->call_sp && r->regs.rsp > r->call_sp)
+	if (r->call_sp && r->regs.rsp > r->call_sp) {
 		r->call_sp = 0;
+		if (samples(r))
+			return sample_ends(r);
+	}
 	if (!r->call_sp && begins_call(r)) {
 		r->call_sp = r->regs.rsp;
 		r->call_steps = 0;
@@ -556,6 +626,8 @@ static enum next stopped(struct run *r, int sig)
 {
 	siginfo_t info;
 
+	if (sig == SIGTRAP && sample_begins(r))
+		return settle_pending(r);
 	/* Stepping comes before the instruction at the return address, a breakpoint after it. */
 	if (sig == SIGTRAP && r->regs.rip == (uintptr_t)elisa_tracee_return + !r->step)
 		return settle_pending(r) == GO_ON ? RETURNED : OVER;
@@ -576,7 +648,9 @@ static enum next stopped(struct run *r, int sig)
 	case SIGBUS:
 	case SIGFPE:
 		return bad_instruction(r, sig);
-	default: /* SIGSTOP, SIGCONT: from elsewhere */
+	case SIGSTOP: /* a sample is due, or it is from elsewhere */
+		return !free_run(r) || !arm(r, true) ? GO_ON : OVER;
+	default:
 		return GO_ON;
 	}
 }
@@ -584,7 +658,6 @@ static enum next stopped(struct run *r, int sig)
 /* 0: as enum next says. */
 static int loop(struct run *r, enum next *next)
 {
-	const int request = r->step ? PTRACE_SYSEMU_SINGLESTEP : PTRACE_SYSEMU;
 	int rc;
 
 	*next = GO_ON;
@@ -594,7 +667,8 @@ static int loop(struct run *r, enum next *next)
 			if (*next != GO_ON)
 				break;
 		}
-		rc = tracee_run(&r->t, request, r->changed ? &r->regs : NULL);
+		rc = tracee_run(&r->t, r->step ? PTRACE_SYSEMU_SINGLESTEP : PTRACE_SYSEMU,
+				r->changed ? &r->regs : NULL, free_run(r));
 		r->changed = false;
 		if (rc < 0)
 			return rc;
@@ -603,6 +677,23 @@ static int loop(struct run *r, enum next *next)
 		*next = stopped(r, rc);
 	}
 	return 0;
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000ULL + t.tv_nsec / 1000;
+}
+
+/* For stepping through samples: they are spread over the time that the first run took. */
+static int first_sample(struct run *r)
+{
+	r->step = r->stepping && !samples(r);
+	r->sampled = 0;
+	r->armed = false;
+	return r->stepping && samples(r) ? arm(r, true) : 0;
 }
 
 /* SIGPROF after so much CPU time; while the stack, where the time is, can be accessed. */
@@ -637,12 +728,13 @@ static int begin(struct run *r)
 	return rc ? rc : tracee_write(&r->t, r->regs.rsp, &back, sizeof(back));
 }
 
-static int run_once(struct run *r, bool step)
+static int run_once(struct run *r, bool stepping)
 {
 	enum next next = OVER;
+	uint64_t since;
 	int rc;
 
-	r->step = step;
+	r->stepping = stepping;
 	r->opened_count = 0;
 	r->pending.addr = 0;
 	r->steps = r->call_sp = 0;
@@ -650,14 +742,19 @@ static int run_once(struct run *r, bool step)
 	if (rc)
 		return rc;
 	rc = place_copies(r);
-	if (!rc && !step)
+	if (!rc && !stepping)
 		rc = set_timer(r);
 	if (!rc)
 		rc = close_all(r);
 	if (!rc)
 		rc = begin(r);
 	if (!rc)
+		rc = first_sample(r);
+	since = now_us();
+	if (!rc)
 		rc = loop(r, &next);
+	/* That long runs what was not sampled, too. */
+	r->slice_us = (now_us() - since) / (r->check->samples + 1) + 1;
 	if (!rc && next == RETURNED)
 		r->result->value = (int64_t)r->regs.rax;
 	else
@@ -674,7 +771,7 @@ static int set_limits(struct run *r)
 	r->max_ms = c->max_ms ? c->max_ms : MAX_MS;
 	r->max_call = c->max_call ? c->max_call : MAX_CALL;
 	r->max_steps = c->max_steps ? c->max_steps : MAX_STEPS;
-	if (!c->fn || r->max_stack > PARK_STACK - ELISA_PAGE_SIZE)
+	if (!c->fn || c->call_count > MAX_CALLS || r->max_stack > PARK_STACK - ELISA_PAGE_SIZE)
 		return -EINVAL;
 	return 0;
 }

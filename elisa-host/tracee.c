@@ -84,13 +84,17 @@ int tracee_regs(const struct tracee *t, struct user_regs_struct *regs)
 	return ptrace(PTRACE_GETREGS, t->pid, NULL, regs) ? -errno : 0;
 }
 
-int tracee_run(struct tracee *t, int request, const struct user_regs_struct *regs)
+int tracee_run(struct tracee *t, int request, const struct user_regs_struct *regs, uint32_t us)
 {
 	int code;
 
 	if ((regs && ptrace(PTRACE_SETREGS, t->pid, NULL, regs)) ||
 	    ptrace(request, t->pid, NULL, NULL))
 		return -errno;
+	if (us) {
+		usleep(us);
+		kill(t->pid, SIGSTOP);
+	}
 	return wait_stop(t, &code);
 }
 
@@ -113,7 +117,7 @@ int64_t tracee_call(struct tracee *t, long nr, uint64_t a, uint64_t b, uint64_t 
 	regs.r8 = e;
 	regs.r9 = f;
 	/* Calls that were under way, such as the kill() it stopped in, would change rax. */
-	rc = tracee_run(t, PTRACE_SINGLESTEP, &regs);
+	rc = tracee_run(t, PTRACE_SINGLESTEP, &regs, 0);
 	if (rc == SIGTRAP)
 		rc = tracee_regs(t, &regs);
 	else

@@ -46,12 +46,13 @@ int tracee_write(const struct tracee *t, uint64_t addr, const void *buf, size_t 
  */
 int tracee_protect(struct tracee *t, uint64_t *start, uint64_t *end, int prot, bool widen);
 /*
- * Lets it run until its next stop; `request` is PTRACE_...,
- * `regs` are its registers, unless NULL. Returns the signal, with TRACEE_SYSCALL for
- * a system call under PTRACE_SYSEMU; -ESRCH: it is gone.
+ * Lets it run until its next stop, and, unless `us` is 0, stops it after that time with SIGSTOP,
+ * which may come later, after another stop. `request` is PTRACE_..., `regs` are its registers,
+ * unless NULL. Returns the signal, with TRACEE_SYSCALL for a system call under PTRACE_SYSEMU;
+ * -ESRCH: it is gone.
  */
 #define TRACEE_SYSCALL 0x80
-int tracee_run(struct tracee *t, int request, const struct user_regs_struct *regs);
+int tracee_run(struct tracee *t, int request, const struct user_regs_struct *regs, uint32_t us);
 int tracee_regs(const struct tracee *t, struct user_regs_struct *regs);
 
 /* tracee-page.S: a page of code, and in it a system call, and where checked functions return to. */

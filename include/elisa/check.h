@@ -46,7 +46,10 @@ struct elisa_finding {
 	const char *text; /* one sentence that names both; valid until the callback returns */
 };
 
-/* Also step through the function, some 100,000 instructions a second: all limits, all instructions. */
+/*
+ * Run it a second time, stepping through it: all limits, all instructions. Some 100,000 instructions
+ * a second on a good day.
+ */
 #define ELISA_CHECK_STEP (1 << 0)
 
 struct elisa_check {
@@ -57,7 +60,12 @@ struct elisa_check {
 	size_t count;
 	/* Functions that fn calls: limits hold for each call of one. None: for fn's as a whole. */
 	const void *const *calls;
-	size_t call_count;
+	size_t call_count;	/* at most 8 */
+	/*
+	 * Of calls, when stepping: step only through so many, the first ones and then some from all
+	 * over the run. 0: through everything.
+	 */
+	uint32_t samples;
 	uint32_t flags;
 	uint32_t max_stack;	/* bytes; 0: 32 KiB. Known to the page unless stepping */
 	uint32_t max_ms;	/* CPU time of fn, not stepped; 0: 5,000 */
@@ -70,9 +78,9 @@ struct elisa_check {
 struct elisa_check_result {
 	uint32_t findings;	/* each told once, in order */
 	bool complete;		/* it returned, in each way that it was run */
-	int64_t value;		/* that it returned, the last time; 0 if it did not */
+	int64_t value;		/* that it returned the last time that it did; else 0 */
 	/* When stepped; each iteration of a repeated string instruction counts as one: */
-	uint64_t instructions;	/* of all */
+	uint64_t instructions;	/* that were stepped through */
 	uint64_t longest;	/* of the longest call */
 	uint32_t stack;		/* bytes of the deepest call, with its return address */
 };

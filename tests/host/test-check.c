@@ -386,6 +386,37 @@ static void test_budget(void **state)
 	assert_in_range(result.instructions, 3000, 3001);
 }
 
+/* All runs, but only some calls are stepped through: the first, and some later ones. */
+static void test_samples(void **state)
+{
+	const void *calls[] = {address("check_library_get"), address("check_call")};
+	struct elisa_check c = check_of(DO_CALLS, 200000);
+
+	c.flags = ELISA_CHECK_STEP;
+	c.calls = calls;
+	c.call_count = ARRAY_SIZE(calls);
+	c.samples = 40;
+	assert_int_equal(run(c), 0);
+	assert_true(result.complete);
+	assert_in_range(result.longest, 200, 1000);
+	assert_int_equal(result.instructions % result.longest, 0);
+	assert_in_range(result.instructions / result.longest, 12, 40);
+	/* Fewer than there are samples; not all, since each takes a while to begin. */
+	c.args[1] = 8;
+	assert_int_equal(run(c), 0);
+	assert_true(result.complete);
+	assert_int_equal(result.instructions, 8 * result.longest);
+	/* What is wrong in a call is found at once, all else at full speed. */
+	c.calls = (const void *[]){address("check_service")};
+	c.call_count = 1;
+	c.args[0] = DO_CPUID;
+	assert_int_equal(run(c), 1);
+	assert_found(0, ELISA_FOUND_INSTRUCTION, "libcheck-service.so+", "inside: cpuid");
+	assert_true(result.complete);
+	c.call_count = 100;
+	assert_int_equal(elisa_check(&c, &result), -EINVAL);
+}
+
 static void test_stack(void **state)
 {
 	struct elisa_check c = check_of(DO_DEEP, 4096);
@@ -665,6 +696,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_instruction, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_endless, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_budget, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_samples, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stack, setup, teardown),
 		cmocka_unit_test(test_decoder),
 		cmocka_unit_test_setup_teardown(test_no_descriptors, setup, teardown),
