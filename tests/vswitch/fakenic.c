@@ -64,19 +64,18 @@ static void fake_rx_done(void *rxq, uint32_t descs)
 
 static uint32_t fake_tx(void *txq)
 {
-	static __thread struct t_frame frame;
 	struct t_nic_queue *q = txq;
 
 	enter(q, &q->tx_inside);
-	for (int i = 0; i < VS_NIC_BURST && t_receive(q->guest, q->queue, &frame); i++) {
+	for (int i = 0; i < VS_NIC_BURST && t_receive(q->guest, q->queue, &q->passing); i++) {
 		STEP();
-		if (frame.aborted)
+		if (q->passing.aborted)
 			continue;
 		q->out_frames++;
 		if (q->discard)
 			continue;
 		CHECK(q->out.put - __atomic_load_n(&q->out.taken, __ATOMIC_ACQUIRE) < T_WIRE);
-		q->out.frame[q->out.put % T_WIRE] = frame;
+		q->out.frame[q->out.put % T_WIRE] = q->passing;
 		__atomic_store_n(&q->out.put, q->out.put + 1, __ATOMIC_RELEASE);
 	}
 	leave(&q->tx_inside);

@@ -28,6 +28,7 @@ struct t_nic_queue {
 	struct t_wire out;
 	bool discard;
 	uint64_t out_frames;
+	struct t_frame passing;
 	/* Who is in the driver: there must never be two. */
 	uint32_t rx_inside, tx_inside, collisions;
 };

@@ -8,102 +8,18 @@
  *	- each slot that a dead sender took is committed once, as a whole frame or as aborted
  *	- the ring goes on working for more than a round, locks are free, grace periods end
  */
-#include <stdarg.h>
-#include <ucontext.h>
-#include "harness.h"
+#include "model.h"
 #include <cmocka.h>
 
-#define STACK	(256 * 1024)
 #define SENDERS 4
 #define RING	32
 
-uint64_t vs_model_copied;
-void vs_model_step(const char *where, unsigned int line);
-
-struct routine {
-	ucontext_t context;
-	uint8_t *stack;
-	struct t_guest *guest;
-	struct vs_caller *caller;
-	uint64_t op, a1, a2;
-	int64_t result;
-	bool started, done;
-	unsigned int steps;  /* made so far */
-	unsigned int budget; /* steps until it gives control back */
-};
-
-static ucontext_t scheduler;
-static struct routine *running;
 static struct t_switch t;
 static struct t_guest *receiver, *sender[SENDERS];
-static struct routine routines[SENDERS];
 static uint32_t next_id[SENDERS];
 static struct t_frame frame;
 /* 512: frames take several buffers. 2048: they do not, which is a path of its own. */
 static uint32_t buf_len = 512;
-
-void vs_model_step(const char *where, unsigned int line)
-{
-	(void)where;
-	(void)line;
-	if (!running)
-		return;
-	running->steps++;
-	if (!--running->budget) {
-		struct routine *self = running;
-
-		running = NULL;
-		swapcontext(&self->context, &scheduler);
-	}
-}
-
-static void routine_main(unsigned int index)
-{
-	struct routine *r = &routines[index];
-
-	r->result = vs_entry(r->caller, r->op, r->a1, 0, r->a2, 0);
-	r->done = true;
-	running = NULL;
-	setcontext(&scheduler);
-}
-
-/* A call that is to begin with its first run. */
-static void prepare(unsigned int i, struct vs_caller *caller, uint64_t op, uint64_t a1, uint64_t a2)
-{
-	struct routine *r = &routines[i];
-
-	r->caller = caller;
-	r->op = op;
-	r->a1 = a1;
-	r->a2 = a2;
-	r->started = r->done = false;
-	r->steps = 0;
-}
-
-/* At most `budget` steps; true when the call is over. */
-static bool run(unsigned int i, unsigned int budget)
-{
-	struct routine *r = &routines[i];
-
-	if (r->done)
-		return true;
-	if (!r->started) {
-		if (!r->stack)
-			r->stack = malloc(STACK);
-		getcontext(&r->context);
-		r->context.uc_stack.ss_sp = r->stack;
-		r->context.uc_stack.ss_size = STACK;
-		r->context.uc_link = NULL;
-		makecontext(&r->context, (void (*)(void))routine_main, 1, i);
-		r->started = true;
-	}
-	r->budget = budget;
-	running = r;
-	swapcontext(&scheduler, &r->context);
-	return r->done;
-}
-
-#define TO_THE_END 1000000u
 
 /* ---- the world: senders to one receiver ---- */
 
