@@ -72,9 +72,9 @@ static uint32_t fake_tx(void *txq)
 		if (q->passing.aborted)
 			continue;
 		q->out_frames++;
-		if (q->discard)
+		/* Nobody may be there to take it. */
+		if (q->out.put - __atomic_load_n(&q->out.taken, __ATOMIC_ACQUIRE) == T_WIRE)
 			continue;
-		CHECK(q->out.put - __atomic_load_n(&q->out.taken, __ATOMIC_ACQUIRE) < T_WIRE);
 		q->out.frame[q->out.put % T_WIRE] = q->passing;
 		__atomic_store_n(&q->out.put, q->out.put + 1, __ATOMIC_RELEASE);
 	}

@@ -24,9 +24,8 @@ struct t_nic_queue {
 	uint16_t in_flags[T_WIRE];
 	uint32_t described; /* in the TX ring, not taken */
 	uint32_t freed;
-	/* To the NIC. Not kept when `discard` is set. */
+	/* To the NIC: the first T_WIRE that nobody took. */
 	struct t_wire out;
-	bool discard;
 	uint64_t out_frames;
 	struct t_frame passing;
 	/* Who is in the driver: there must never be two. */

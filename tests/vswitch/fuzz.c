@@ -4,9 +4,9 @@
  * on the hostile ones' memory and of calls; some of the writes happen while a call is under way, at
  * its n-th step (the switch is built with VS_MODEL). RAM lies between inaccessible pages, so an
  * access outside is a crash. The third guest checks what arrives: sound completions, whole frames,
- * sources that are who they say.
+ * sources that are who they say. So does the wire behind a NIC, which the guests look after.
  */
-#include "harness.h"
+#include "fakenic.h"
 
 #define RING 16
 #define BUF  512
@@ -28,6 +28,8 @@ struct poke {
 
 static struct t_switch t;
 static struct t_guest *evil[2], *good;
+static struct t_nic nic;
+static const uint8_t outside[6] = {2, 9, 9, 9, 9, 1};
 static struct poke pokes[8];
 static unsigned int poke_count, step_count;
 static uint64_t tuning[2]; /* GPAs: what the hostile ones say about modes and steering */
@@ -103,6 +105,12 @@ static int64_t call(struct t_guest *g, uint64_t op, uint64_t a1, uint64_t a2)
 	return vs_entry(g->caller[0], op, a1, 0, a2, 0);
 }
 
+static bool from_evil(const struct t_frame *frame)
+{
+	return !memcmp(frame->data + 6, evil[0]->mac, 6) ||
+	       !memcmp(frame->data + 6, evil[1]->mac, 6);
+}
+
 static void check_good(void)
 {
 	static struct t_frame frame;
@@ -110,9 +118,17 @@ static void check_good(void)
 	while (t_receive(good, 0, &frame)) {
 		CHECK(!frame.aborted);
 		CHECK(frame.len >= 14 && frame.len <= 1518);
-		CHECK(!memcmp(frame.data + 6, evil[0]->mac, 6) ||
-		      !memcmp(frame.data + 6, evil[1]->mac, 6));
+		CHECK(from_evil(&frame) || !memcmp(frame.data + 6, outside, 6));
 	}
+	while (t_wire_out(&nic, 0, &frame))
+		CHECK(!frame.aborted && frame.len >= 14 && frame.len <= 1518 && from_evil(&frame));
+	CHECK(!nic.q[0].collisions);
+}
+
+static void restart_nic(void)
+{
+	nic.guest->used = 0;
+	t_nic_start(&t, &nic, ELISA_NET_F_CSUM);
 }
 
 static void control(struct input *in)
@@ -124,7 +140,11 @@ static void control(struct input *in)
 
 	uint32_t due[2];
 
-	switch (what % 8) {
+	switch (what % 9) {
+	case 7:
+		if (vs_nic_hold(t.vs, nic.guest->port) == 0 && what & 0x40)
+			restart_nic();
+		break;
 	case 0:
 		cfg.mtu = (uint16_t)(68 + take(in, 2) % (ELISA_MTU_MAX - 68));
 		cfg.up = what & 0x40;
@@ -164,6 +184,17 @@ static void put_frame(struct input *in)
 
 	t_fill(t_at(g, q->tx_buffers), len, dst[take(in, 1) & 3], g->mac, len);
 	t_desc(q, q->tx_buffers, (uint16_t)len, (uint16_t)(take(in, 1) & 1));
+}
+
+/* Comes by the wire: to the well-behaved one, the hostile ones, all, or back. */
+static void put_outside(struct input *in)
+{
+	const uint8_t *dst[] = {good->mac, evil[0]->mac, evil[1]->mac, t_broadcast, outside};
+	uint32_t what = (uint32_t)take(in, 1), len = 14 + (uint32_t)take(in, 2) % 1500;
+
+	if (nic.q[0].in.put - nic.q[0].in.taken < T_WIRE)
+		t_wire_in(&nic, 0, len, dst[what % 5], outside, len,
+			  what & 0x80 ? ELISA_RXC_CSUM_OK : 0);
 }
 
 /* TCP over IP, as one may ask to have it segmented; then perhaps a byte that makes it nonsense. */
@@ -224,9 +255,9 @@ static void any_call(struct input *in)
 
 	if ((op == ELISA_NET_RSS || op == ELISA_NET_RX_MODE) && a1 & 1)
 		a2 = tuning[g == evil[1]];
-	if (op == ELISA_NET_BELL && a1 & 1)
+	if ((op == ELISA_NET_BELL || op == ELISA_NET_POLL) && a1 & 1)
 		a1 = (uint64_t)g->q[0].handle;
-	else if (op == ELISA_NET_TX || op == ELISA_NET_BELL)
+	else if (op == ELISA_NET_TX || op == ELISA_NET_BELL || op == ELISA_NET_POLL)
 		a1 = (uint64_t)g->q[0].handle ^ 1ull << (a1 & 63);
 	else if (op != ELISA_NET_QUEUE_SETUP)
 		a1 &= 0x7001f;
@@ -278,6 +309,8 @@ static void start_over(void)
 		t_post(&g[i]->q[0], RING);
 		tune(g[i]);
 	}
+	nic.q[0].in.taken = nic.q[0].in.put;
+	restart_nic();
 	/* Some buffers at the very ends of RAM. */
 	evil[0]->q[0].rx->addr[0] = T_GPA + T_RAM - BUF;
 	evil[1]->q[0].rx->addr[1] = T_GPA;
@@ -289,6 +322,7 @@ static void first_start(void)
 	evil[0] = t_guest(&t, true);
 	evil[1] = t_guest(&t, true);
 	good = t_guest(&t, true);
+	t_nic(&t, &nic, 1, VS_NIC_BY_GUESTS, 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
@@ -303,7 +337,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		struct t_guest *g = evil[op >> 7];
 		struct poke p;
 
-		switch (op % 11) {
+		switch (op % 13) {
 		case 0:
 		case 1:
 			put_frame(&in);
@@ -332,6 +366,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			break;
 		case 9:
 			put_offload(&in);
+			break;
+		case 10:
+			put_outside(&in);
+			break;
+		case 11:
+			call(g, ELISA_NET_POLL, (uint64_t)g->q[0].handle, 0);
+			poke_count = 0;
 			break;
 		default:
 			control(&in);

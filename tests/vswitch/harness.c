@@ -132,6 +132,10 @@ int64_t t_setup_with(struct t_guest *g, unsigned int queue, uint32_t tx_size, ui
 	q->txd = (void *)(g->ram + (s.tx_ring - T_GPA));
 	q->rx = (void *)(g->ram + (s.rx_ring - T_GPA));
 	q->comp = (void *)(g->ram + (s.rx_comp - T_GPA));
+	/* Used before, perhaps. */
+	memset(q->comp, 0, rx_size * sizeof(struct elisa_rxc));
+	if (rx_size)
+		q->rx->posted = 0;
 	q->setup = t_alloc(g, sizeof(s), 8);
 	memcpy(t_at(g, q->setup), &s, sizeof(s));
 	/* Odd strides, so that nothing is aligned by luck. */
