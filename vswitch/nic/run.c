@@ -37,7 +37,9 @@ static uint64_t tx_offloads(const struct nic *nic, const struct rte_eth_dev_info
 	*features = 0;
 	if (nic->config.offloads && (can & csum) == csum)
 		*features |= ELISA_NET_F_CSUM;
-	if (nic->config.offloads && (can & tso) == tso && (!pieces_max || pieces_max >= pieces))
+	/* A device of software only cuts them up as the switch does, and not all do it well. */
+	if (nic->config.offloads && !nic_is_software(nic) && (can & tso) == tso &&
+	    (!pieces_max || pieces_max >= pieces))
 		*features |= ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6;
 	return (can & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) | (*features & ELISA_NET_F_CSUM ? csum : 0) |
 	       (*features & ELISA_NET_F_TSO4 ? tso : 0);
