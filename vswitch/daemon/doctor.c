@@ -353,6 +353,35 @@ static void check_ports(struct daemon *d, json_t *list)
 		    local_clients(d));
 }
 
+static void check_nic(json_t *list, const char *name, json_t *nic)
+{
+	const char *state = json_string_value(json_object_get(nic, "state"));
+	const char *note = json_string_value(json_object_get(nic, "note"));
+	const char *fallback = json_string_value(json_object_get(nic, "fallback"));
+	const char *by = json_string_value(json_object_get(nic, "served_by"));
+	bool link = json_is_true(json_object_get(json_object_get(nic, "link"), "up"));
+
+	if (!strcmp(state, "failed"))
+		add(list, "nic", FAIL, "see docs/nic.md", "%s: %s", name, note);
+	else if (strcmp(state, "up"))
+		add(list, "nic", WARN, "", "%s: %s%s%s", name, state, *note ? ": " : "", note);
+	else if (fallback)
+		add(list, "nic", WARN, "set serve = \"daemon\", or see docs/nic.md",
+		    "%s: up, but guests may not run it, the daemon does: %s", name, fallback);
+	else
+		add(list, "nic", link ? OK : WARN, link ? "" : "look at its cable or peer",
+		    "%s: up, served by %s, link %s", name, by, link ? "up" : "down");
+}
+
+static void check_nics(struct daemon *d, json_t *list)
+{
+	json_t *nics = nics_json(d, NULL), *nic;
+	const char *name;
+
+	json_object_foreach(nics, name, nic) check_nic(list, name, nic);
+	json_decref(nics);
+}
+
 json_t *doctor_json(struct daemon *d)
 {
 	json_t *list = json_array(), *f;
@@ -365,6 +394,7 @@ json_t *doctor_json(struct daemon *d)
 	check_module(d, list);
 	check_memory(list);
 	check_ports(d, list);
+	check_nics(d, list);
 	check_vms(d, list);
 	json_array_foreach(list, i, f)
 	{

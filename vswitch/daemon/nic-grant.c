@@ -9,70 +9,80 @@
 #include <stdio.h>
 #include <string.h>
 
-struct export {
-	struct elisa_ctx *ctx;
-	char *why;
+#define PARTS_MAX 64
+
+struct parts {
+	unsigned int count;
+	struct nic_export part[PARTS_MAX];
 };
 
-static int export_one(const struct nic_export *e, void *arg)
+/* They are collected first: the library may hold locks of DPDK meanwhile. */
+static int collect(const struct nic_export *e, void *arg)
 {
-	struct export *x = arg;
-	int ret = 0;
+	struct parts *p = arg;
 
+	if (p->count == PARTS_MAX)
+		return -E2BIG;
+	p->part[p->count++] = *e;
+	return 0;
+}
+
+static int export_part(struct elisa_ctx *ctx, const struct nic_export *e)
+{
 	switch (e->part) {
 	case NIC_TEXT:
-		ret = elisa_export_object_as(x->ctx, e->addr, ELISA_OBJECT_TEXT);
-		break;
+		return elisa_export_object_as(ctx, e->addr, ELISA_OBJECT_TEXT);
 	case NIC_CONST:
-		ret = elisa_export_object_as(x->ctx, e->addr, ELISA_OBJECT_CONST);
-		break;
+		return elisa_export_object_as(ctx, e->addr, ELISA_OBJECT_CONST);
 	case NIC_DATA_R:
-		ret = elisa_export_object_as(x->ctx, e->addr, ELISA_OBJECT_DATA_R);
-		break;
+		return elisa_export_object_as(ctx, e->addr, ELISA_OBJECT_DATA_R);
 	case NIC_DATA_W:
-		ret = elisa_export_object_as(x->ctx, e->addr, ELISA_OBJECT_DATA_W);
-		break;
+		return elisa_export_object_as(ctx, e->addr, ELISA_OBJECT_DATA_W);
 	case NIC_RANGE_R:
-		ret = elisa_export(x->ctx, e->addr, e->len, ELISA_R);
-		break;
+		return elisa_export(ctx, e->addr, e->len, ELISA_R);
 	case NIC_RANGE_W:
-		ret = elisa_export(x->ctx, e->addr, e->len, ELISA_R | ELISA_W);
-		break;
+		return elisa_export(ctx, e->addr, e->len, ELISA_R | ELISA_W);
 	case NIC_DEVICE:
-		ret = elisa_export(x->ctx, e->addr, e->len, ELISA_R | ELISA_W | ELISA_DEVICE);
-		break;
+		return elisa_export(ctx, e->addr, e->len, ELISA_R | ELISA_W | ELISA_DEVICE);
 	}
-	if (ret >= 0 || ret == -EEXIST) /* shared with another NIC, or of an earlier start */
-		return 0;
-	snprintf(x->why, NIC_WHY_LEN, "%s cannot be exported: %s", e->name, strerror(-ret));
-	return ret;
+	return -EINVAL;
 }
 
 /* With heap_lock, so that the context does not end meanwhile. */
-static int export_all(struct nic_port *n, char why[NIC_WHY_LEN])
+static int export_all(struct nics *all, const struct parts *p, char why[NIC_WHY_LEN])
 {
-	struct export x = {n->all->ctx, why};
 	int ret;
 
-	if (n->all->ctx_note[0]) {
-		snprintf(why, NIC_WHY_LEN, "%s", n->all->ctx_note);
+	if (all->ctx_note[0]) {
+		snprintf(why, NIC_WHY_LEN, "%s", all->ctx_note);
 		return -ENOTSUP;
 	}
-	ret = n->all->lib->exports(n->dev, export_one, &x);
-	if (ret && !why[0])
-		snprintf(why, NIC_WHY_LEN, "what its driver needs is not known: %s",
+	for (unsigned int i = 0; i < p->count; i++) {
+		ret = export_part(all->ctx, &p->part[i]);
+		if (ret >= 0 || ret == -EEXIST) /* of another NIC too, or of an earlier start */
+			continue;
+		snprintf(why, NIC_WHY_LEN, "%s cannot be exported: %s", p->part[i].name,
 			 strerror(-ret));
-	return ret;
+		return ret;
+	}
+	return 0;
 }
 
 /* Returns GRANT_OPEN if there is no context yet. */
 static enum nic_grant decide(struct nic_port *n, char why[NIC_WHY_LEN])
 {
 	enum nic_grant grant = GRANT_OPEN;
+	struct parts parts = {.count = 0};
+	int ret = n->all->lib->exports(n->dev, collect, &parts);
 
+	if (ret) {
+		snprintf(why, NIC_WHY_LEN, "what its driver touches is not known: %s",
+			 strerror(-ret));
+		return GRANT_REFUSED;
+	}
 	pthread_mutex_lock(&n->all->heap_lock);
 	if (n->all->ctx)
-		grant = export_all(n, why) ? GRANT_REFUSED : GRANT_GIVEN;
+		grant = export_all(n->all, &parts, why) ? GRANT_REFUSED : GRANT_GIVEN;
 	pthread_mutex_unlock(&n->all->heap_lock);
 	return grant;
 }

@@ -61,13 +61,7 @@ static struct heap_range *range_slot(struct nics *all)
 static void range_add(struct nics *all, const struct nic_memory *m)
 {
 	struct heap_range *r;
-	uint64_t at = (uint64_t)m->addr;
 
-	if (at < HEAP_VA || at + m->len > HEAP_END) {
-		complain(all, "%zu bytes at %p lie outside of %#llx to %#llx", m->len, m->addr,
-			 HEAP_VA, HEAP_END);
-		return;
-	}
 	r = range_slot(all);
 	if (!r) {
 		complain(all, "more than %d pieces: raise dpdk.memory", HEAP_RANGES);
@@ -110,7 +104,9 @@ static void on_memory(const struct nic_memory *m, bool there, void *arg)
 
 int heap_follow(struct nics *all)
 {
-	return all->lib->memory(on_memory, all);
+	int ret = all->lib->span(&all->span);
+
+	return ret ? ret : all->lib->memory(on_memory, all);
 }
 
 /* To a context that is being made; from now on what comes is exported to it at once. */

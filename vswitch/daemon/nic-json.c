@@ -77,10 +77,10 @@ static json_t *link_json(const struct nic_port *n, const struct nic_link *link)
 	return json;
 }
 
-static json_t *device_json(const struct nic_port *n)
+static json_t *device_json(const struct nic_port *n, const struct nic_info *info)
 {
 	static const char *const features[] = {"csum", "tso4", "tso6"};
-	json_t *json = json_pack("{s:s}", "driver", n->dev ? n->info.driver : "");
+	json_t *json = json_pack("{s:s}", "driver", info->driver);
 	json_t *devices = json_array();
 	char mac[18];
 
@@ -90,8 +90,8 @@ static json_t *device_json(const struct nic_port *n)
 	format_mac(n->port->set.vs.mac, mac);
 	json_object_set_new(json, "mac", json_string(mac));
 	json_object_set_new(json, "mtu", json_integer(n->port->set.vs.mtu));
-	json_object_set_new(json, "offloads", strings_json(n->info.features, features, 3));
-	json_object_set_new(json, "rx_csum", json_boolean(n->info.rx_csum));
+	json_object_set_new(json, "offloads", strings_json(info->features, features, 3));
+	json_object_set_new(json, "rx_csum", json_boolean(info->rx_csum));
 	json_object_set_new(json, "promiscuous", json_boolean(n->set->promiscuous));
 	return json;
 }
@@ -99,11 +99,12 @@ static json_t *device_json(const struct nic_port *n)
 static json_t *nic_json(struct nic_port *n)
 {
 	struct nic_view v;
-	json_t *json = device_json(n);
+	json_t *json;
 
 	pthread_mutex_lock(&n->lock);
 	v = n->view;
 	pthread_mutex_unlock(&n->lock);
+	json = device_json(n, &v.info);
 	json_object_set_new(json, "name", json_string(n->set->port.vs.name));
 	json_object_set_new(json, "serve",
 			    json_string(n->set->serve == VS_NIC_BY_GUESTS ? "guest" : "daemon"));
@@ -115,7 +116,7 @@ static json_t *nic_json(struct nic_port *n)
 	json_object_set_new(json, "link", link_json(n, &v.link));
 	json_object_set_new(json, "resets", count(v.resets));
 	json_object_set_new(json, "last_reset_ms", json_real((double)v.last_reset_us / 1000));
-	json_object_set_new(json, "lost_buffers", count(v.lost_buffers + v.stats.lost_buffers));
+	json_object_set_new(json, "lost_buffers", count(v.stats.lost_buffers));
 	json_object_set_new(json, "filters", json_integer(v.filters));
 	json_object_set_new(json, "queues", queues_json(n->all, &v.status));
 	json_object_set_new(json, "ethdev", ethdev_json(&v.stats));

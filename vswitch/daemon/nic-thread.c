@@ -23,7 +23,7 @@
 #define VIEW_US	     (100 * MSEC) /* link, statistics */
 #define PASS_US	     MSEC	  /* "serve: guest" */
 #define PASSES_IDLE  8		  /* ... that may be left out when guests do the work */
-#define ROUNDS_BUSY  16		  /* that move nothing, before it sleeps */
+#define ROUNDS_BUSY  4		  /* that move nothing, before it sleeps */
 #define SLEEP_US_MIN 5
 #define ROUNDS_MAX   16 /* of one pass */
 #define HOLD_US	     SEC /* until a guest that keeps a half is named */
@@ -338,6 +338,7 @@ static int bring_up(struct nic_port *n)
 	struct daemon *d = n->all->daemon;
 	char why[NIC_WHY_LEN] = "";
 	unsigned int q = 0;
+	struct nic_info info = {.queues = 0};
 	int ret = n->all->lib->start(n->dev, why);
 
 	if (ret) {
@@ -345,6 +346,7 @@ static int bring_up(struct nic_port *n)
 		return ret;
 	}
 	nic_decide(n);
+	n->all->lib->info(n->dev, &info);
 	while ((ret = heap_ready(n->all, why)) == -EAGAIN && !stopping(n))
 		rest(n, 10 * MSEC);
 	if (ret) {
@@ -362,6 +364,7 @@ static int bring_up(struct nic_port *n)
 		return ret;
 	}
 	pthread_mutex_lock(&n->lock);
+	n->view.info = info;
 	n->macs_new = true; /* the device may have forgotten */
 	pthread_mutex_unlock(&n->lock);
 	nic_state(n, NIC_UP, "%s", "");
@@ -378,7 +381,7 @@ static void bring_down(struct nic_port *n)
 /* From a dirty half to a clean port. */
 static int reset(struct nic_port *n)
 {
-	uint64_t since = now_us(), us, lost;
+	uint64_t since = now_us(), us, lost = lost_buffers(n);
 	char dead[VS_NAME_LEN];
 	int ret;
 
@@ -388,14 +391,13 @@ static int reset(struct nic_port *n)
 	nic_state(n, NIC_RESETTING, "%s died with it", dead);
 	hold(n);
 	queues_down(n);
-	lost = lost_buffers(n);
 	n->all->lib->stop(n->dev);
 	ret = bring_up(n);
+	lost = lost_buffers(n) - lost;
 	us = now_us() - since;
 	pthread_mutex_lock(&n->lock);
 	n->view.resets++;
 	n->view.last_reset_us = us;
-	n->view.lost_buffers += lost;
 	pthread_mutex_unlock(&n->lock);
 	if (!ret)
 		log_warning("NIC %s: VM %s died with it: reset in %llu.%llu ms, %llu buffers lost",

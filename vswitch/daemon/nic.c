@@ -18,20 +18,26 @@
 
 /* ---- the library ---- */
 
-/* Buffers, rings and DPDK's own books, with room to spare; DPDK takes more when it is too little. */
+/*
+ * Packet buffers of both directions, twice: a NIC that is started anew has new ones before the old
+ * ones go. What the library takes besides the NIC's rings: SPARE. DPDK takes more memory when this
+ * is too little.
+ */
+#define SPARE 1280
+
 static uint32_t memory_mib(const struct settings *s)
 {
-	uint64_t kib = 16 << 10;
+	uint64_t bytes = 16 << 20;
 
 	for (size_t i = 0; i < s->nic_count; i++) {
 		const struct nic_setting *nic = &s->nics[i];
-		uint64_t rings = (nic->rx_ring ? nic->rx_ring : 512u) +
-				 (nic->tx_ring ? nic->tx_ring : 512u);
+		uint64_t buffers = (nic->rx_ring ? nic->rx_ring : 512u) +
+				   (nic->tx_ring ? nic->tx_ring : 512u) + SPARE;
+		uint64_t size = (nic->port.vs.mtu > 2000 ? nic->port.vs.mtu : 2048u) + 512u;
 
-		/* Each descriptor's buffer, and as many that wait on the other side of the copy. */
-		kib += nic->devices * nic->port.vs.queues * rings * 2 * 5 / 2 + (2 << 10);
+		bytes += (4 << 20) + 2 * nic->port.vs.queues * buffers * size;
 	}
-	return (uint32_t)((kib + 1023) >> 10);
+	return (uint32_t)(bytes >> 20) & ~1u; /* hugepages have 2 MiB */
 }
 
 static int library_load(struct nics *all)
@@ -78,7 +84,11 @@ static int library_open(struct nics *all)
 		return ret;
 	}
 	all->opened = true;
-	return heap_follow(all);
+	ret = heap_follow(all);
+	if (ret)
+		snprintf(all->note, sizeof(all->note), "DPDK's memory cannot be followed: %s",
+			 strerror(-ret));
+	return ret;
 }
 
 /* ---- ports ---- */
@@ -99,7 +109,7 @@ static int device_add(struct nic_port *n)
 	char why[NIC_WHY_LEN] = "";
 	int ret;
 
-	if (!n->all->opened) {
+	if (n->all->note[0]) {
 		nic_state(n, NIC_FAILED, "%s", n->all->note);
 		return -ENODEV;
 	}
@@ -108,7 +118,7 @@ static int device_add(struct nic_port *n)
 		cfg.device[i] = set->device[i];
 	ret = n->all->lib->add(&cfg, &n->dev, why);
 	if (!ret)
-		ret = n->all->lib->info(n->dev, &n->info);
+		ret = n->all->lib->info(n->dev, &n->view.info);
 	if (!ret)
 		return 0;
 	n->dev = NULL;
@@ -120,17 +130,14 @@ static int device_add(struct nic_port *n)
 /* Its port, its guest, its caller. */
 static int port_add(struct nic_port *n)
 {
-	struct vs_region regions[2] = {{HEAP_VA, HEAP_END - HEAP_VA, (void *)HEAP_VA}};
+	struct vs_region regions[2];
 	struct daemon *d = n->all->daemon;
 	struct port_setting set = n->set->port;
 	char why[WHY_LEN], name[VS_NAME_LEN + 8];
 	int ret;
 
-	if (n->dev) {
-		memcpy(set.vs.mac, n->info.mac, 6);
-		if (n->info.queues && n->info.queues < set.vs.queues)
-			set.vs.queues = n->info.queues;
-	}
+	if (n->dev)
+		memcpy(set.vs.mac, n->view.info.mac, 6);
 	ret = port_create(d, &set, false, &n->port, why);
 	if (ret) {
 		log_error("NIC %s: %s", set.vs.name, why);
@@ -146,6 +153,8 @@ static int port_add(struct nic_port *n)
 		n->setup = NULL;
 		return -ENOMEM;
 	}
+	regions[0] = (struct vs_region){(uint64_t)n->all->span.addr, n->all->span.len,
+					n->all->span.addr};
 	regions[1] = (struct vs_region){(uint64_t)n->setup, VS_REGION_MIN, n->setup};
 	snprintf(name, sizeof(name), "nic:%s", set.vs.name);
 	n->guest = vs_guest_add(d->vs, name, regions, 2);
@@ -194,8 +203,7 @@ int nics_open(struct daemon *d)
 	ret = sd_event_add_io(d->event, &all->source, all->news, EPOLLIN, on_news, all);
 	if (ret < 0)
 		return ret;
-	if (library_open(all) && !all->note[0])
-		snprintf(all->note, sizeof(all->note), "DPDK's memory cannot be followed");
+	library_open(all); /* if not, `note` says why, and all NICs have failed */
 	ret = 0;
 	for (size_t i = 0; i < d->set.nic_count && !ret; i++)
 		ret = nic_open(all, &d->set.nics[i]);

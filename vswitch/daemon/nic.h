@@ -17,9 +17,6 @@
 #include <pthread.h>
 #include "daemon.h"
 
-/* DPDK's heap lies here (nic-heap.c checks it): one region of a NIC's guest covers all. */
-#define HEAP_VA	     0x330000000000ull
-#define HEAP_END     0x340000000000ull
 #define HEAP_RANGES  256
 #define NIC_BELLS    64
 #define NIC_FINDINGS 4096 /* bytes of the checker's text */
@@ -61,10 +58,11 @@ struct nic_view {
 	enum vs_nic_serve served;
 	char fallback[NIC_WHY_LEN];
 	char findings[NIC_FINDINGS];
+	struct nic_info info;
 	struct nic_link link;
 	struct nic_stats stats;
 	struct vs_nic_status status;
-	uint64_t resets, last_reset_us, lost_buffers;
+	uint64_t resets, last_reset_us;
 	int filters; /* of addresses, -1: not told yet */
 };
 
@@ -73,7 +71,6 @@ struct nic_port {
 	const struct nic_setting *set;
 	struct nic *dev;   /* the library's; NULL: there is none, see view.note */
 	struct port *port;
-	struct nic_info info;
 	int guest; /* of libvswitch; -1 */
 	struct vs_caller *caller;
 	pthread_t thread;
@@ -102,6 +99,7 @@ struct nics {
 	const struct nic_lib *lib;
 	bool opened; /* lib->open() was */
 	char note[NIC_WHY_LEN]; /* why not */
+	struct nic_memory span; /* of DPDK's heap, now and later */
 	int news;    /* eventfd: a NIC has something for the event loop */
 	sd_event_source *source;
 	unsigned int count;
