@@ -37,8 +37,9 @@ def wait_for(what, timeout=5, every=0.01):
 
 
 class Daemon:
-    def __init__(self, program=SAN, config=TWO_PORTS, env=None):
+    def __init__(self, program=SAN, config=TWO_PORTS, env=None, wrapper=()):
         self.program = program
+        self.wrapper = list(wrapper)    # a command that becomes the daemon
         self.dir = tempfile.mkdtemp(prefix="elisa-test-", dir="/tmp")
         os.chmod(self.dir, 0o755)
         self.config = os.path.join(self.dir, "vswitchd.conf")
@@ -53,7 +54,7 @@ class Daemon:
     def start(self):
         log = open(self.path("log"), "ab")
         self.process = subprocess.Popen(
-            [self.program, "--config", self.config, "--run-dir", self.dir], stderr=log,
+            self.wrapper + [self.program, "--config", self.config, "--run-dir", self.dir], stderr=log,
             stdin=subprocess.DEVNULL, env=self.env)
         log.close()
         wait_for(lambda: self.process.poll() is not None or self.answers(), 20)
@@ -161,10 +162,11 @@ class DaemonCase(unittest.TestCase):
     program = SAN
     config = TWO_PORTS
     env = None
+    wrapper = ()
 
     def setUp(self):
         self.children = []
-        self.d = Daemon(self.program, self.config, self.env)
+        self.d = Daemon(self.program, self.config, self.env, self.wrapper)
         self.addCleanup(self.d.stop)
         self.addCleanup(self.end_children)
         self.d.start()
