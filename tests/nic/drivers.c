@@ -211,9 +211,10 @@ static void test_driver(const struct driver *d)
 	}
 	ran++;
 	rc = check(nic, &v);
-	printf("%s: %s (%u findings, %u frames, longest call %llu instructions, stack %u)\n",
-	       d->device, rc ? v.why : "inside", v.findings, v.frames,
-	       (unsigned long long)v.longest, v.stack);
+	printf("%s: %s (%u findings, %llu sent, %llu received, longest call %llu instructions, "
+	       "stack %u)\n",
+	       d->device, rc ? v.why : "inside", v.findings, (unsigned long long)v.sent,
+	       (unsigned long long)v.received, (unsigned long long)v.longest, v.stack);
 	if (rc < 0 || (rc == 0) != d->inside)
 		fail(d->device, v.text);
 	else if (d->because && !strstr(v.why, d->because))
@@ -238,9 +239,10 @@ static void show(const char *device)
 	clock_gettime(CLOCK_MONOTONIC, &a);
 	rc = check(nic, &v);
 	clock_gettime(CLOCK_MONOTONIC, &b);
-	printf("%s: %s %s\n%s%u frames, longest call %llu instructions, stack %u bytes, %.1f s\n",
-	       device, rc ? "not inside:" : "inside", v.why, v.text, v.frames,
-	       (unsigned long long)v.longest, v.stack,
+	printf("%s: %s %s\n%s%llu sent, %llu received, longest call %llu instructions, stack %u "
+	       "bytes, %.1f s\n",
+	       device, rc ? "not inside:" : "inside", v.why, v.text, (unsigned long long)v.sent,
+	       (unsigned long long)v.received, (unsigned long long)v.longest, v.stack,
 	       (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) / 1e9);
 	lib->remove(nic);
 }

@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-#define PARTS_MAX 64
-#define STEPS_MAX 200000
-#define SAMPLES	  64
-#define CALL_MAX  100000 /* of which most are checksums of a whole burst */
-#define TIME_MS	  10000
+#define PARTS_MAX  64
+#define STEPS_MAX  200000
+#define SAMPLES	   64
+#define CALL_MAX   100000 /* of which most are checksums of a whole burst */
+#define TIME_MS	   10000
+#define LINK_MS	   50
+#define LINK_TRIES 100
 
 /* ---- exports ---- */
 
@@ -132,54 +135,76 @@ static void conclude(const struct nic_lib *lib, struct nic *dev, struct listener
 		 l->gravest_text, more);
 }
 
-int nic_check(struct elisa_ctx *ctx, const struct nic_lib *lib, struct nic *dev,
-	      unsigned int queues, struct nic_verdict *v)
+/* A link may take a while to come up, and without one there is nothing to see. */
+static int wait_link(const struct nic_lib *lib, struct nic *dev)
+{
+	const struct timespec pause = {.tv_nsec = LINK_MS * 1000000L};
+	struct nic_link link;
+
+	for (unsigned int i = 0; i < LINK_TRIES; i++) {
+		if (!lib->link(dev, &link) && link.up)
+			return 0;
+		nanosleep(&pause, NULL);
+	}
+	return -ENETDOWN;
+}
+
+static int check_queue(struct elisa_ctx *ctx, const struct nic_lib *lib, struct nic *dev,
+		       unsigned int queue, struct listener *l)
 {
 	const void *calls[] = {
 		(const void *)lib->ops->rx,
 		(const void *)lib->ops->rx_done,
 		(const void *)lib->ops->tx,
 	};
-	struct listener l = {.v = v};
 	struct elisa_check_result result;
+	struct elisa_check check = {
+		.fn = (void (*)(void))lib->exercise,
+		.args = {(uintptr_t)dev, queue},
+		.ctx = ctx,
+		.calls = calls,
+		.call_count = sizeof(calls) / sizeof(calls[0]),
+		/* The code is the same for each. */
+		.flags = queue ? 0 : ELISA_CHECK_STEP,
+		.samples = SAMPLES,
+		.max_steps = STEPS_MAX,
+		.max_call = CALL_MAX,
+		.max_ms = TIME_MS,
+		.found = found,
+		.arg = l,
+	};
+	int ret = elisa_check(&check, &result);
+
+	if (!queue) {
+		l->v->longest = result.longest;
+		l->v->stack = result.stack;
+	}
+	return ret;
+}
+
+int nic_check(struct elisa_ctx *ctx, const struct nic_lib *lib, struct nic *dev,
+	      unsigned int queues, struct nic_verdict *v)
+{
+	struct listener l = {.v = v};
+	struct nic_stats before = {.tx_frames = 0}, after = {.tx_frames = 0};
 	int ret;
 
 	*v = (struct nic_verdict){.findings = 0};
-	for (unsigned int q = 0; q < queues && !v->findings; q++) {
-		struct elisa_check check = {
-			.fn = (void (*)(void))lib->exercise,
-			.args = {(uintptr_t)dev, q},
-			.ctx = ctx,
-			.calls = calls,
-			.call_count = sizeof(calls) / sizeof(calls[0]),
-			/* The code is the same for each. */
-			.flags = q ? 0 : ELISA_CHECK_STEP,
-			.max_ms = TIME_MS,
-			.samples = SAMPLES,
-			.max_steps = STEPS_MAX,
-			.max_call = CALL_MAX,
-			.found = found,
-			.arg = &l,
-		};
-
-		ret = elisa_check(&check, &result);
-		if (ret < 0) {
-			snprintf(v->why, sizeof(v->why), "its driver was not checked: %s",
-				 strerror(-ret));
-			return ret;
-		}
-		if (!q) {
-			v->longest = result.longest;
-			v->stack = result.stack;
-		}
-		v->frames += (uint32_t)result.value;
-		if (!v->findings && (int)result.value <= 0) {
-			snprintf(v->why, sizeof(v->why),
-				 "its driver was not checked: no frame was sent (%d)",
-				 (int)result.value);
-			return -ENODATA;
-		}
-	}
-	conclude(lib, dev, &l);
-	return (int)v->findings;
+	ret = wait_link(lib, dev);
+	lib->stats(dev, &before);
+	for (unsigned int q = 0; q < queues && !ret; q++)
+		ret = check_queue(ctx, lib, dev, q, &l);
+	lib->stats(dev, &after);
+	v->sent = after.tx_frames - before.tx_frames;
+	v->received = after.rx_frames - before.rx_frames;
+	if (ret >= 0 && !v->findings && !v->sent)
+		ret = -ENODATA;
+	if (ret < 0)
+		snprintf(v->why, sizeof(v->why), "its driver was not checked: %s",
+			 ret == -ENETDOWN  ? "the link is down"
+			 : ret == -ENODATA ? "the device took no frame"
+					   : strerror(-ret));
+	else
+		conclude(lib, dev, &l);
+	return ret < 0 ? ret : (int)v->findings;
 }

@@ -19,7 +19,7 @@ struct nic_verdict {
 	char text[NIC_FINDINGS_LEN];
 	uint64_t longest; /* instructions of the longest call of ops that was stepped through */
 	uint32_t stack;	  /* bytes of the deepest */
-	uint32_t frames;  /* that the NIC was given */
+	uint64_t sent, received; /* frames that the device counted meanwhile */
 };
 
 /* Exports what the NIC's driver is known to touch. -errno with `why`. While started. */
@@ -27,7 +27,8 @@ int nic_export(struct elisa_ctx *ctx, const struct nic_lib *lib, struct nic *dev
 	       char why[NIC_WHY_LEN]);
 
 /*
- * Checks it. Returns the number of findings, 0: clean; or -errno with v->why if that is not known.
+ * Checks it. Returns the number of findings, 0: clean; or -errno with v->why if that is not known:
+ * -ENETDOWN if its link is not up within some seconds, since drivers do nothing then.
  * `ctx` has the exports, those of nic_export() and DPDK's heap, elisa_export_tls(), and the
  * library's hooks of threads; it must not end meanwhile. The device is started and its port is
  * held; start it anew after. Takes some seconds.
