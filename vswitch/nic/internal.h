@@ -52,9 +52,6 @@ void nic_unplug(struct nic *nic);
 /* Device in use of a bond, -1: none. */
 int nic_bond_active(const struct nic *nic);
 
-/* port.c: a virtual device of DPDK's */
-bool nic_is_software(const struct nic *nic);
-
 /* run.c: `run` is empty */
 int nic_run_create(struct nic *nic, struct nic_run *run, const struct rte_eth_dev_info *info,
 		   char *why);

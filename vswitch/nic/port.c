@@ -75,7 +75,8 @@ static void drain(struct nic *nic)
 			nic->run.drained += drain_queue(nic->member[i], queue);
 }
 
-bool nic_is_software(const struct nic *nic)
+/* Devices of software have rings in memory that outlast a stop. */
+static bool is_software(const struct nic *nic)
 {
 	struct rte_eth_dev_info info;
 
@@ -89,7 +90,7 @@ static void nic_stop(struct nic *nic)
 		return;
 	nic->running = false;
 	nic_macs_forget(nic);
-	if (nic_is_software(nic)) /* its rings in memory outlast a stop */
+	if (is_software(nic))
 		drain(nic);
 	rte_eth_dev_stop(nic->port);
 }

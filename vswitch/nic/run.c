@@ -24,6 +24,18 @@ static uint32_t frame_max(const struct nic *nic)
 
 /* ---- what the device can do ---- */
 
+/* It only cuts frames up as the switch does, and not well. */
+static bool is_tap(const struct nic *nic)
+{
+	struct rte_eth_dev_info info;
+
+	for (unsigned int i = 0; i < nic->config.devices; i++)
+		if (!rte_eth_dev_info_get(nic->member[i], &info) &&
+		    !strcmp(info.driver_name, "net_tap"))
+			return true;
+	return false;
+}
+
 static uint64_t tx_offloads(const struct nic *nic, const struct rte_eth_dev_info *info,
 			    uint32_t *features)
 {
@@ -37,8 +49,7 @@ static uint64_t tx_offloads(const struct nic *nic, const struct rte_eth_dev_info
 	*features = 0;
 	if (nic->config.offloads && (can & csum) == csum)
 		*features |= ELISA_NET_F_CSUM;
-	/* A device of software only cuts them up as the switch does, and not all do it well. */
-	if (nic->config.offloads && !nic_is_software(nic) && (can & tso) == tso &&
+	if (nic->config.offloads && !is_tap(nic) && (can & tso) == tso &&
 	    (!pieces_max || pieces_max >= pieces))
 		*features |= ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6;
 	return (can & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) | (*features & ELISA_NET_F_CSUM ? csum : 0) |

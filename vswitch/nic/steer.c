@@ -90,7 +90,8 @@ int nic_macs(struct nic *nic, const uint8_t (*mac)[6], const uint16_t *queue, un
 
 		while (j < count && (here[j] || !same(f, mac[j], queue ? queue[j] : 0)))
 			j++;
-		if (j == count) {
+		/* Those that did not fit are tried again. */
+		if (j == count || !f->taken) {
 			filter_drop(nic, f);
 			continue;
 		}
