@@ -154,8 +154,9 @@ static void test_shared(void **state)
 static void test_thread(void **state)
 {
 	errno = 0;
-	/* The library's copy of errno is where the loader says, so the loader has to be there. */
-	assert_int_equal(elisa_export_tls(ctx), 0);
+	/* Sanitizers have a __tls_get_addr() of their own. */
+	if (elisa_export_tls(ctx) == -ENOTSUP)
+		skip();
 	run_both(DO_ERRNO, 0);
 	assert_found(0, ELISA_FOUND_EXECUTE, "calls libc.so.6+", "(__errno_location)");
 	assert_int_equal(found_count, 2);
@@ -450,7 +451,7 @@ static void test_stack(void **state)
 struct code {
 	const char *name;
 	size_t size;
-	const char *bytes;
+	char bytes[12];
 };
 
 static void test_decoder(void **state)

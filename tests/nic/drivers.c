@@ -4,7 +4,8 @@
  * the daemon does it, with the tests' model in the place of the module.
  *
  *	test-nic-drivers LIBVSWITCH-NIC.so		a test
- *	test-nic-drivers LIBVSWITCH-NIC.so DEVICE...	says all that was found for these
+ *	test-nic-drivers LIBVSWITCH-NIC.so DEVICE...	says all that was found for these; with a
+ *							PCI address among them in hugepages
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -47,9 +48,9 @@ static void on_memory(const struct nic_memory *m, bool there, void *arg)
 }
 
 /* As the daemon does it. */
-static int set_up(const char *path)
+static int set_up(const char *path, bool huge)
 {
-	const struct nic_env env = {.memory_mib = 128};
+	const struct nic_env env = {.memory_mib = huge ? 48 : 128, .huge = huge};
 	char why[NIC_WHY_LEN];
 	void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	int rc;
@@ -249,6 +250,8 @@ static void show(const char *device)
 
 int main(int argc, char **argv)
 {
+	bool huge = false;
+
 	if (argc < 2) {
 		fprintf(stderr, "usage: test-nic-drivers LIBVSWITCH-NIC.so [DEVICE...]\n");
 		return 2;
@@ -258,7 +261,9 @@ int main(int argc, char **argv)
 		printf("skipped: devices are made by root\n");
 		return SKIP;
 	}
-	if (set_up(argv[1]))
+	for (int i = 2; i < argc; i++)
+		huge |= strchr(argv[i], ':') && strncmp(argv[i], "net_", 4);
+	if (set_up(argv[1], huge))
 		return 1;
 	if (argc > 2)
 		for (int i = 2; i < argc; i++)
