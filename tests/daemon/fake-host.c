@@ -11,6 +11,7 @@
  *
  * $FAKE_HOST_DIR/no-module: there is no module. What was done is written to $FAKE_HOST_DIR/log.
  */
+#include <elisa/check.h>
 #include <elisa/host.h>
 
 #include <errno.h>
@@ -163,6 +164,32 @@ int elisa_ctx_thread(struct elisa_ctx *ctx, int (*begin)(void *arg), void (*end)
 		     void *arg)
 {
 	return 0;
+}
+
+/* Runs it, here; with as many findings as $FAKE_HOST_DIR/0 says with "findings". */
+int elisa_check(const struct elisa_check *check, struct elisa_check_result *result)
+{
+	int (*fn)(uint64_t, uint64_t) = (int (*)(uint64_t, uint64_t))check->fn;
+	int findings = (int)value(0, "findings", 0);
+
+	note("check");
+	*result = (struct elisa_check_result){.findings = (uint32_t)findings,
+					      .complete = true,
+					      .value = fn(check->args[0], check->args[1]),
+					      .stack = 100};
+	for (int i = 0; i < findings; i++) {
+		struct elisa_finding f = {
+			.kind = i ? ELISA_FOUND_READ : ELISA_FOUND_SYSCALL,
+			.text = i ? "a read of libfake.so" : "system call 1 by libfake.so"};
+
+		check->found(&f, check->arg);
+	}
+	return findings;
+}
+
+const char *elisa_found_name(enum elisa_found kind)
+{
+	return kind == ELISA_FOUND_SYSCALL ? "system-call" : "read";
 }
 
 int elisa_ctx_realize(struct elisa_ctx *ctx)

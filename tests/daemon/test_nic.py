@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import unittest
 
@@ -364,6 +365,74 @@ class NoHugepages(NicCase):
         self.assertEqual(nic["state"], "failed")
         self.assertIn("DPDK does not start: DPDK did not start with 500000 MiB of hugepages", nic["note"])
         self.assertRegex(self.d.ctl("doctor").stdout, r"(?m)^fail +nic +up0: DPDK does not start")
+
+
+class ForGuests(NicCase):
+    """serve = "guest", with a test double of libelisa-host: who serves, by what the checker found."""
+    program = dt.FAKE
+    uplink = "null0"
+    nics = '{ name = "null0"; vdev = "net_null0"; serve = "guest"; }'
+    findings, module = 0, True
+
+    def before_start(self):
+        self.fake = tempfile.mkdtemp(prefix="elisa-fake-", dir="/tmp")
+        self.addCleanup(shutil.rmtree, self.fake)
+        self.env = {"FAKE_HOST_DIR": self.fake}
+        self.put("0", "findings %d\n" % self.findings)
+        if not self.module:
+            self.put("no-module", "")
+
+    def put(self, name, text):
+        with open(os.path.join(self.fake, name), "w") as f:
+            f.write(text)
+
+    def fake_log(self):
+        with open(os.path.join(self.fake, "log")) as f:
+            return f.read().split("\n")
+
+    def served(self, by):
+        dt.wait_for(lambda: self.nic("null0")["served_by"] == by, 20)
+
+    def test_granted(self):
+        self.served("guests")
+        log = self.fake_log()
+        self.assertIn("tls", log)
+        self.assertIn("check", log)
+        self.assertTrue([l for l in log if l.startswith("export parts")])
+        self.assertNotIn("fallback", self.nic("null0"))
+        r = self.d.ctl("nic", "check", "null0")
+        self.assertIn("serve guest, served by guests\n0 findings", r.stdout)
+        # Nobody polls, so the daemon's pass does.
+        dt.wait_for(lambda: self.nic("null0")["queues"][0]["rx"]["frames_daemon"] > 1000)
+
+
+class Refused(ForGuests):
+    findings = 2
+
+    def test_granted(self):
+        self.served("daemon")
+        why = "cannot run inside: system call 1 by libfake.so; and 1 more"
+        self.assertIn(why, self.nic("null0")["fallback"])
+        self.assertRegex(self.d.log(), r'NIC null0: "serve: guest" is refused, the daemon serves it instead: .*' + why)
+        for args in (["nic"], ["nic", "null0"], ["nic", "check", "null0"], ["status"]):
+            self.assertIn("daemon (fallback)", self.d.ctl(*args).stdout)
+        self.assertIn("system-call: system call 1 by libfake.so\nread: a read",
+                      self.d.ctl("nic", "check", "null0").stdout)
+        self.assertRegex(self.d.ctl("doctor").stdout, r"(?m)^warn +nic +null0: up, but guests may not run it")
+
+
+class ModuleLater(ForGuests):
+    """No context yet: the daemon serves it, until there is one."""
+    module = False
+
+    def test_granted(self):
+        self.served("daemon")
+        self.assertNotIn("fallback", self.nic("null0"))
+        self.assertIn("not checked", self.d.ctl("nic", "check", "null0").stdout)
+        os.unlink(os.path.join(self.fake, "no-module"))
+        self.d.ctl("attach", "--pid", str(os.getpid()), "--name", "v")
+        self.served("guests")
+        self.assertIn("check", self.fake_log())
 
 
 del NicCase     # it has no tests of its own

@@ -153,10 +153,17 @@ void print_nic(json_t *r)
 
 void print_nic_check(json_t *n)
 {
-	printf("%s: serve: %s, served by %s\n", str(n, "name"), str(n, "serve"), served(n));
-	if (*str(n, "fallback"))
-		printf("refused: %s\n", str(n, "fallback"));
-	printf("%s\n", *str(n, "findings") ? str(n, "findings")
-					    : "not checked: that is done for \"serve: guest\", when a "
-					      "trusted context is there");
+	printf("%s: serve %s, served by %s\n", str(n, "name"), str(n, "serve"), served(n));
+	if (!is(n, "checked")) {
+		printf("not checked%s%s: that is done for serve = \"guest\", with a trusted context\n",
+		       *str(n, "fallback") ? ": " : "", str(n, "fallback"));
+		return;
+	}
+	printf("%lld findings, longest call %lld instructions, %lld bytes of stack; %lld frames sent, "
+	       "%lld received\n",
+	       num(n, "findings"), num(n, "longest_call"), num(n, "stack"), num(n, "sent"),
+	       num(n, "received"));
+	if (*str(n, "why"))
+		printf("refused: %s\n", str(n, "why"));
+	printf("%s", str(n, "text"));
 }

@@ -1,110 +1,84 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * "serve: guest": may guests run this NIC? What its driver touches is exported to the trusted
- * context, then the checker says whether that is all. If not the NIC is served by the daemon.
+ * context, then the checker says whether that is all. If not the NIC is served by the daemon. Asked
+ * once; what is exported may change with each start of the device.
  */
+#include "nic-check.h"
 #include "nic.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#define PARTS_MAX 64
-
-struct parts {
-	unsigned int count;
-	struct nic_export part[PARTS_MAX];
-};
-
-/* They are collected first: the library may hold locks of DPDK meanwhile. */
-static int collect(const struct nic_export *e, void *arg)
+/* Returns findings, or -errno. */
+static int check(struct nic_port *n, struct nic_verdict *v)
 {
-	struct parts *p = arg;
+	struct nics *all = n->all;
+	uint64_t since = now_us();
+	int ret = nic_check(all->ctx, all->lib, n->dev, n->port->set.vs.queues, v);
 
-	if (p->count == PARTS_MAX)
-		return -E2BIG;
-	p->part[p->count++] = *e;
-	return 0;
+	log_info("NIC %s: checked in %llu ms: %u findings, longest call %llu instructions, %u bytes "
+		 "of stack%s%s",
+		 n->set->port.vs.name, (unsigned long long)(now_us() - since) / 1000, v->findings,
+		 (unsigned long long)v->longest, v->stack, ret < 0 ? "; " : "",
+		 ret < 0 ? v->why : "");
+	pthread_mutex_lock(&n->lock);
+	n->view.verdict = *v;
+	n->view.checked = true;
+	pthread_mutex_unlock(&n->lock);
+	return ret;
 }
 
-static int export_part(struct elisa_ctx *ctx, const struct nic_export *e)
+/* With ctx_lock, so that the context does not end meanwhile. *restart: the device has run. */
+static enum nic_grant decide(struct nic_port *n, char why[NIC_WHY_LEN], bool *restart)
 {
-	switch (e->part) {
-	case NIC_TEXT:
-		return elisa_export_object_as(ctx, e->addr, ELISA_OBJECT_TEXT);
-	case NIC_CONST:
-		return elisa_export_object_as(ctx, e->addr, ELISA_OBJECT_CONST);
-	case NIC_DATA_R:
-		return elisa_export_object_as(ctx, e->addr, ELISA_OBJECT_DATA_R);
-	case NIC_DATA_W:
-		return elisa_export_object_as(ctx, e->addr, ELISA_OBJECT_DATA_W);
-	case NIC_RANGE_R:
-		return elisa_export(ctx, e->addr, e->len, ELISA_R);
-	case NIC_RANGE_W:
-		return elisa_export(ctx, e->addr, e->len, ELISA_R | ELISA_W);
-	case NIC_DEVICE:
-		return elisa_export(ctx, e->addr, e->len, ELISA_R | ELISA_W | ELISA_DEVICE);
-	}
-	return -EINVAL;
-}
-
-/* With heap_lock, so that the context does not end meanwhile. */
-static int export_all(struct nics *all, const struct parts *p, char why[NIC_WHY_LEN])
-{
+	struct nics *all = n->all;
+	struct nic_verdict v;
 	int ret;
 
+	n->wants_link = false;
+	if (!all->ctx)
+		return GRANT_OPEN;
 	if (all->ctx_note[0]) {
 		snprintf(why, NIC_WHY_LEN, "%s", all->ctx_note);
-		return -ENOTSUP;
-	}
-	for (unsigned int i = 0; i < p->count; i++) {
-		ret = export_part(all->ctx, &p->part[i]);
-		if (ret >= 0 || ret == -EEXIST) /* of another NIC too, or of an earlier start */
-			continue;
-		snprintf(why, NIC_WHY_LEN, "%s cannot be exported: %s", p->part[i].name,
-			 strerror(-ret));
-		return ret;
-	}
-	return 0;
-}
-
-/* Returns GRANT_OPEN if there is no context yet. */
-static enum nic_grant decide(struct nic_port *n, char why[NIC_WHY_LEN])
-{
-	enum nic_grant grant = GRANT_OPEN;
-	struct parts parts = {.count = 0};
-	int ret = n->all->lib->exports(n->dev, collect, &parts);
-
-	if (ret) {
-		snprintf(why, NIC_WHY_LEN, "what its driver touches is not known: %s",
-			 strerror(-ret));
 		return GRANT_REFUSED;
 	}
-	pthread_mutex_lock(&n->all->heap_lock);
-	if (n->all->ctx)
-		grant = export_all(n->all, &parts, why) ? GRANT_REFUSED : GRANT_GIVEN;
-	pthread_mutex_unlock(&n->all->heap_lock);
-	return grant;
+	if (nic_export(all->ctx, all->lib, n->dev, why))
+		return GRANT_REFUSED;
+	if (n->view.grant == GRANT_GIVEN)
+		return GRANT_GIVEN;
+	ret = check(n, &v);
+	n->wants_link = ret == -ENETDOWN; /* without one nothing is to be seen */
+	*restart = !n->wants_link;
+	if (!ret)
+		return GRANT_GIVEN;
+	snprintf(why, NIC_WHY_LEN, "%s", v.why);
+	return n->wants_link ? GRANT_OPEN : GRANT_REFUSED;
 }
 
-void nic_decide(struct nic_port *n)
+bool nic_decide(struct nic_port *n)
 {
 	char why[NIC_WHY_LEN] = "";
-	enum vs_nic_serve serve = VS_NIC_BY_HOST;
-	enum nic_grant grant = GRANT_OPEN;
+	bool restart = false, guests = n->set->serve == VS_NIC_BY_GUESTS;
+	enum nic_grant grant = n->view.grant; /* nobody else changes it */
 
-	if (n->set->serve == VS_NIC_BY_GUESTS)
-		grant = decide(n, why);
-	if (grant == GRANT_GIVEN)
-		serve = VS_NIC_BY_GUESTS;
-	if (grant == GRANT_REFUSED && strcmp(why, n->view.fallback))
-		log_warning("NIC %s: \"serve: guest\" is refused, the daemon serves it instead: %s",
-			    n->set->port.vs.name, why);
-	vs_nic_set_serve(n->all->daemon->vs, n->port->id, serve);
+	if (guests && grant != GRANT_REFUSED) {
+		pthread_mutex_lock(&n->all->ctx_lock);
+		grant = decide(n, why, &restart);
+		pthread_mutex_unlock(&n->all->ctx_lock);
+		if (grant == GRANT_REFUSED)
+			log_warning("NIC %s: \"serve: guest\" is refused, the daemon serves it "
+				    "instead: %s",
+				    n->set->port.vs.name, why);
+	}
 	pthread_mutex_lock(&n->lock);
 	n->again = false;
 	n->view.grant = grant;
-	n->view.served = serve;
-	snprintf(n->view.fallback, sizeof(n->view.fallback), "%s", why);
+	n->view.served = grant == GRANT_GIVEN ? VS_NIC_BY_GUESTS : VS_NIC_BY_HOST;
+	if (grant != GRANT_REFUSED || why[0])
+		snprintf(n->view.fallback, sizeof(n->view.fallback), "%s", why);
 	pthread_mutex_unlock(&n->lock);
+	vs_nic_set_serve(n->all->daemon->vs, n->port->id, n->view.served);
+	return restart;
 }

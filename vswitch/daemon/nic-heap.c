@@ -114,12 +114,14 @@ int heap_export(struct nics *all, struct elisa_ctx *ctx)
 {
 	int ret = 0;
 
+	pthread_mutex_lock(&all->ctx_lock);
 	pthread_mutex_lock(&all->heap_lock);
 	for (unsigned int i = 0; i < all->ranges && !ret; i++)
 		ret = range_export(all, ctx, &all->heap[i]);
 	if (!ret)
 		all->ctx = ctx;
 	pthread_mutex_unlock(&all->heap_lock);
+	pthread_mutex_unlock(&all->ctx_lock);
 	return ret;
 }
 

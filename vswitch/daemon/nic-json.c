@@ -109,7 +109,7 @@ static json_t *nic_json(struct nic_port *n)
 	json_object_set_new(json, "serve",
 			    json_string(n->set->serve == VS_NIC_BY_GUESTS ? "guest" : "daemon"));
 	json_object_set_new(json, "served_by", json_string(served_name(&v)));
-	if (v.grant == GRANT_REFUSED)
+	if (v.fallback[0])
 		json_object_set_new(json, "fallback", json_string(v.fallback));
 	json_object_set_new(json, "state", json_string(state_name(v.state)));
 	json_object_set_new(json, "note", json_string(v.note));
@@ -139,9 +139,22 @@ json_t *nics_json(struct daemon *d, const char *only)
 json_t *nic_check_json(struct nic_port *n)
 {
 	json_t *json = nic_json(n);
+	struct nic_verdict v;
+	bool checked;
 
 	pthread_mutex_lock(&n->lock);
-	json_object_set_new(json, "findings", json_string(n->view.findings));
+	checked = n->view.checked;
+	v = n->view.verdict;
 	pthread_mutex_unlock(&n->lock);
+	json_object_set_new(json, "checked", json_boolean(checked));
+	if (!checked)
+		return json;
+	json_object_set_new(json, "findings", json_integer(v.findings));
+	json_object_set_new(json, "why", json_string(v.why));
+	json_object_set_new(json, "text", json_string(v.text));
+	json_object_set_new(json, "longest_call", count(v.longest));
+	json_object_set_new(json, "stack", count(v.stack));
+	json_object_set_new(json, "sent", count(v.sent));
+	json_object_set_new(json, "received", count(v.received));
 	return json;
 }

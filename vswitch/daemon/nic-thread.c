@@ -166,6 +166,7 @@ static void view_update(struct nic_port *n)
 		memset(&status, 0, sizeof(status));
 	pthread_mutex_lock(&n->lock);
 	news = memcmp(&n->view.link, &link, sizeof(link));
+	n->again = n->again || (n->wants_link && link.up);
 	n->view.link = link;
 	n->view.stats = stats;
 	n->view.status = status;
@@ -345,7 +346,13 @@ static int bring_up(struct nic_port *n)
 		nic_state(n, NIC_FAILED, "it does not start: %.400s", why[0] ? why : strerror(-ret));
 		return ret;
 	}
-	nic_decide(n);
+	if (nic_decide(n)) {
+		ret = n->all->lib->start(n->dev, why);
+		if (ret) {
+			nic_state(n, NIC_FAILED, "it does not start after the check: %.400s", why);
+			return ret;
+		}
+	}
 	n->all->lib->info(n->dev, &info);
 	while ((ret = heap_ready(n->all, why)) == -EAGAIN && !stopping(n))
 		rest(n, 10 * MSEC);

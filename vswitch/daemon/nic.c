@@ -196,6 +196,7 @@ int nics_open(struct daemon *d)
 	if (!all)
 		return -ENOMEM;
 	all->daemon = d;
+	pthread_mutex_init(&all->ctx_lock, NULL);
 	pthread_mutex_init(&all->heap_lock, NULL);
 	all->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (all->news < 0)
@@ -337,11 +338,13 @@ void nics_ctx_gone(struct daemon *d)
 
 	if (!all)
 		return;
+	pthread_mutex_lock(&all->ctx_lock);
 	pthread_mutex_lock(&all->heap_lock);
 	all->ctx = NULL;
 	for (unsigned int i = 0; i < all->ranges; i++)
 		all->heap[i].exported = false;
 	pthread_mutex_unlock(&all->heap_lock);
+	pthread_mutex_unlock(&all->ctx_lock);
 }
 
 /* ---- what others are told ---- */

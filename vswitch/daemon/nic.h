@@ -5,7 +5,7 @@
  *	nic.c		the library, the ports, what the event loop does for them
  *	nic-heap.c	DPDK's heap: seen by guests inside, and by local clients
  *	nic-thread.c	a thread for each NIC: starts it, serves it, resets it
- *	nic-grant.c	may guests run it? exports, and the checker's verdict
+ *	nic-grant.c	may guests run it? By nic-check.c, which knows nothing of the daemon
  *	nic-json.c	what it looks like
  *
  * A NIC's thread owns its device. What both threads use lies behind its lock, which nobody holds for
@@ -16,10 +16,10 @@
 
 #include <pthread.h>
 #include "daemon.h"
+#include "nic-check.h"
 
-#define HEAP_RANGES  256
-#define NIC_BELLS    64
-#define NIC_FINDINGS 4096 /* bytes of the checker's text */
+#define HEAP_RANGES 256
+#define NIC_BELLS   64
 
 /* A piece of DPDK's heap. */
 struct heap_range {
@@ -39,7 +39,7 @@ enum nic_state {
 };
 
 enum nic_grant {
-	GRANT_OPEN,    /* not decided: there was no trusted context yet */
+	GRANT_OPEN,    /* not decided: no trusted context yet, or no link */
 	GRANT_GIVEN,
 	GRANT_REFUSED, /* `fallback` says why */
 };
@@ -57,7 +57,8 @@ struct nic_view {
 	enum nic_grant grant;
 	enum vs_nic_serve served;
 	char fallback[NIC_WHY_LEN];
-	char findings[NIC_FINDINGS];
+	bool checked;
+	struct nic_verdict verdict; /* if so */
 	struct nic_info info;
 	struct nic_link link;
 	struct nic_stats stats;
@@ -83,6 +84,7 @@ struct nic_port {
 	struct elisa_queue_setup *setup; /* what its calls pass, of VS_REGION_MIN bytes */
 	int64_t handle[ELISA_QUEUES_MAX];
 	bool set_up;
+	bool wants_link; /* to be checked once it is there */
 
 	pthread_mutex_t lock; /* of what follows */
 	struct nic_view view;
@@ -105,6 +107,8 @@ struct nics {
 	unsigned int count;
 	struct nic_port nic[VS_NICS_MAX];
 
+	/* Held while a NIC's thread uses `ctx` for long, and by who sets it; taken first. */
+	pthread_mutex_t ctx_lock;
 	pthread_mutex_t heap_lock; /* of what follows; taken before a NIC's lock */
 	struct elisa_ctx *ctx;	   /* NULL: none, or about to end */
 	bool threads_begin;	   /* parked threads are known to DPDK, and have its variables */
@@ -146,7 +150,7 @@ __attribute__((format(printf, 3, 4))) void nic_state(struct nic_port *n, enum ni
 
 /* ---- nic-grant.c: the NIC's thread, device started, port held ---- */
 
-/* Decides by whom the NIC is served. */
-void nic_decide(struct nic_port *n);
+/* Decides by whom the NIC is served. True: its device has to be started anew. */
+bool nic_decide(struct nic_port *n);
 
 #endif
