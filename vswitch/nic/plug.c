@@ -2,6 +2,7 @@
 /* Devices come and go: by hot-plug, and two of them as members of a bond of DPDK's. */
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <rte_dev.h>
@@ -11,6 +12,9 @@
 
 #define BOND_ACTIVE_BACKUP 1
 #define LINK_POLL_MS	   100
+
+/* DPDK's lists of devices: each NIC has a thread of its own. */
+static pthread_mutex_t plugging = PTHREAD_MUTEX_INITIALIZER;
 
 static size_t name_len(const char *device)
 {
@@ -118,7 +122,7 @@ static void find_address(struct nic *nic)
 	memcpy(nic->address, address.addr_bytes, sizeof(nic->address));
 }
 
-int nic_plug(struct nic *nic, char *why)
+static int plug_all(struct nic *nic, char *why)
 {
 	unsigned int done;
 	int error = 0;
@@ -143,14 +147,26 @@ undo:
 	return error;
 }
 
+int nic_plug(struct nic *nic, char *why)
+{
+	int error;
+
+	pthread_mutex_lock(&plugging);
+	error = plug_all(nic, why);
+	pthread_mutex_unlock(&plugging);
+	return error;
+}
+
 void nic_unplug(struct nic *nic)
 {
 	if (!nic->plugged)
 		return;
+	pthread_mutex_lock(&plugging);
 	if (nic->config.devices > 1)
 		unplug_port(nic->port);
 	for (unsigned int i = 0; i < nic->config.devices; i++)
 		unplug_port(nic->member[i]);
+	pthread_mutex_unlock(&plugging);
 	nic->plugged = false;
 }
 
