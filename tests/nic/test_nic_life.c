@@ -547,6 +547,31 @@ static void exercised(void **state)
 	}
 }
 
+/* More than half of DPDK's memory in one run: it still starts anew, and says so when it cannot. */
+static void memory_for_one(void **state)
+{
+	struct nic_config cfg = nic_config("net_fake0");
+	struct nic *nic;
+	struct hand h;
+
+	fake_reset();
+	cfg.queues = FAKE_QUEUES;
+	cfg.rx_ring = cfg.tx_ring = 3072;
+	nic = nic_up(&cfg);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(lib->start(nic, why), 0);
+	hand_take(&h, nic, 3);
+	assert_true(hand_send(&h, (const uint8_t *)cfg.name, sizeof(cfg.name), 0, 0, 0));
+	hand_tx(&h);
+	assert_int_equal(fake[0].sent[3].put, 1);
+	lib->remove(nic);
+	cfg.rx_ring = cfg.tx_ring = 30000;
+	assert_int_equal(lib->add(&cfg, &nic, why), 0);
+	assert_int_equal(lib->start(nic, why), -ENOMEM);
+	assert_non_null(strstr(why, "do not fit"));
+	lib->remove(nic);
+}
+
 static void refused(void **state)
 {
 	struct nic_config cfg = nic_config("net_nothing0");
@@ -585,6 +610,7 @@ int main(void)
 		T(looped), T(restarted_with_frames_inside), T(looped_jumbo), T(queues),
 		T(checksum_known), T(dies_sending), T(dies_receiving), T(failover), T(addresses),
 		T(promiscuous), T(exports), T(memory), cmocka_unit_test(exercised),
+		cmocka_unit_test(memory_for_one),
 		cmocka_unit_test(refused), cmocka_unit_test(threads),
 	};
 

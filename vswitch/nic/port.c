@@ -127,6 +127,31 @@ static int bring_up(struct nic *nic, struct nic_run *run, char *why)
 	return 0;
 }
 
+/*
+ * The new run beside the former one, which the device gives up only as it gets the new. Where there
+ * is no memory for both: after it, when the device was away.
+ */
+static int replace(struct nic *nic, struct nic_run *run, char *why)
+{
+	bool former = nic->run.queue[0].rx;
+	int error = bring_up(nic, run, why);
+
+	if (error)
+		nic_unplug(nic);
+	nic_run_free(nic, &nic->run);
+	if (!error)
+		return 0;
+	nic_run_free(nic, run);
+	if (error != -ENOMEM || !former)
+		return error;
+	error = bring_up(nic, run, why);
+	if (!error)
+		return 0;
+	nic_unplug(nic);
+	nic_run_free(nic, run);
+	return error;
+}
+
 static int nic_start(struct nic *nic, char why[NIC_WHY_LEN])
 {
 	struct nic_run run = {.buf_len = 0};
@@ -134,15 +159,9 @@ static int nic_start(struct nic *nic, char why[NIC_WHY_LEN])
 	int error;
 
 	nic_stop(nic);
-	error = bring_up(nic, &run, why);
+	error = replace(nic, &run, why);
 	if (error)
-		nic_unplug(nic);
-	/* The device has given back what it had of the former one. */
-	nic_run_free(nic, &nic->run);
-	if (error) {
-		nic_run_free(nic, &run);
 		return error;
-	}
 	if (!rte_eth_macaddr_get(nic->port, &mac) && rte_is_valid_assigned_ether_addr(&mac))
 		memcpy(nic->address, mac.addr_bytes, sizeof(nic->address));
 	nic->run = run;

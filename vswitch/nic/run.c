@@ -117,10 +117,20 @@ static int configure(struct nic *nic, struct nic_run *run, const struct rte_eth_
 
 /* ---- memory ---- */
 
+/* The device's own, if DPDK has memory there. */
+static int socket_of(const struct nic *nic)
+{
+	struct rte_malloc_socket_stats stats;
+	int socket = rte_eth_dev_socket_id(nic->port);
+
+	if (socket < 0 || rte_malloc_get_socket_stats(socket, &stats) || !stats.heap_totalsz_bytes)
+		return SOCKET_ID_ANY;
+	return socket;
+}
+
 static void *take(struct nic *nic, size_t len)
 {
-	return rte_zmalloc_socket("vswitch-nic", len, RTE_CACHE_LINE_SIZE,
-				  rte_eth_dev_socket_id(nic->port));
+	return rte_zmalloc_socket("vswitch-nic", len, RTE_CACHE_LINE_SIZE, socket_of(nic));
 }
 
 static bool take_queue(struct nic *nic, struct nic_queue *q)
@@ -161,7 +171,7 @@ static struct rte_mempool *take_pool(struct nic *nic, struct nic_run *run, unsig
 	snprintf(name, sizeof(name), "nic%u.%u.%u", nic->port, i, (unsigned int)(nic->starts & 1));
 	run->pool[i] = rte_pktmbuf_pool_create_by_ops(name, count, 0, 0,
 						      (uint16_t)(RTE_PKTMBUF_HEADROOM + run->buf_len),
-						      rte_eth_dev_socket_id(nic->port), POOL_OPS);
+						      socket_of(nic), POOL_OPS);
 	return run->pool[i];
 }
 
@@ -208,7 +218,7 @@ void nic_run_free(struct nic *nic, struct nic_run *run)
 static int set_up_queue(struct nic *nic, struct nic_run *run, const struct rte_eth_dev_info *info,
 			unsigned int i, const uint16_t ring[2], uint64_t tx, uint64_t rx, char *why)
 {
-	int socket = rte_eth_dev_socket_id(nic->port), error;
+	int socket = socket_of(nic), error;
 	struct rte_eth_rxconf rx_conf = info->default_rxconf;
 	struct rte_eth_txconf tx_conf = info->default_txconf;
 	uint32_t pieces = (frame_max(nic) + run->buf_len - 1) / run->buf_len;
