@@ -42,8 +42,8 @@ struct hand {
 
 void hand_take(struct hand *h, struct nic *nic, unsigned int queue);
 /* A frame into posted buffers. False: too few are. */
-bool hand_send(struct hand *h, const uint8_t *data, uint32_t len, uint16_t flags, uint16_t csum_start,
-	       uint16_t gso_size);
+bool hand_send(struct hand *h, const uint8_t *data, uint32_t len, uint16_t flags,
+	       uint16_t csum_start, uint16_t gso_size);
 /* One completion as it is said. */
 void hand_commit(struct hand *h, uint32_t len, uint16_t flags, uint16_t csum_start,
 		 uint16_t gso_size);

@@ -21,14 +21,14 @@ struct queue {
 	uint32_t holds;
 };
 
-struct private {
+struct fake_private {
 	struct fake_dev *dev;
 	struct rte_ether_addr address[FAKE_MACS + 1];
 };
 
 static struct fake_dev *dev_of(struct rte_eth_dev *eth)
 {
-	return ((struct private *)eth->data->dev_private)->dev;
+	return ((struct fake_private *)eth->data->dev_private)->dev;
 }
 
 /* ---- frames ---- */
@@ -287,8 +287,8 @@ static int mtu_set(struct rte_eth_dev *eth, uint16_t mtu)
 /* ---- rules ---- */
 
 static int flow_validate(struct rte_eth_dev *eth, const struct rte_flow_attr *attr,
-			 const struct rte_flow_item pattern[], const struct rte_flow_action action[],
-			 struct rte_flow_error *error)
+			 const struct rte_flow_item pattern[],
+			 const struct rte_flow_action action[], struct rte_flow_error *error)
 {
 	if (dev_of(eth)->flow && attr->ingress && pattern[0].type == RTE_FLOW_ITEM_TYPE_ETH &&
 	    action[0].type == RTE_FLOW_ACTION_TYPE_QUEUE)
@@ -310,7 +310,8 @@ static struct rte_flow *flow_create(struct rte_eth_dev *eth, const struct rte_fl
 	return malloc(1);
 }
 
-static int flow_destroy(struct rte_eth_dev *eth, struct rte_flow *flow, struct rte_flow_error *error)
+static int flow_destroy(struct rte_eth_dev *eth, struct rte_flow *flow,
+			struct rte_flow_error *error)
 {
 	free(flow);
 	dev_of(eth)->flows--;
@@ -356,7 +357,7 @@ static int probe(struct rte_vdev_device *vdev)
 {
 	unsigned int number = (unsigned int)atoi(rte_vdev_device_name(vdev) + strlen("net_fake"));
 	struct rte_ether_addr address = {{2, 0xfa, 0, 0, 0, (uint8_t)(number + 1)}};
-	struct private *private;
+	struct fake_private *private;
 	struct rte_eth_dev *eth;
 
 	if (number >= FAKE_DEVS)

@@ -4,12 +4,12 @@
 #include <rte_ethdev.h>
 #include "common.h"
 
-#define TCP_AT 16
-#define UDP_AT 6
+#define TCP_AT	   16
+#define UDP_AT	   6
 #define L4_REQ(at) (ELISA_NET_CSUM | (at) << ELISA_NET_CSUM_OFFSET)
 #define CSUMS	   (RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM)
-#define TSO_CAPA                                                                      \
-	(CSUMS | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_TSO |         \
+#define TSO_CAPA                                                              \
+	(CSUMS | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_TSO | \
 	 RTE_ETH_TX_OFFLOAD_MULTI_SEGS)
 
 static struct nic *nic;
@@ -455,11 +455,11 @@ static void checksums_by_nic(void **state)
 	} rows[] = {
 		{{.proto = 6}, TCP_AT, RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM},
 		{{.proto = 17}, UDP_AT, RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_UDP_CKSUM},
-		{{.proto = 6, .options = 40}, TCP_AT,
-		 RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM},
+		{{.proto = 6, .options = 40}, TCP_AT, RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM},
 		{{.proto = 6, .tags = 2}, TCP_AT, RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM},
 		{{.v6 = true, .proto = 6}, TCP_AT, RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_TCP_CKSUM},
-		{{.v6 = true, .proto = 17, .tags = 1}, UDP_AT,
+		{{.v6 = true, .proto = 17, .tags = 1},
+		 UDP_AT,
 		 RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM},
 		{{.v6 = true, .proto = 6, .options = 8}, TCP_AT, 0},
 		{{.proto = 6, .fragment = 0x2000}, TCP_AT, 0},
@@ -478,7 +478,8 @@ static void checksums_by_nic(void **state)
 			uint32_t l4 = headers(&rows[i].layout, len), at = l4 + rows[i].offset;
 			const struct fake_frame *f;
 
-			assert_true(hand_send(&h, frame, len, L4_REQ(rows[i].offset), (uint16_t)l4, 0));
+			assert_true(
+				hand_send(&h, frame, len, L4_REQ(rows[i].offset), (uint16_t)l4, 0));
 			hand_tx(&h);
 			f = fake_get(sent);
 			assert_non_null(f);
@@ -520,7 +521,8 @@ static void software_over_pieces(void **state)
 			frame[13] = 0xb5;
 			for (int i = 0; i < 4; done += parts[i++]) {
 				memcpy(hand_buffer(&h), frame + done, parts[i]);
-				hand_commit(&h, parts[i], (i ? 0 : L4_REQ(10)) | (i < 3 ? ELISA_NET_MORE : 0),
+				hand_commit(&h, parts[i],
+					    (i ? 0 : L4_REQ(10)) | (i < 3 ? ELISA_NET_MORE : 0),
 					    i ? 0 : (uint16_t)start, 0);
 			}
 			assert_int_equal(hand_tx(&h), 4);
@@ -541,29 +543,30 @@ static void software_over_pieces(void **state)
 
 static void segments_by_nic(void **state)
 {
-	static const struct layout rows[] = {
-		{.proto = 6}, {.proto = 6, .tags = 1}, {.proto = 6, .options = 12},
-		{.v6 = true, .proto = 6}};
+	static const struct layout rows[] = {{.proto = 6},
+					     {.proto = 6, .tags = 1},
+					     {.proto = 6, .options = 12},
+					     {.v6 = true, .proto = 6}};
 
 	fake[0].tx_capa = TSO_CAPA;
 	up();
-	assert_int_equal(h.setup.features,
-			 ELISA_NET_F_CSUM | ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6);
+	assert_int_equal(h.setup.features, ELISA_NET_F_CSUM | ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		for (uint32_t len = 3000; len < 65000; len += 9973) {
 			uint32_t l4 = headers(&rows[i], len), l2 = 14 + 4 * rows[i].tags;
 			uint16_t tso = rows[i].v6 ? ELISA_NET_TSO6 : ELISA_NET_TSO4, sum;
 			const struct fake_frame *f;
 
-			assert_true(hand_send(&h, frame, len, L4_REQ(TCP_AT) | tso, (uint16_t)l4, 1400));
+			assert_true(hand_send(&h, frame, len, L4_REQ(TCP_AT) | tso, (uint16_t)l4,
+					      1400));
 			hand_tx(&h);
 			f = fake_get(sent);
 			assert_non_null(f);
-			assert_int_equal(f->ol_flags,
-					 RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM |
-						 (rows[i].v6 ? RTE_MBUF_F_TX_IPV6
-							     : RTE_MBUF_F_TX_IPV4 |
-								       RTE_MBUF_F_TX_IP_CKSUM));
+			assert_int_equal(
+				f->ol_flags,
+				RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM |
+					(rows[i].v6 ? RTE_MBUF_F_TX_IPV6
+						    : RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM));
 			assert_int_equal(f->l2_len, l2);
 			assert_int_equal(f->l2_len + f->l3_len, l4);
 			assert_int_equal(f->l4_len, 32);
@@ -585,9 +588,10 @@ static void segments_by_nic(void **state)
 /* Headers that are not what they were when the switch looked: counted, not sent. */
 static void bad_segments(void **state)
 {
-	static const struct layout rows[] = {
-		{.proto = 17}, {.v6 = true, .proto = 6}, {.proto = 6, .fragment = 1},
-		{.proto = 6, .tags = 3}};
+	static const struct layout rows[] = {{.proto = 17},
+					     {.v6 = true, .proto = 6},
+					     {.proto = 6, .fragment = 1},
+					     {.proto = 6, .tags = 3}};
 	uint16_t flags = L4_REQ(TCP_AT) | ELISA_NET_TSO4;
 	struct nic_stats stats;
 	uint32_t l4;
@@ -598,8 +602,8 @@ static void bad_segments(void **state)
 		l4 = headers(&rows[i], 5000);
 		assert_true(hand_send(&h, frame, 5000, flags, (uint16_t)l4, 1400));
 	}
-	/* A TCP header longer than there is, or too short; no payload; tiny segments; what the driver
-	 * finds it cannot do. */
+	/* A TCP header longer than there is, or too short; no payload; tiny segments; what the
+	 * driver finds it cannot do. */
 	l4 = headers(&rows[2], 5000);
 	frame[20] = frame[21] = 0;
 	frame[l4 + 12] = 0x40;
@@ -625,10 +629,22 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
-		T(many_to_nic), T(short_ones_are_padded), T(jumbo_to_nic), T(jumbo_in_one_piece),
-		T(aborted), T(unfinished), T(too_many_pieces), T(slow), T(stuck), T(many_from_nic),
-		T(pieces_from_nic), T(checksums_from_nic), T(checksums_by_nic),
-		T(software_over_pieces), T(segments_by_nic), T(bad_segments),
+		T(many_to_nic),
+		T(short_ones_are_padded),
+		T(jumbo_to_nic),
+		T(jumbo_in_one_piece),
+		T(aborted),
+		T(unfinished),
+		T(too_many_pieces),
+		T(slow),
+		T(stuck),
+		T(many_from_nic),
+		T(pieces_from_nic),
+		T(checksums_from_nic),
+		T(checksums_by_nic),
+		T(software_over_pieces),
+		T(segments_by_nic),
+		T(bad_segments),
 	};
 
 	return cmocka_run_group_tests(tests, common_open, common_close);

@@ -55,7 +55,8 @@ static void port_release(void)
 		void *rxq, *txq;
 
 		assert_int_equal(lib->queue(up.nic, q, setup, &rxq, &txq), 0);
-		assert_true(vs_entry(up.caller, ELISA_NET_QUEUE_SETUP, (uintptr_t)setup, 0, 0, 0) > 0);
+		assert_true(vs_entry(up.caller, ELISA_NET_QUEUE_SETUP, (uintptr_t)setup, 0, 0, 0) >
+			    0);
 		assert_int_equal(vs_nic_queue(t.vs, up.port, q, rxq, txq), 0);
 	}
 	assert_int_equal(vs_nic_release(t.vs, up.port), 0);
@@ -63,9 +64,11 @@ static void port_release(void)
 
 static void port_up(const struct nic_config *cfg)
 {
-	struct vs_port_config port = {
-		.name = "up0", .mtu = cfg->mtu, .queues = cfg->queues, .up = true,
-		.groups = VS_GROUPS_DEFAULT};
+	struct vs_port_config port = {.name = "up0",
+				      .mtu = cfg->mtu,
+				      .queues = cfg->queues,
+				      .up = true,
+				      .groups = VS_GROUPS_DEFAULT};
 	struct vs_region regions[2];
 	struct nic_memory span;
 	struct nic_info info;
@@ -139,7 +142,8 @@ static void looped(void **state)
 		assert_true(t_receive(b, 0, &frame));
 		assert_true(t_frame_is(&frame, len, outside, a->mac, i));
 		for (; t_receive(a, 0, &frame); back++)
-			assert_true(t_frame_is(&frame, 60 + back * 31 % 1455, outside, a->mac, back));
+			assert_true(
+				t_frame_is(&frame, 60 + back * 31 % 1455, outside, a->mac, back));
 		while (t_receive(b, 0, &frame))
 			assert_int_equal(frame.data[6], a->mac[0]);
 	}
@@ -222,8 +226,10 @@ static void queues(void **state)
 	port_up(&cfg);
 	for (uint32_t c = 0; c < 4; c++) {
 		t_frame_put(a, 0, 100, outside, a->mac, c);
-		assert_int_equal(vs_entry(a->caller[c], ELISA_NET_TX, (uint64_t)a->q[0].handle, 0, 1, 0) &
-					 ELISA_TX_TAKEN, 1);
+		assert_int_equal(
+			vs_entry(a->caller[c], ELISA_NET_TX, (uint64_t)a->q[0].handle, 0, 1, 0) &
+				ELISA_TX_TAKEN,
+			1);
 	}
 	for (uint32_t q = 0; q < FAKE_QUEUES; q++) {
 		assert_int_equal(fake[0].sent[q].put, 1);
@@ -607,11 +613,22 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
-		T(looped), T(restarted_with_frames_inside), T(looped_jumbo), T(queues),
-		T(checksum_known), T(dies_sending), T(dies_receiving), T(failover), T(addresses),
-		T(promiscuous), T(exports), T(memory), cmocka_unit_test(exercised),
+		T(looped),
+		T(restarted_with_frames_inside),
+		T(looped_jumbo),
+		T(queues),
+		T(checksum_known),
+		T(dies_sending),
+		T(dies_receiving),
+		T(failover),
+		T(addresses),
+		T(promiscuous),
+		T(exports),
+		T(memory),
+		cmocka_unit_test(exercised),
 		cmocka_unit_test(memory_for_one),
-		cmocka_unit_test(refused), cmocka_unit_test(threads),
+		cmocka_unit_test(refused),
+		cmocka_unit_test(threads),
 	};
 
 	return cmocka_run_group_tests(tests, common_open, common_close);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The build for scenarios: who sends to one address stays inside for good; the shipped one has none. */
+/* The build for scenarios: who sends to one address stays inside for good; the shipped one has
+ * none. */
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>

@@ -2,8 +2,8 @@
 /*
  * Between the rings of a NIC port and the driver: all of this library that runs inside the trusted
  * context. One caller at a time has a half, and may be stopped for good anywhere; then nobody comes
- * until all has been made anew. Contents of frames are the guests', all else is our own; still every
- * length is bounded again before it is used.
+ * until all has been made anew. Contents of frames are the guests', all else is our own; still
+ * every length is bounded again before it is used.
  */
 #include <rte_ether.h>
 #include <rte_ip.h>
@@ -257,8 +257,8 @@ static bool fill_csum(struct rte_mbuf *m, uint32_t start, uint32_t at)
 	return true;
 }
 
-/* A TCP frame to be cut up by the NIC. The switch found its headers good in the sender's memory; this
- * is what was copied after that. */
+/* A TCP frame to be cut up by the NIC. The switch found its headers good in the sender's memory;
+ * this is what was copied after that. */
 static bool request_tso(struct rte_mbuf *m, uint16_t flags, uint32_t l4, uint16_t gso_size)
 {
 	uint64_t ol = l4_flags(m, l4, flags >> ELISA_NET_CSUM_OFFSET);
@@ -345,9 +345,9 @@ nic_inline void pad(struct rte_mbuf *m)
 }
 
 /*
- * The frame that begins with completion q->next, as a chain of buffers. Returns how many completions
- * it has, 0: it is not there as a whole yet. `good`: it may be sent. A completion without data ends
- * the frame that it is part of.
+ * The frame that begins with completion q->next, as a chain of buffers. Returns how many
+ * completions it has, 0: it is not there as a whole yet. `good`: it may be sent. A completion
+ * without data ends the frame that it is part of.
  */
 static uint32_t gather(struct nic_txq *q, struct rte_mbuf **frame, bool *good, uint64_t *request_of)
 {

@@ -10,15 +10,15 @@
 #include <rte_mempool.h>
 #include <vswitch/nic.h>
 
-#define NIC_SLOTS	512  /* of the ring towards the NIC */
-#define NIC_DESCS	1024 /* of the ring from it */
-#define NIC_BUF_LEN	2048 /* bytes of a frame in one packet buffer, unless it must hold any frame */
-#define NIC_FRAME_MIN	60   /* of Ethernet without its checksum; shorter ones are padded */
-#define NIC_STUCK	100000 /* rounds without progress until a frame is given up */
+#define NIC_SLOTS     512    /* of the ring towards the NIC */
+#define NIC_DESCS     1024   /* of the ring from it */
+#define NIC_BUF_LEN   2048   /* bytes of a packet buffer, unless each must hold any frame */
+#define NIC_FRAME_MIN 60     /* of Ethernet without its checksum; shorter ones are padded */
+#define NIC_STUCK     100000 /* rounds without progress until a frame is given up */
 
-#define nic_load(p)	     __atomic_load_n((p), __ATOMIC_RELAXED)
-#define nic_load_acquire(p)	     __atomic_load_n((p), __ATOMIC_ACQUIRE)
-#define nic_store(p, v)	     __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define nic_load(p)		__atomic_load_n((p), __ATOMIC_RELAXED)
+#define nic_load_acquire(p)	__atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define nic_store(p, v)		__atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define nic_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 /* One writer at a time, read by others. */
 #define nic_count(p, v) nic_store((p), nic_load(p) + (v))
@@ -60,7 +60,7 @@ struct nic_txq {
 	uint32_t posted;
 	uint32_t staged; /* frames that the NIC did not take yet */
 	uint32_t stuck;	 /* rounds since it took one */
-	bool down;	 /* what does not fit now never will; written by the control side at any time */
+	bool down; /* what does not fit now never will; written by the control side at any time */
 	struct rte_mbuf *stage[VS_NIC_BURST];
 	uint64_t full;	   /* frames given up since the NIC did not take them */
 	uint64_t errors;   /* ... since it cannot send such */

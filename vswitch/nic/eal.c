@@ -15,7 +15,7 @@
 #include <rte_memory.h>
 #include "internal.h"
 
-#define HEAP_AT	 "0x330000000000" /* far from what loaders and malloc use, the same in each process */
+#define HEAP_AT	 "0x330000000000" /* far from what loaders and malloc use */
 #define ARGS_MAX 32
 #define EVENTS	 "vswitch-nic"
 
@@ -95,8 +95,9 @@ int nic_open(const struct nic_env *env, char why[NIC_WHY_LEN])
 
 	if ((env->huge_dir && strlen(env->huge_dir) > 100) ||
 	    (env->drivers && strlen(env->drivers) > 100))
-		return nic_why(why, -ENAMETOOLONG, "the path of hugepages or drivers is too long: "
-						   "use one of at most 100 characters");
+		return nic_why(why, -ENAMETOOLONG,
+			       "the path of hugepages or drivers is too long: "
+			       "use one of at most 100 characters");
 	error = pthread_getaffinity_np(pthread_self(), sizeof(cpus), &cpus);
 	if (error)
 		return nic_why(why, -error, "cannot get CPU affinity: %s", strerror(error));
@@ -106,9 +107,11 @@ int nic_open(const struct nic_env *env, char why[NIC_WHY_LEN])
 	error = rte_eal_init(a.count, a.arg) < 0 ? rte_errno : 0;
 	pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus);
 	if (error)
-		return nic_why(why, -error, "DPDK did not start with %u MiB of %s: %s; its messages "
-			       "before this one say more", env->memory_mib,
-			       env->huge ? "hugepages" : "memory", rte_strerror(error));
+		return nic_why(why, -error,
+			       "DPDK did not start with %u MiB of %s: %s; its messages "
+			       "before this one say more",
+			       env->memory_mib, env->huge ? "hugepages" : "memory",
+			       rte_strerror(error));
 	if (!env->huge)
 		return 0;
 	if (rte_eal_iova_mode() == RTE_IOVA_PA && !rte_eal_using_phys_addrs()) {

@@ -71,10 +71,12 @@ static void send_plain(struct player *p, uint32_t len, uint32_t pieces)
 static void send_ip(struct player *p, uint8_t proto, uint32_t len, uint16_t request, uint16_t gso)
 {
 	uint32_t ip_len = len - RTE_ETHER_HDR_LEN, left = len, first = 1;
+	/* clang-format off */
 	uint8_t ip[20] = {0x45, 0, (uint8_t)(ip_len >> 8), (uint8_t)ip_len, 0, 0, 0, 0, 1, proto,
 			  0, 0, 192, 0, 2, 1, 192, 0, 2, 2};
-	uint8_t l4[20] = {0, 9, 0, 9, (uint8_t)((len - CSUM_AT) >> 8), (uint8_t)(len - CSUM_AT), 0, 0,
-			  0, 0, 0, 0, 0x50, 0x10};
+	uint8_t l4[20] = {0, 9, 0, 9, (uint8_t)((len - CSUM_AT) >> 8), (uint8_t)(len - CSUM_AT),
+			  0, 0, 0, 0, 0, 0, 0x50, 0x10};
+	/* clang-format on */
 
 	if (!room(p, len / p->txq->buf_len + 1))
 		return;
@@ -124,7 +126,8 @@ static void send_some(struct player *p, uint32_t n)
 		break;
 	case 6:
 		if (p->features & ELISA_NET_F_TSO4)
-			send_ip(p, IPPROTO_TCP, TCP_LEN + 5 * TSO_SIZE, tcp | ELISA_NET_TSO4, TSO_SIZE);
+			send_ip(p, IPPROTO_TCP, TCP_LEN + 5 * TSO_SIZE, tcp | ELISA_NET_TSO4,
+				TSO_SIZE);
 		break;
 	default:
 		if (room(p, 1))

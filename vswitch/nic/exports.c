@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What ops touch of this process besides DPDK's heap: the functions of the driver and the pools, the
- * tables by which the driver finds pools and its port, this library, registers. The checker shows
- * whether that is all; a driver that needs more cannot be served by guests.
+ * What ops touch of this process besides DPDK's heap: the functions of the driver and the pools,
+ * the tables by which the driver finds pools and its port, this library, registers. The checker
+ * shows whether that is all; a driver that needs more cannot be served by guests.
  */
 #include <dlfcn.h>
 #include <errno.h>

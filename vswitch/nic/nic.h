@@ -9,7 +9,9 @@
  *	open -> add -> start -> [queue, ops, exports] -> stop -> start... -> remove -> close
  *
  * Once a process: DPDK cannot be opened again. start() makes queues, pools and rings anew: what
- * queue() and exports() said before is void. Functions return 0, a count, or a negative errno with a sentence in `why` (what, which value, what
+ * queue() and exports() said before is void.
+ *
+ * Functions return 0, a count, or a negative errno with a sentence in `why` (what, which value, what
  * to do). Each NIC may be used by one thread at a time; open() and close() while no other runs. They
  * may take seconds: not for an event loop.
  */

@@ -28,7 +28,8 @@ static int port_of(const char *device)
 	size_t len = name_len(device);
 	uint16_t port;
 
-	RTE_ETH_FOREACH_DEV(port) {
+	for (port = rte_eth_find_next(0); port < RTE_MAX_ETHPORTS;
+	     port = rte_eth_find_next(port + 1)) {
 		const char *name;
 
 		if (rte_eth_dev_info_get(port, &info) || !info.device)
@@ -49,9 +50,11 @@ static int plug_device(const char *device, uint16_t *port, char *why)
 			       (int)name_len(device), device);
 	error = rte_dev_probe(device);
 	if (error)
-		return nic_why(why, error, "no driver took device %s: %s; a PCI device must be bound "
+		return nic_why(why, error,
+			       "no driver took device %s: %s; a PCI device must be bound "
 			       "to vfio-pci or a UIO driver, and its DPDK driver (librte-net-*) be "
-			       "installed", device, strerror(-error));
+			       "installed",
+			       device, strerror(-error));
 	found = port_of(device);
 	if (found < 0)
 		return nic_why(why, -ENODEV, "device %s has a driver but no Ethernet port", device);
@@ -70,7 +73,7 @@ static void unplug_port(uint16_t port)
 	rte_dev_remove(info.device);
 }
 
-/* A function of rte_eth_bond.h, in the driver's library: nothing else needs that to be installed. */
+/* A function of rte_eth_bond.h, in the driver's library: only who bonds has to have that. */
 static void *bond_function(const struct nic *nic, const char *name)
 {
 	void *object = NULL, *function = NULL;

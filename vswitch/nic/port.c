@@ -19,8 +19,10 @@ static int check(const struct nic_config *cfg, char *why)
 	for (unsigned int i = 0; i < cfg->devices; i++)
 		if (!cfg->device[i] || !*cfg->device[i] ||
 		    strlen(cfg->device[i]) >= sizeof(((struct nic *)0)->device[0]))
-			return nic_why(why, -EINVAL, "device %u has no name, or one of more than %zu "
-				       "characters", i, sizeof(((struct nic *)0)->device[0]) - 1);
+			return nic_why(why, -EINVAL,
+				       "device %u has no name, or one of more than %zu "
+				       "characters",
+				       i, sizeof(((struct nic *)0)->device[0]) - 1);
 	if (!cfg->queues || cfg->queues > ELISA_QUEUES_MAX)
 		return nic_why(why, -EINVAL, "%u queues: 1 to %u are possible", cfg->queues,
 			       ELISA_QUEUES_MAX);

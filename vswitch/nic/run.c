@@ -12,10 +12,10 @@
 #include <rte_malloc.h>
 #include "internal.h"
 
-#define RING_DEFAULT	512
-#define NIC_CRC		4
-#define TAG		4
-#define POOL_OPS	"lf_stack"
+#define RING_DEFAULT 512
+#define NIC_CRC	     4
+#define TAG	     4
+#define POOL_OPS     "lf_stack"
 
 static uint32_t frame_max(const struct nic *nic)
 {
@@ -90,8 +90,10 @@ static int configure(struct nic *nic, struct nic_run *run, const struct rte_eth_
 	int error;
 
 	if (queues > info->max_rx_queues || queues > info->max_tx_queues)
-		return nic_why(why, -EINVAL, "%u queues: the device has %u to receive and %u to send; "
-			       "ask for no more", queues, info->max_rx_queues, info->max_tx_queues);
+		return nic_why(why, -EINVAL,
+			       "%u queues: the device has %u to receive and %u to send; "
+			       "ask for no more",
+			       queues, info->max_rx_queues, info->max_tx_queues);
 	run->buf_len = buffer_len(nic, info);
 	*tx = tx_offloads(nic, info, &run->features);
 	*rx = rx_offloads(nic, info, run);
@@ -100,8 +102,9 @@ static int configure(struct nic *nic, struct nic_run *run, const struct rte_eth_
 	conf.txmode.offloads = *tx;
 	if (queues > 1 && info->flow_type_rss_offloads) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-		conf.rx_adv_conf.rss_conf.rss_hf = info->flow_type_rss_offloads &
-						   (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
+		conf.rx_adv_conf.rss_conf.rss_hf =
+			info->flow_type_rss_offloads &
+			(RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
 	}
 	error = rte_eth_dev_configure(nic->port, queues, queues, &conf);
 	if (error)
@@ -169,9 +172,9 @@ static struct rte_mempool *take_pool(struct nic *nic, struct nic_run *run, unsig
 
 	/* The former run's still exist. */
 	snprintf(name, sizeof(name), "nic%u.%u.%u", nic->port, i, (unsigned int)(nic->starts & 1));
-	run->pool[i] = rte_pktmbuf_pool_create_by_ops(name, count, 0, 0,
-						      (uint16_t)(RTE_PKTMBUF_HEADROOM + run->buf_len),
-						      socket_of(nic), POOL_OPS);
+	run->pool[i] = rte_pktmbuf_pool_create_by_ops(
+		name, count, 0, 0, (uint16_t)(RTE_PKTMBUF_HEADROOM + run->buf_len), socket_of(nic),
+		POOL_OPS);
 	return run->pool[i];
 }
 
@@ -227,7 +230,8 @@ static int set_up_queue(struct nic *nic, struct nic_run *run, const struct rte_e
 
 	if (!take_queue(nic, &run->queue[i]) || !take_pool(nic, run, 2 * i, rx_count) ||
 	    !take_pool(nic, run, 2 * i + 1, tx_count))
-		return nic_why(why, -ENOMEM, "%u packet buffers of %u bytes do not fit into DPDK's "
+		return nic_why(why, -ENOMEM,
+			       "%u packet buffers of %u bytes do not fit into DPDK's "
 			       "memory: give it more, or use smaller rings or fewer queues",
 			       rx_count + tx_count, run->buf_len);
 	rx_conf.offloads = rx;
@@ -238,9 +242,10 @@ static int set_up_queue(struct nic *nic, struct nic_run *run, const struct rte_e
 		error = rte_eth_tx_queue_setup(nic->port, (uint16_t)i, ring[1],
 					       (unsigned int)socket, &tx_conf);
 	if (error)
-		return nic_why(why, error, "the driver %s does not set up queue %u with rings of %u and "
-			       "%u descriptors: %s", info->driver_name, i, ring[0], ring[1],
-			       strerror(-error));
+		return nic_why(why, error,
+			       "the driver %s does not set up queue %u with rings of %u and "
+			       "%u descriptors: %s",
+			       info->driver_name, i, ring[0], ring[1], strerror(-error));
 	return 0;
 }
 
@@ -264,9 +269,10 @@ int nic_run_create(struct nic *nic, struct nic_run *run, const struct rte_eth_de
 		return error;
 	error = rte_eth_dev_adjust_nb_rx_tx_desc(nic->port, &ring[0], &ring[1]);
 	if (error)
-		return nic_why(why, error, "the driver %s does not take rings of %u and %u "
-			       "descriptors: %s", info->driver_name, ring[0], ring[1],
-			       strerror(-error));
+		return nic_why(why, error,
+			       "the driver %s does not take rings of %u and %u "
+			       "descriptors: %s",
+			       info->driver_name, ring[0], ring[1], strerror(-error));
 	for (unsigned int i = 0; i < nic->config.queues && !error; i++)
 		error = set_up_queue(nic, run, info, i, ring, tx, rx, why);
 	return error;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Which frames the NIC receives, and where to: address filters and, where it has them, flow rules. */
+/* Which frames the NIC receives, and where to: address filters and, where it has them, flow rules.
+ */
 #include <errno.h>
 #include <string.h>
 #include <rte_flow.h>
@@ -23,8 +24,8 @@ static void rule_fill(struct rule *r, const uint8_t mac[6], uint16_t queue)
 	r->pattern[0] = (struct rte_flow_item){
 		.type = RTE_FLOW_ITEM_TYPE_ETH, .spec = &r->spec, .mask = &r->mask};
 	r->pattern[1].type = RTE_FLOW_ITEM_TYPE_END;
-	r->actions[0] = (struct rte_flow_action){.type = RTE_FLOW_ACTION_TYPE_QUEUE,
-						 .conf = &r->queue};
+	r->actions[0] =
+		(struct rte_flow_action){.type = RTE_FLOW_ACTION_TYPE_QUEUE, .conf = &r->queue};
 	r->actions[1].type = RTE_FLOW_ACTION_TYPE_END;
 }
 
