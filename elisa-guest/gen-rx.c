@@ -103,7 +103,7 @@ int gen_receive(struct elisa_port *port, const struct options *o)
 			resets += !!(elisa_port_poll(port) & ELISA_PORT_RESET);
 			next_poll = tool_now_us() + 200000;
 		}
-		if (!take_burst(o, q, &r))
+		if (!take_burst(o, q, &r) && !elisa_nic_poll(elisa_port_txq(port, 0)))
 			tool_sleep_us(IDLE_US);
 	}
 	missing = o->count - r.seen;

@@ -337,7 +337,10 @@ static int read_link(struct elisa_port *port)
 
 	if (r < 0)
 		return (int)r;
-	port->info.link = (uint16_t)(r & 0xffff);
+	port->info.link = (uint16_t)(r & ELISA_LINK_UP);
+	/* NICs come and go. */
+	for (uint32_t i = 0; i < port->params.queues; i++)
+		port->queues[i].tx.nics = r & ELISA_LINK_POLL;
 	return port->info.link & ELISA_LINK_UP ? 0 : -ENETDOWN;
 }
 
@@ -534,6 +537,20 @@ ELISA_PUBLIC void elisa_tx_ring(struct elisa_txq *q)
 			q->unrung++;
 		}
 	}
+}
+
+ELISA_PUBLIC uint32_t elisa_nic_poll_now(struct elisa_txq *q)
+{
+	const int64_t result = elisa_call(&q->call, ELISA_NET_POLL, q->handle, 0, 0);
+
+	q->polls++;
+	/* Another thread sends by this queue just now, or the switch is away. */
+	if (result < 0)
+		return 0;
+	if (result & ELISA_TX_BELL)
+		elisa_tx_ring(q);
+	q->polled += (uint32_t)result & ELISA_TX_TAKEN;
+	return (uint32_t)result & ELISA_TX_TAKEN;
 }
 
 /*

@@ -35,6 +35,8 @@ struct virtio_net_hdr tap_header_of(const struct elisa_frame *f)
 	struct virtio_net_hdr h = {.gso_type = VIRTIO_NET_HDR_GSO_NONE};
 	uint32_t tcp = f->csum_start;
 
+	if (f->flags & ELISA_RXC_CSUM_OK)
+		h.flags = VIRTIO_NET_HDR_F_DATA_VALID;
 	if (!(f->flags & ELISA_NET_CSUM))
 		return h;
 	h.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;

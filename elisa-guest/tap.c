@@ -9,6 +9,10 @@
  * TAP's descriptor and on the doorbell's, which the sender of a frame rings. Without a doorbell an
  * arriving frame wakes nobody: sleeps double from the shorter to the longer time of --sleep.
  *
+ * A NIC of the switch is looked after as long as this program is awake: in each round and each look
+ * without a frame, and in one of NIC_ROUNDS with some. While it sleeps the host does that, and
+ * rings.
+ *
  * Offloads: the TAP's frames have a header that says what is left to do for them, in both
  * directions; it goes into descriptors and comes from completions as it is.
  */
@@ -30,13 +34,14 @@
 #include "tap-offload.h"
 #include "tool.h"
 
-#define PROGRAM	 "elisa-tap"
-#define BURST	 32
-#define RX_BURST 64
-#define SEGS	 (ELISA_RX_SEGS_MAX + 1)
-#define POLL_US	 100000 /* between looks at the link */
-#define OFFLOADS (ELISA_NET_F_CSUM | ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6)
-#define TX_LEN	 65535 /* of a TX buffer, with offloads: what a descriptor can say */
+#define PROGRAM	   "elisa-tap"
+#define BURST	   32
+#define RX_BURST   64
+#define SEGS	   (ELISA_RX_SEGS_MAX + 1)
+#define POLL_US	   100000 /* between looks at the link */
+#define NIC_ROUNDS 8
+#define OFFLOADS   (ELISA_NET_F_CSUM | ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6)
+#define TX_LEN	   65535 /* of a TX buffer, with offloads: what a descriptor can say */
 
 const char *argp_program_version = PROGRAM " " ELISA_VERSION;
 
@@ -126,6 +131,12 @@ static uint32_t switch_to_tap(struct bridge *b)
 		total += n;
 	}
 	return total;
+}
+
+/* Frames of a NIC, which may be for somebody else. */
+static uint32_t nic_to_tap(struct bridge *b)
+{
+	return elisa_nic_poll(elisa_port_txq(b->port, 0)) ? switch_to_tap(b) : 0;
 }
 
 /* Sends what was put; asks again while some of it is taken. Returns the frames taken. */
@@ -330,11 +341,13 @@ static void print_stats(struct bridge *b, FILE *out)
 	const struct elisa_port_info *info = elisa_port_info(b->port);
 	const struct stats *s = &b->stats;
 	struct elisa_port_counters counters;
-	uint64_t calls = 0, aborted = 0;
+	uint64_t calls = 0, aborted = 0, polls = 0, polled = 0;
 	char mac[MAC_TEXT];
 
 	for (uint32_t i = 0; i < b->options->queues; i++) {
 		calls += elisa_port_txq(b->port, i)->calls;
+		polls += elisa_port_txq(b->port, i)->polls;
+		polled += elisa_port_txq(b->port, i)->polled;
 		aborted += elisa_port_rxq(b->port, i)->aborted;
 	}
 	fprintf(out, "{\"tap\": \"%s\", \"port\": ", b->tap.name);
@@ -345,12 +358,13 @@ static void print_stats(struct bridge *b, FILE *out)
 		"\"to_switch_bytes\": %lu, \"not_sent\": %lu, \"unsayable\": %lu, "
 		"\"to_tap_frames\": %lu, "
 		"\"to_tap_bytes\": %lu, \"tap_refused\": %lu, \"aborted\": %lu, \"rounds\": %lu, "
-		"\"sleeps\": %lu, \"rung\": %lu, \"downs\": %lu, \"ups\": %lu, \"resets\": %lu",
+		"\"sleeps\": %lu, \"rung\": %lu, \"nic_polls\": %lu, \"nic_frames\": %lu, "
+		"\"downs\": %lu, \"ups\": %lu, \"resets\": %lu",
 		tool_mac_text(info->mac, mac), info->mtu, elisa_guest_transport(b->guest),
 		elisa_port_state_text(elisa_port_state(b->port)), calls, s->partial,
 		s->to_switch_frames, s->to_switch_bytes, s->not_sent, s->unsayable,
 		s->to_tap_frames, s->to_tap_bytes, s->tap_refused, aborted, s->rounds, s->sleeps,
-		s->rung, s->downs, s->ups, s->resets);
+		s->rung, polls, polled, s->downs, s->ups, s->resets);
 	if (!elisa_port_counters(b->port, &counters)) {
 		fprintf(out, ", \"switch\": {");
 		tool_json_counters(out, &counters);
@@ -445,7 +459,7 @@ static bool spin(struct bridge *b)
 	do {
 		sched_yield();
 		b->tap_readable = true;
-		if (any_rx(b) || tap_to_switch(b))
+		if (any_rx(b) || tap_to_switch(b) || nic_to_tap(b))
 			return true;
 	} while (tool_now_us() < end);
 	return false;
@@ -470,6 +484,8 @@ static void bridge_run(struct bridge *b)
 		}
 		b->stats.rounds++;
 		work = switch_to_tap(b);
+		if (!work || b->stats.rounds % NIC_ROUNDS == 0)
+			work += nic_to_tap(b);
 		/* TCP may have acknowledged it already. */
 		if (work)
 			b->tap_readable = true;

@@ -335,6 +335,7 @@ int64_t vs_op_link(struct vs_caller *caller, uint64_t index)
 	if (!port)
 		return -ELISA_ENODEV;
 	return (int64_t)(vs_port_link(port) ? ELISA_LINK_UP : 0) |
+	       (int64_t)(vs_nic_to_poll(caller, port) ? ELISA_LINK_POLL : 0) |
 	       (int64_t)(vs_load(&port->frame_max) - 14) << 16;
 }
 

@@ -93,6 +93,7 @@ enum elisa_net_op {
 #define ELISA_NET_F_ALL		0xf
 
 #define ELISA_LINK_UP		1
+#define ELISA_LINK_POLL		2	/* of ELISA_NET_LINK: ELISA_PORT_POLL as it is now */
 
 #define ELISA_MTU_MAX		9216
 #define ELISA_FRAME_MAX		(ELISA_MTU_MAX + 14 + 4)	/* Ethernet header and one VLAN tag */

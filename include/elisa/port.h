@@ -6,6 +6,7 @@
  *	elisa_guest_open -> elisa_port_open
  *		-> elisa_tx_put..., elisa_tx_push	send: done with when push returns
  *		-> elisa_rx_burst, elisa_rx_release	receive: frames lie in the port's buffers
+ *		-> elisa_nic_poll			... when nothing came: perhaps a NIC has some
  *		-> elisa_port_poll every 100 to 250 ms	link state, recovery
  *	-> elisa_port_close
  *
@@ -89,6 +90,8 @@ struct elisa_txq {
 	uint64_t calls, taken;	/* statistics: calls made, descriptors taken */
 	const struct elisa_bell *bell;	/* wakes sleeping receivers; NULL: this VM has none */
 	uint64_t bells, unrung;	/* statistics: rung, and not rung for want of `bell` */
+	uint32_t nics;		/* not 0: the switch wants NICs looked after, ELISA_LINK_POLL */
+	uint64_t polls, polled;	/* statistics: elisa_nic_poll(), and frames that NICs had */
 };
 
 struct elisa_txq *elisa_port_txq(struct elisa_port *port, uint32_t queue);
@@ -166,6 +169,18 @@ static inline int64_t elisa_tx_push(struct elisa_txq *q, uint32_t n)
 /* Puts and pushes any number of descriptors until all are taken or two pushes on end took none. */
 int64_t elisa_tx_burst(struct elisa_txq *q, const struct elisa_txd *descs, uint32_t n);
 
+uint32_t elisa_nic_poll_now(struct elisa_txq *q);
+/*
+ * Looks after the switch's NICs, if there are such that want it: takes what they received to its
+ * receivers, of this port or another, and wakes those. To be called when the RX rings were found
+ * empty, and now and then when they never are; counts as sending by `q`. Nobody needs to do it in
+ * his sleep: the host does. Returns frames that NICs had, mostly 0.
+ */
+static inline uint32_t elisa_nic_poll(struct elisa_txq *q)
+{
+	return q->nics ? elisa_nic_poll_now(q) : 0;
+}
+
 /* ---- receiving ---- */
 
 struct elisa_frame {
@@ -174,7 +189,8 @@ struct elisa_frame {
 	uint32_t len;		/* of the whole frame */
 	uint16_t seg_len;	/* of the first segment */
 	uint16_t segs;
-	/* As the first completion says: what is left to do, without ELISA_NET_MORE; and the hash. */
+	/* As the first completion says: what is left to do, without ELISA_NET_MORE, or that the
+	 * checksum is known to be right (ELISA_RXC_CSUM_OK); and the hash. */
 	uint16_t flags, csum_start, gso_size;
 	uint32_t hash;
 };

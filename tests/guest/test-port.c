@@ -37,8 +37,8 @@ static struct {
 	char *ram;
 	struct elisa_mem *mem;
 	int freed, left;
-	uint32_t bells[4]; /* to be rung after the next TX */
-	int bells_due, bell_calls;
+	uint32_t bells[4]; /* to be rung after the next TX or POLL */
+	int bells_due, bell_calls, polls, polled, poll_error;
 } sw;
 
 static void *at_gpa(uint64_t gpa, size_t len)
@@ -138,6 +138,11 @@ static int64_t toy_switch(void *cookie, uint64_t op, uint64_t a1, uint64_t ignor
 		assert_int_equal(a1, 100);
 		sw.bell_calls++;
 		return sw.bells_due ? sw.bells[--sw.bells_due] : 0;
+	case ELISA_NET_POLL:
+		assert_int_equal(a1, 100);
+		sw.polls++;
+		return sw.poll_error ? -sw.poll_error
+				     : sw.polled | (sw.bells_due ? ELISA_TX_BELL : 0);
 	case ELISA_NET_LINK:
 		return sw.link_error ? -sw.link_error : sw.link | (int64_t)sw.mtu << 16;
 	case ELISA_NET_COUNTERS:
@@ -507,6 +512,40 @@ static void sleepers_are_woken(void **state)
 	elisa_port_close(port);
 }
 
+/* Only where the switch says so, which may change; and its answer is as a push's. */
+static void nics_are_polled(void **state)
+{
+	struct elisa_port *port;
+	struct elisa_txq *q;
+
+	bell_is_there = true;
+	port = open_port(NULL);
+	q = elisa_port_txq(port, 0);
+	sw.polled = 7;
+	assert_int_equal(elisa_nic_poll(q), 0);
+	assert_int_equal(sw.polls, 0);
+	sw.link |= ELISA_LINK_POLL;
+	assert_int_equal(elisa_port_poll(port), 0);
+	assert_int_equal(elisa_nic_poll(q), 7);
+	assert_int_equal(sw.bell_calls, 0);
+	sw.bells[0] = 0x50001;
+	sw.bells_due = 1;
+	assert_int_equal(elisa_nic_poll(q), 7);
+	assert_int_equal(q->bells, 1);
+	assert_int_equal(the_bell.rung[0], 0x50001);
+	sw.poll_error = ELISA_EBUSY;
+	assert_int_equal(elisa_nic_poll(q), 0);
+	assert_int_equal(q->polls, 3);
+	assert_int_equal(q->polled, 14);
+	assert_int_equal(q->taken, 0);
+	sw.link = ELISA_LINK_UP;
+	assert_int_equal(elisa_port_poll(port), 0);
+	assert_int_equal(elisa_nic_poll(q), 0);
+	assert_int_equal(sw.polls, 3);
+	elisa_port_close(port);
+	bell_is_there = false;
+}
+
 /* ---- receiving ---- */
 
 /* Completes the next buffer of queue 0, as a sender does. */
@@ -724,6 +763,7 @@ int main(void)
 		TEST(sends_what_was_put),
 		TEST(what_was_not_taken_stays_put),
 		TEST(sleepers_are_woken),
+		TEST(nics_are_polled),
 		TEST(bursts_are_cut_between_frames),
 		TEST(receives_in_order),
 		TEST(offloads_are_passed_on),

@@ -74,6 +74,14 @@ static void other_flags(void **state)
 	h.flags = VIRTIO_NET_HDR_F_DATA_VALID;
 	assert_true(tap_request_of(&h, &r));
 	assert_int_equal(r.flags | r.csum_start | r.gso_size, 0);
+	/* A NIC has looked at it. */
+	f.flags |= ELISA_RXC_CSUM_OK;
+	h = tap_header_of(&f);
+	zero.flags = VIRTIO_NET_HDR_F_DATA_VALID;
+	assert_memory_equal(&h, &zero, sizeof(h));
+	f.flags = CSUM(6) | ELISA_RXC_CSUM_OK;
+	h = tap_header_of(&f);
+	assert_int_equal(h.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
 }
 
 static void unsayable(void **state)

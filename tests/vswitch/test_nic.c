@@ -44,6 +44,8 @@ static void both_ways(void **state)
 	a = t_guest_up(&t, true);
 	t_nic(&t, &nic, 1, VS_NIC_BY_GUESTS, 0);
 	assert_true(info_of(a).flags & ELISA_PORT_POLL);
+	assert_true(t_call(a, ELISA_NET_LINK, 0, 0) & ELISA_LINK_POLL);
+	assert_false(t_call(nic.guest, ELISA_NET_LINK, 0, 0) & ELISA_LINK_POLL);
 	assert_false(info_of(nic.guest).flags & ELISA_PORT_POLL);
 	t_wire_in(&nic, 0, 200, a->mac, outside, 1, 0);
 	assert_int_equal(t_poll(a), 1);
