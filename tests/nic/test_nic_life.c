@@ -389,13 +389,19 @@ static void failover(void **state)
 	assert_true(t_receive(a, 0, &frame));
 	assert_true(t_frame_is(&frame, 100, a->mac, outside, 3));
 
+	/* The first one is preferred, */
+	fake[0].link = true;
+	await(0, true);
+	fake[0].link = false;
+	await(1, true);
+	/* none of them is worse than one, */
 	fake[1].link = false;
 	await(-1, false);
 	fake[0].link = true;
 	await(0, true);
 	assert_int_equal(t_send_one(a, 100, outside, a->mac, 4), 1);
 	assert_int_equal(fake[0].sent[0].put, 2);
-	/* And once more from a start. */
+	/* and all of it holds after a new start. */
 	while (vs_nic_hold(t.vs, up.port))
 		;
 	assert_int_equal(lib->start(up.nic, why), 0);
