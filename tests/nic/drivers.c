@@ -5,7 +5,8 @@
  *
  *	test-nic-drivers LIBVSWITCH-NIC.so		a test
  *	test-nic-drivers LIBVSWITCH-NIC.so DEVICE...	says all that was found for these; with a
- *							PCI address among them in hugepages
+ *							PCI address among them in hugepages;
+ *							DEVICE+DEVICE is a bond of two
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -83,7 +84,6 @@ static int set_up(const char *path, bool huge)
 static struct nic *start(const char *device, char why[NIC_WHY_LEN])
 {
 	struct nic_config config = {
-		.device = {device},
 		.devices = 1,
 		.queues = 1,
 		.mtu = 1500,
@@ -91,9 +91,18 @@ static struct nic *start(const char *device, char why[NIC_WHY_LEN])
 		.offloads = true,
 		.inside = true,
 	};
+	char first[256], *second;
 	struct nic *nic;
 
-	snprintf(config.name, sizeof(config.name), "%.*s", (int)strcspn(device, ","), device);
+	snprintf(first, sizeof(first), "%s", device);
+	second = strchr(first, '+');
+	if (second) {
+		*second++ = '\0';
+		config.device[1] = second;
+		config.devices = 2;
+	}
+	config.device[0] = first;
+	snprintf(config.name, sizeof(config.name), "%.*s", (int)strcspn(device, ",+"), device);
 	if (lib->add(&config, &nic, why))
 		return NULL;
 	if (lib->start(nic, why)) {
@@ -194,6 +203,7 @@ static const struct driver {
 } drivers[] = {
 	{"net_null0", true, true, NULL},
 	{"net_ring0", true, false, NULL},
+	{"net_null1+net_null2", true, false, NULL},
 	{"net_tap0,iface=elisachk0", false, false, "the driver net_tap cannot run inside"},
 	{"net_af_packet0,iface=lo", false, false, "makes system call 44 (sendto)"},
 	{"net_pcap0,iface=lo", false, false, "makes system call"},
