@@ -88,8 +88,9 @@ struct elisa_check_result {
 /*
  * Returns the number of findings, 256 at most. With flags, runs the function twice. May be called
  * from any thread, and takes as long as that; other threads of this process must not wait for any
- * child (waitpid(-1)) meanwhile. EPERM: this process may not trace another; ENOMEM, EAGAIN: no
- * memory, or no more processes; ENOTSUP, and others of elisa_vm_arm(): no parked thread.
+ * child (waitpid(-1)) meanwhile. EINVAL: no fn, too many calls, or a max_stack of more than 60 KiB;
+ * EPERM: this process may not trace another; ENOMEM, EAGAIN: no memory, or no more processes; and
+ * what begin() of elisa_ctx_thread() returns.
  */
 int elisa_check(const struct elisa_check *check, struct elisa_check_result *result);
 

@@ -6,7 +6,8 @@
  *	test-nic-drivers LIBVSWITCH-NIC.so		a test
  *	test-nic-drivers LIBVSWITCH-NIC.so DEVICE...	says all that was found for these; with a
  *							PCI address among them in hugepages;
- *							DEVICE+DEVICE is a bond of two
+ *							DEVICE+DEVICE is a bond of two, and after
+ *							"leave-out" exports are left out in turn
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -235,7 +236,7 @@ static void test_driver(const struct driver *d)
 	lib->remove(nic);
 }
 
-static void show(const char *device)
+static void show(const char *device, bool without)
 {
 	char why[NIC_WHY_LEN] = "";
 	struct nic *nic = start(device, why);
@@ -255,6 +256,8 @@ static void show(const char *device)
 	       device, rc ? "not inside:" : "inside", v.why, v.text, (unsigned long long)v.sent,
 	       (unsigned long long)v.received, (unsigned long long)v.longest, v.stack,
 	       (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) / 1e9);
+	if (without)
+		leave_out_each(nic);
 	lib->remove(nic);
 }
 
@@ -275,12 +278,11 @@ int main(int argc, char **argv)
 		huge |= strchr(argv[i], ':') && strncmp(argv[i], "net_", 4);
 	if (set_up(argv[1], huge))
 		return 1;
-	if (argc > 2)
-		for (int i = 2; i < argc; i++)
-			show(argv[i]);
-	else
-		for (size_t i = 0; i < ARRAY_SIZE(drivers); i++)
-			test_driver(&drivers[i]);
+	for (int i = 2; i < argc; i++)
+		if (strcmp(argv[i], "leave-out"))
+			show(argv[i], !strcmp(argv[i - 1], "leave-out"));
+	for (size_t i = 0; argc == 2 && i < ARRAY_SIZE(drivers); i++)
+		test_driver(&drivers[i]);
 	elisa_ctx_destroy(ctx);
 	elisa_host_close(host);
 	lib->close();
