@@ -17,6 +17,9 @@
  * the half from the NIC. A sender uses the queue that its caller's number says, so each vCPU has its
  * own where there are enough.
  *
+ * NIC ports do not exchange frames with each other, whatever their groups, unless
+ * vs_config.bridge_nics says so.
+ *
  * An address of a guest's port that was learned there does not move to a NIC port, whoever uses it
  * outside. Until the guest has sent something, only a static entry (vs_fdb_add) says that it is its.
  *
@@ -51,7 +54,8 @@ struct vs_nic_ops {
 	/*
 	 * To the NIC: hands frames that lie complete in the RX ring of the port's queue to the driver,
 	 * VS_NIC_BURST at most, and posts new buffers. Returns completions taken, free-running since
-	 * set-up. Taken frames are sent, or counted by the driver's side as not sent.
+	 * set-up. Taken frames are sent, or counted by the driver's side as not sent; those that wait
+	 * there until the driver has room do not count, so that somebody comes again for them.
 	 */
 	uint32_t (*tx)(void *txq);
 };
