@@ -417,6 +417,17 @@ static vs_noinline struct vs_delivered cut_up(struct vs_send *s, struct vs_port 
 	return done;
 }
 
+/*
+ * With a group in common; but what came from outside does not go there again by another NIC, since
+ * nobody would stop a frame that goes round and round.
+ */
+vs_inline bool may_reach(const struct vs_send *s, const struct vs_port *to)
+{
+	if (!(vs_load(&to->groups) & vs_load(&s->port->groups)))
+		return false;
+	return vs_likely(!s->port->nic) || !vs_load(&to->nic) || s->vs->config.bridge_nics;
+}
+
 static void unicast(struct vs_send *s, struct vs_port *to, const struct vs_chain *c, __m128i header,
 		    const struct vs_addresses *a)
 {
@@ -424,7 +435,7 @@ static void unicast(struct vs_send *s, struct vs_port *to, const struct vs_chain
 
 	if (to == s->port) {
 		tx_drop(s, ELISA_DROP_TX_NO_PORT);
-	} else if (!(vs_load(&to->groups) & vs_load(&s->port->groups))) {
+	} else if (!may_reach(s, to)) {
 		tx_drop(s, ELISA_DROP_TX_ISOLATED);
 	} else if (vs_unlikely(!vs_wants(to, a->dst))) {
 		vs_rx_drop(&vs_rx_queue(to, s->queue)->rx, ELISA_DROP_RX_FILTERED, 1);
@@ -455,7 +466,7 @@ static bool copies_allowed(const struct vs_send *s, uint32_t count)
 	return count <= s->copies_left || s->copies_left == VS_FLOOD_MAX;
 }
 
-/* To each port that may receive and has a group in common. The batch is empty. */
+/* To each port that may receive it. The batch is empty. */
 static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_chain *c,
 		     const struct vs_load_of *load, const struct vs_addresses *a,
 		     struct vs_delivered *done)
@@ -463,8 +474,8 @@ static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_chai
 	struct vs_rx *rx = &vs_rx_queue(to, s->queue)->rx;
 	struct vs_delivered one;
 
-	if (to == s->port || !(vs_load(&to->groups) & vs_load(&s->port->groups)) ||
-	    !vs_load(&to->up) || !(vs_load_acquire(&rx->resv.a) & VS_UP))
+	if (to == s->port || !may_reach(s, to) || !vs_load(&to->up) ||
+	    !(vs_load_acquire(&rx->resv.a) & VS_UP))
 		return false;
 	if (!vs_wants(to, a->dst)) {
 		vs_rx_drop(rx, ELISA_DROP_RX_FILTERED, 1);

@@ -44,6 +44,8 @@ struct vs_config {
 	uint32_t fdb_age_s;		/* seconds after which a silent address is forgotten, or
 					 * up to an eighth later; 0: never */
 	uint32_t generation;		/* of this arena, see ELISA_OP_HELLO; not 0, new each time */
+	bool bridge_nics;		/* NIC ports exchange frames with each other, too: that makes one
+					 * network of those outside, and a loop if they are one already */
 };
 
 /*

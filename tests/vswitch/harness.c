@@ -12,7 +12,7 @@
 
 const uint8_t t_broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 
-void t_create(struct t_switch *t, uint32_t fdb_capacity)
+void t_create_with(struct t_switch *t, uint32_t fdb_capacity, bool bridge_nics)
 {
 	struct vs_config cfg = {
 		.ports = 80,
@@ -21,6 +21,7 @@ void t_create(struct t_switch *t, uint32_t fdb_capacity)
 		.fdb_capacity = fdb_capacity,
 		.fdb_age_s = 300,
 		.generation = 7,
+		.bridge_nics = bridge_nics,
 	};
 
 	memset(t, 0, sizeof(*t));
@@ -30,6 +31,11 @@ void t_create(struct t_switch *t, uint32_t fdb_capacity)
 			0);
 	CHECK(t->arena != MAP_FAILED);
 	CHECK(vs_create(t->arena, t->arena_len, &cfg, &t->vs) == 0);
+}
+
+void t_create(struct t_switch *t, uint32_t fdb_capacity)
+{
+	t_create_with(t, fdb_capacity, false);
 }
 
 void t_destroy(struct t_switch *t)

@@ -58,6 +58,7 @@ struct t_frame {
 };
 
 void t_create(struct t_switch *t, uint32_t fdb_capacity);
+void t_create_with(struct t_switch *t, uint32_t fdb_capacity, bool bridge_nics);
 void t_destroy(struct t_switch *t);
 /* A guest with one port "pN", MAC 02:00:00:00:00:N+1, not set up. */
 struct t_guest *t_guest(struct t_switch *t, bool anti_spoof);

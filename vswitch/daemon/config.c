@@ -138,6 +138,11 @@ static void set_max_callers(struct reader *r, config_setting_t *value, void *tar
 	set_u32(r, value, 1, VS_CALLERS_MAX, &r->s->vs.callers);
 }
 
+static void set_bridge_nics(struct reader *r, config_setting_t *value, void *target)
+{
+	r->s->vs.bridge_nics = config_setting_get_bool(value);
+}
+
 static void set_switch(struct reader *r, config_setting_t *group, void *target)
 {
 	static const struct key keys[] = {
@@ -146,6 +151,7 @@ static void set_switch(struct reader *r, config_setting_t *group, void *target)
 		{"max_ports", CONFIG_TYPE_INT, set_max_ports},
 		{"max_vms", CONFIG_TYPE_INT, set_max_vms},
 		{"max_callers", CONFIG_TYPE_INT, set_max_callers},
+		{"bridge_nics", CONFIG_TYPE_BOOL, set_bridge_nics},
 	};
 
 	read_group(r, group, "switch", keys, COUNT(keys), target);
