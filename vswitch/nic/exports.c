@@ -14,6 +14,7 @@
 #include <bus_pci_driver.h>
 #include <ethdev_driver.h>
 #include "internal.h"
+#include "mapped.h"
 
 #define OBJECTS_MAX 32
 
@@ -61,18 +62,32 @@ static void code(struct walk *w, const void *function)
 	object(w, NIC_CONST, function);
 }
 
+struct bar {
+	struct walk *walk;
+	struct nic_export export;
+};
+
+static int bar_piece(const void *at, size_t len, void *arg)
+{
+	struct bar *bar = arg;
+
+	bar->export.addr = at;
+	bar->export.len = len;
+	return bar->walk->cb(&bar->export, bar->walk->arg);
+}
+
 static void registers(struct walk *w, const struct rte_device *dev)
 {
 	const struct rte_pci_device *pci = RTE_DEV_TO_PCI_CONST(dev);
+	struct bar bar = {w, {.part = NIC_DEVICE}};
 
 	for (int i = 0; i < PCI_MAX_RESOURCE && !w->error; i++) {
 		const struct rte_mem_resource *r = &pci->mem_resource[i];
-		struct nic_export e = {.part = NIC_DEVICE, .addr = r->addr, .len = r->len};
 
 		if (!r->addr || !r->len)
 			continue;
-		snprintf(e.name, sizeof(e.name), "%s BAR %d", rte_dev_name(dev), i);
-		w->error = w->cb(&e, w->arg);
+		snprintf(bar.export.name, sizeof(bar.export.name), "%s BAR %d", rte_dev_name(dev), i);
+		w->error = nic_mapped(r->addr, r->len, bar_piece, &bar);
 	}
 }
 
