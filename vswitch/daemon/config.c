@@ -671,6 +671,16 @@ static void check_whole(struct reader *r, config_t *cfg)
 				 r->s->ports[i].vs.name);
 }
 
+/* Each is a guest and a caller of libvswitch, besides those that the file speaks of. */
+static void add_for_nics(struct settings *s)
+{
+	uint32_t guests = s->vs.guests + (uint32_t)s->nic_count;
+	uint32_t callers = s->vs.callers + (uint32_t)s->nic_count;
+
+	s->vs.guests = guests < VS_GUESTS_MAX ? guests : VS_GUESTS_MAX;
+	s->vs.callers = callers < VS_CALLERS_MAX ? callers : VS_CALLERS_MAX;
+}
+
 int settings_read(struct settings *s, const char *path, const char *run_dir)
 {
 	struct reader r = {.s = s, .path = path};
@@ -703,6 +713,7 @@ int settings_read(struct settings *s, const char *path, const char *run_dir)
 	for (int i = 0; fdb && i < config_setting_length(fdb); i++)
 		add_fdb(&r, config_setting_get_elem(fdb, (unsigned int)i));
 	check_whole(&r, &cfg);
+	add_for_nics(s);
 	ret = r.errors ? -EINVAL : 0;
 out:
 	if (f)

@@ -92,7 +92,6 @@ static json_t *device_json(const struct nic_port *n, const struct nic_info *info
 	json_object_set_new(json, "mtu", json_integer(n->port->set.vs.mtu));
 	json_object_set_new(json, "offloads", strings_json(info->features, features, 3));
 	json_object_set_new(json, "rx_csum", json_boolean(info->rx_csum));
-	json_object_set_new(json, "promiscuous", json_boolean(n->set->promiscuous));
 	return json;
 }
 
@@ -118,6 +117,8 @@ static json_t *nic_json(struct nic_port *n)
 	json_object_set_new(json, "last_reset_ms", json_real((double)v.last_reset_us / 1000));
 	json_object_set_new(json, "lost_buffers", count(v.stats.lost_buffers));
 	json_object_set_new(json, "filters", json_integer(v.filters));
+	json_object_set_new(json, "promiscuous",
+			    json_boolean(n->set->promiscuous || v.filters < (int)v.addresses));
 	json_object_set_new(json, "queues", queues_json(n->all, &v.status));
 	json_object_set_new(json, "ethdev", ethdev_json(&v.stats));
 	return json;

@@ -195,6 +195,7 @@ static void macs_tell(struct nic_port *n)
 			 n->set->port.vs.name, ret, macs.count);
 	pthread_mutex_lock(&n->lock);
 	n->view.filters = ret;
+	n->view.addresses = macs.count;
 	pthread_mutex_unlock(&n->lock);
 }
 

@@ -399,7 +399,10 @@ static void port_pin(struct nics *all, struct port *port)
 	port->pinned = true;
 }
 
-/* Addresses that a NIC is to receive: those of bound ports that it may reach. */
+/*
+ * Addresses that a NIC is to receive: those of bound ports that it may reach. One that may use others
+ * than its own has zeros here, which stand for any.
+ */
 static void macs_update(struct nic_port *n)
 {
 	struct nic_macs macs = {0};
@@ -411,7 +414,8 @@ static void macs_update(struct nic_port *n)
 			continue;
 		if (macs.count == NIC_MACS_MAX)
 			break;
-		memcpy(macs.mac[macs.count], port->set.vs.mac, 6);
+		if (port->set.vs.anti_spoof)
+			memcpy(macs.mac[macs.count], port->set.vs.mac, 6);
 		macs.queue[macs.count] = (uint16_t)(macs.count % n->port->set.vs.queues);
 		macs.count++;
 	}

@@ -64,7 +64,8 @@ struct nic_view {
 	struct nic_stats stats;
 	struct vs_nic_status status;
 	uint64_t resets, last_reset_us;
-	int filters; /* of addresses, -1: not told yet */
+	int filters; /* that the device has for so many addresses; -1: not told yet */
+	unsigned int addresses;
 };
 
 struct nic_port {

@@ -118,7 +118,8 @@ struct nic_lib {
 	int (*stats)(struct nic *nic, struct nic_stats *stats);
 	/* Addresses behind this switch, to be received although not promiscuous, and [i] in RX queue
 	 * queue[i] where the NIC can (NULL: anywhere). Returns how many it filters; if not all, it is
-	 * promiscuous until it can. Until stop(), which forgets them. */
+	 * promiscuous until it can: so with an address of zeros, which stands for any. Until stop(),
+	 * which forgets them. */
 	int (*macs)(struct nic *nic, const uint8_t (*mac)[6], const uint16_t *queue, unsigned int count);
 
 	int (*exports)(struct nic *nic, int (*cb)(const struct nic_export *e, void *arg), void *arg);
