@@ -227,6 +227,10 @@ class TapNic(NicCase):
         self.assertNotIn("nt0", self.ns(self.out, "ip", "link").stdout)
         self.assertEqual(left(), before)
 
+    def iperf(self, *args):
+        r = self.ns(self.out, "iperf3", "-c", INSIDE, "-t", "2", "-f", "m", *args, check=False)
+        return r.returncode == 0 and r.stdout
+
     def test_iperf(self):
         if not shutil.which("iperf3"):
             self.skipTest("iperf3 is not installed")
@@ -235,8 +239,8 @@ class TapNic(NicCase):
         self.ping(self.out, INSIDE)
         self.in_ns(self.inn, "iperf3", "-s")
         for reverse in ([], ["-R"]):
-            out = dt.wait_for(lambda: self.ns(self.out, "iperf3", "-c", INSIDE, "-t", "2", "-f", "m",
-                                              *reverse, check=False).stdout, 20)
+            # the server may not listen yet, or be busy with the client before
+            out = dt.wait_for(lambda: self.iperf(*reverse), 20, 0.1)
             rate = re.findall(r"([\d.]+) Mbits/sec +receiver", out)
             self.assertTrue(rate and float(rate[0]) > 1, out)
             print("iperf3%s: %s Mbit/s" % ("".join(reverse), rate[0]), flush=True)
