@@ -42,6 +42,7 @@ static void record(struct fake_wire *w, struct rte_mbuf *m)
 	*f = (struct fake_frame){
 		.len = m->pkt_len,
 		.segs = m->nb_segs,
+		.first_len = m->data_len,
 		.ol_flags = m->ol_flags,
 		.l2_len = m->l2_len,
 		.l3_len = m->l3_len,

@@ -19,7 +19,8 @@ struct fake_frame {
 	uint32_t len, segs;
 	uint64_t ol_flags;
 	uint32_t l2_len, l3_len, l4_len, tso_segsz;
-	uint32_t seg_len; /* of frames to receive: bytes in one piece */
+	uint32_t first_len; /* bytes in the first piece */
+	uint32_t seg_len;   /* of frames to receive: bytes in one piece */
 	uint8_t *data;
 };
 

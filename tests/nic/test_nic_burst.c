@@ -651,6 +651,101 @@ static void bad_segments(void **state)
 	assert_non_null(fake_get(sent));
 }
 
+/* ---- anything ---- */
+
+static uint32_t seed = 1;
+
+static uint32_t any(uint32_t below)
+{
+	seed = seed * 1664525 + 1013904223;
+	return (uint32_t)((uint64_t)seed * below >> 32);
+}
+
+/* Often such headers as there are, sometimes with a byte that is none. */
+static uint32_t any_frame(uint32_t len)
+{
+	struct layout l = {.v6 = any(2), .tags = any(4), .proto = any(2) ? 6 : 17};
+	uint32_t l4 = 0;
+
+	l.options = any(3) ? 0 : 8 * any(5);
+	if (len > 150 && any(10))
+		l4 = headers(&l, len);
+	else
+		fill(len, seed);
+	for (uint32_t n = any(4); n; n--)
+		frame[any(len < 100 ? len : 100)] = (uint8_t)any(256);
+	return any(10) ? l4 : any(len + 30);
+}
+
+/* In pieces of any length, requests of all kinds, some cut off by a death. */
+static void send_anything(void)
+{
+	uint32_t len = 14 + (any(8) ? any(1500) : any(60000)), at = 0, l4 = any_frame(len);
+	uint16_t flags = 0, gso = 0;
+
+	if (any(4))
+		flags = ELISA_NET_CSUM | (any(5) ? (any(2) ? TCP_AT : UDP_AT) : any(256))
+						 << ELISA_NET_CSUM_OFFSET;
+	if (flags && !any(2)) {
+		flags |= any(2) ? ELISA_NET_TSO4 : ELISA_NET_TSO6;
+		gso = (uint16_t)any(3000);
+	}
+	while (at < len) {
+		uint32_t part = any(6) ? 2048 : 1 + any(2048);
+
+		if (part > len - at)
+			part = len - at;
+		memcpy(hand_buffer(&h), frame + at, part);
+		at += part;
+		if (!any(60)) {
+			hand_commit(&h, part, ELISA_RXC_ABORTED, 0, 0);
+			return;
+		}
+		hand_commit(&h, part, flags | (at < len ? ELISA_NET_MORE : 0),
+			    flags ? (uint16_t)l4 : 0, gso);
+		flags = 0;
+	}
+}
+
+static void check_sent(const struct fake_frame *f)
+{
+	uint32_t headers_len = f->l2_len + f->l3_len;
+
+	assert_true(f->len >= (f->segs > 1 ? 14 : 60) && f->first_len <= f->len);
+	if (!f->ol_flags)
+		return;
+	assert_true(f->l2_len >= 14 && f->l2_len <= 22 && f->l3_len >= 20 && f->l3_len <= 60);
+	if (f->ol_flags & RTE_MBUF_F_TX_TCP_SEG) {
+		assert_true(f->l4_len >= 20 && f->l4_len <= 60 && f->tso_segsz >= 64);
+		assert_true(headers_len + f->l4_len <= f->first_len);
+		assert_true(headers_len + f->l4_len < f->len);
+	} else {
+		assert_true(headers_len + 8 <= f->first_len);
+	}
+}
+
+static void anything(void **state)
+{
+	struct nic_stats stats;
+	uint64_t sent_in_all = 0;
+
+	fake[0].tx_capa = TSO_CAPA;
+	fake[0].accepts = 20;
+	up();
+	for (int i = 0; i < 100000; i++) {
+		while (h.next - h.taken > 400)
+			hand_tx(&h);
+		send_anything();
+		if (any(3))
+			continue;
+		hand_tx(&h);
+		for (const struct fake_frame *f; (f = fake_get(sent)); sent_in_all++)
+			check_sent(f);
+	}
+	assert_int_equal(lib->stats(nic, &stats), 0);
+	assert_true(sent_in_all > 50000 && stats.tx_errors > 5000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -672,6 +767,7 @@ int main(void)
 		T(software_over_pieces),
 		T(segments_by_nic),
 		T(bad_segments),
+		T(anything),
 	};
 
 	return cmocka_run_group_tests(tests, common_open, common_close);

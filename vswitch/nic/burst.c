@@ -333,7 +333,7 @@ static void stop_hook(const struct rte_mbuf *m)
 }
 #endif
 
-/* Zeroes behind a short frame, which is all in one buffer. */
+/* Zeroes behind a short frame; the switch does not spread such over buffers. */
 nic_inline void pad(struct rte_mbuf *m)
 {
 	volatile uint8_t *p = rte_pktmbuf_mtod(m, volatile uint8_t *);
@@ -411,7 +411,7 @@ static void take(struct nic_txq *q)
 			free_frame(&q->ops, m, &q->lost);
 			continue;
 		}
-		if (m->pkt_len < NIC_FRAME_MIN)
+		if (m->pkt_len < NIC_FRAME_MIN && m->nb_segs == 1)
 			pad(m);
 		q->stage[q->staged++] = m;
 	}
