@@ -68,6 +68,9 @@ static void arguments(struct args *a, const struct nic_env *env, const cpu_set_t
 	/* No such device: nothing is probed but what is plugged later. */
 	add(a, "-a");
 	add(a, "ffff:ff:1f.7");
+	/* Memory goes as it came: whoever follows it keeps it in those pieces. */
+	if (env->huge)
+		add(a, "--match-allocations");
 	if (!env->huge) {
 		add(a, "--no-shconf");
 		add(a, "--no-huge");
