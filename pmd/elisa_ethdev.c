@@ -190,6 +190,7 @@ static int rx_queue_setup(struct rte_eth_dev *eth, uint16_t i, uint16_t descs, u
 	q->offloads = offloads;
 	q->strip = offloads & RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
 	q->hash = offloads & RTE_ETH_RX_OFFLOAD_RSS_HASH;
+	q->csum = offloads & (RTE_ETH_RX_OFFLOAD_UDP_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM);
 	q->scatter = offloads & (RTE_ETH_RX_OFFLOAD_SCATTER | RTE_ETH_RX_OFFLOAD_TCP_LRO) ||
 		     eth->data->mtu + ELISA_OVERHEAD > q->buf_len;
 	if (q->scatter)

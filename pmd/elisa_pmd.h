@@ -40,6 +40,7 @@
 #define ELISA_RECOVERY_MS 20	  /* ... and one round of recovery */
 #define ELISA_POLL_US	  100000  /* between looks at the link ... */
 #define ELISA_DOZE_US	  1000000 /* ... of one that sleeps on RX interrupts */
+#define ELISA_NIC_LOOKS	  8	  /* at the ring, between polls of NICs: at most */
 
 extern int elisa_logtype;
 #define ELISA_LOG(level, fmt, ...) \
@@ -60,7 +61,7 @@ struct pmd_rxq {
 	/* The data path. */
 	uint32_t busy;
 	bool up;
-	bool strip, scatter, hash;
+	bool strip, scatter, hash, csum;
 	uint16_t port_id;
 	uint32_t mask;
 	uint32_t head;	 /* next completion, free-running */
@@ -74,6 +75,10 @@ struct pmd_rxq {
 	uint64_t aborted;  /* frames whose sender died */
 	uint64_t too_long; /* frames for which scattering would be needed */
 	uint64_t no_mbuf;
+	/* NICs that the switch wants polled: by this TX queue; NULL: none. See poll_nics(). */
+	struct pmd_txq *poller;
+	uint32_t looks, poll_every;
+	uint64_t polls, polled; /* calls, and frames that NICs had */
 	/* Control. */
 	uint16_t index, descs;
 	uint32_t buf_len;

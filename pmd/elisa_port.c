@@ -263,8 +263,10 @@ static void give_all(struct elisa_dev *dev)
 
 static void mark(struct elisa_dev *dev, bool up)
 {
-	for (unsigned int i = 0; i < dev->data->nb_rx_queues; i++)
+	for (unsigned int i = 0; i < dev->data->nb_rx_queues; i++) {
 		rxq(dev, i)->up = up;
+		rxq(dev, i)->poller = NULL;
+	}
 	for (unsigned int i = 0; i < dev->data->nb_tx_queues; i++)
 		txq(dev, i)->up = up;
 }
@@ -376,6 +378,16 @@ void elisa_port_stop(struct elisa_dev *dev)
 
 /* ---- link and recovery ---- */
 
+/* NICs come and go. The data path may be in. */
+static void nics_tell(struct elisa_dev *dev, bool poll)
+{
+	const unsigned int n_tx = dev->data->nb_tx_queues;
+
+	for (unsigned int i = 0; i < dev->data->nb_rx_queues; i++)
+		__atomic_store_n(&rxq(dev, i)->poller, poll && n_tx ? txq(dev, i % n_tx) : NULL,
+				 __ATOMIC_RELAXED);
+}
+
 static int look(struct elisa_dev *dev)
 {
 	int64_t hello = elisa_ctl(dev, ELISA_OP_HELLO, ELISA_ABI_REVISION, 0), link;
@@ -393,6 +405,7 @@ static int look(struct elisa_dev *dev)
 	link = elisa_ctl(dev, ELISA_NET_LINK, dev->index, 0);
 	if (link < 0)
 		return (int)link;
+	nics_tell(dev, link & ELISA_LINK_POLL);
 	if (link & ELISA_LINK_UP)
 		return 0;
 	/* Down, or forgotten without a new generation, like a port taken away and given back? */

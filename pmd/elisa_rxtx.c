@@ -100,7 +100,10 @@ static struct rte_mbuf *take_chain(struct pmd_rxq *q, uint32_t slots)
 	return first;
 }
 
-/* What the completion says beyond the length. The frame never left the host: its data is sound. */
+/*
+ * What the completion says beyond the length. A frame whose sum is not filled in never left the
+ * host: its data is sound.
+ */
 static void take_offloads(const struct pmd_rxq *q, const struct elisa_rxc *c, struct rte_mbuf *m)
 {
 	if (c->flags & ELISA_RXC_HASH && q->hash) {
@@ -109,6 +112,8 @@ static void take_offloads(const struct pmd_rxq *q, const struct elisa_rxc *c, st
 	}
 	if (c->flags & ELISA_NET_CSUM)
 		m->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_NONE;
+	else if (c->flags & ELISA_RXC_CSUM_OK && q->csum)
+		m->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_GOOD;
 	if (c->flags & (ELISA_NET_TSO4 | ELISA_NET_TSO6)) {
 		m->ol_flags |= RTE_MBUF_F_RX_LRO | RTE_MBUF_F_RX_L4_CKSUM_NONE;
 		m->tso_segsz = c->gso_size;
@@ -118,10 +123,18 @@ static void take_offloads(const struct pmd_rxq *q, const struct elisa_rxc *c, st
 /* A frame with any flag. NULL, and the head stays: not all there. NULL, and it moves: dropped. */
 static __rte_noinline struct rte_mbuf *take_any(struct pmd_rxq *q)
 {
-	bool aborted;
-	uint32_t slots = frame_slots(q, &aborted);
+	const struct elisa_rxc *c = &q->comp[q->head & q->mask];
 	struct rte_mbuf *m;
+	uint32_t slots;
+	bool aborted;
 
+	/* Most of a NIC's. */
+	if (likely(c->flags == ELISA_RXC_CSUM_OK)) {
+		m = take_segment(q, q->head++);
+		take_offloads(q, c, m);
+		return m;
+	}
+	slots = frame_slots(q, &aborted);
 	if (!slots)
 		return NULL;
 	if (unlikely(aborted || (slots > 1 && !q->scatter))) {
@@ -133,7 +146,7 @@ static __rte_noinline struct rte_mbuf *take_any(struct pmd_rxq *q)
 		return NULL;
 	}
 	m = take_chain(q, slots);
-	take_offloads(q, &q->comp[q->head & q->mask], m);
+	take_offloads(q, c, m);
 	q->head += slots;
 	return m;
 }
@@ -187,15 +200,47 @@ static inline uint16_t take_burst(struct pmd_rxq *q, struct rte_mbuf **pkts, uin
 	return got;
 }
 
+/*
+ * Takes what NICs received to its receivers, perhaps to this queue: at each look that finds
+ * nothing, but less and less often while NICs have nothing, and now and then when there is enough
+ * to do. Returns frames that NICs had.
+ */
+static __rte_noinline uint32_t poll_nics(struct pmd_rxq *q, struct pmd_txq *tx, bool busy)
+{
+	int64_t result = 0;
+	uint32_t had;
+
+	if (++q->looks < (busy ? ELISA_NIC_LOOKS : q->poll_every))
+		return 0;
+	q->looks = 0;
+	/* Somebody sends there just now: he does not wait for us, nor we for him. */
+	if (!elisa_try(&tx->busy))
+		return 0;
+	if (tx->up)
+		result = elisa_call(&tx->call, ELISA_NET_POLL, tx->handle, 0, 0);
+	if (result > 0 && result & ELISA_TX_BELL && tx->bell)
+		elisa_ring(tx);
+	elisa_release(&tx->busy);
+	had = result > 0 ? (uint32_t)result & ELISA_TX_TAKEN : 0;
+	q->poll_every = had ? 1 : RTE_MIN(q->poll_every * 2 + !q->poll_every, ELISA_NIC_LOOKS);
+	q->polls++;
+	q->polled += had;
+	return had;
+}
+
 uint16_t pmd_rx_burst(void *queue, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct pmd_rxq *q = queue;
+	struct pmd_txq *poller;
 	uint16_t got = 0;
 
 	if (unlikely(!elisa_try(&q->busy)))
 		return 0;
 	if (likely(q->up)) {
 		got = take_burst(q, pkts, n);
+		poller = __atomic_load_n(&q->poller, __ATOMIC_RELAXED);
+		if (unlikely(poller) && poll_nics(q, poller, got) && !got)
+			got = take_burst(q, pkts, n);
 		elisa_rxq_refill(q);
 		if (unlikely(q->strip))
 			strip_tags(pkts, got);
@@ -336,7 +381,8 @@ static inline bool simple(const struct rte_mbuf *m)
 	return likely(m->nb_segs == 1 && !(m->ol_flags & TX_WORK) && m->data_len);
 }
 
-/* As many as are a descriptor each, up to the ring's end. Kept short: it is most of a burst's work. */
+/* As many as are a descriptor each, up to the ring's end. Kept short: it is most of a burst's work.
+ */
 static inline void put_simple(struct pmd_txq *q, struct rte_mbuf **pkts, uint32_t n,
 			      struct tx_round *r)
 {

@@ -343,6 +343,8 @@ static const struct {
 	{"ip_checksum", test_ip_checksum},
 	{"segmentation", test_segmentation},
 	{"vlan", test_vlan},
+	{"nic_polls", test_nic_polls},
+	{"nic_checksum", test_nic_checksum},
 	{"infos", test_infos},
 	{"filters", test_filters},
 	{"rss", test_rss},

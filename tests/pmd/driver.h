@@ -68,6 +68,9 @@ void test_checksum(void);
 void test_ip_checksum(void);
 void test_segmentation(void);
 void test_vlan(void);
+/* driver-nic.c */
+void test_nic_polls(void);
+void test_nic_checksum(void);
 /* driver-control.c */
 void test_infos(void);
 void test_filters(void);

@@ -153,7 +153,7 @@ class Driver(PmdCase):
                             self.d.path("local.sock")], env=self.eal_env(), stdout=subprocess.PIPE,
                            stderr=subprocess.STDOUT, text=True, timeout=120)
         self.assertEqual(r.returncode, 0, r.stdout[-4000:])
-        self.assertIn("18 tests passed", r.stdout)
+        self.assertIn("20 tests passed", r.stdout)
         self.assertNotIn("Sanitizer", r.stdout)
 
 
