@@ -25,7 +25,6 @@
 #define PASSES_IDLE  8		  /* ... that may be left out when guests do the work */
 #define ROUNDS_BUSY  4		  /* that move nothing, before it sleeps */
 #define SLEEP_US_MIN 5
-#define ROUNDS_MAX   16 /* of one pass */
 #define HOLD_US	     SEC /* until a guest that keeps a half is named */
 #define RETRY_US     (5 * SEC)
 
@@ -73,33 +72,38 @@ static void rest(struct nic_port *n, uint64_t us)
 
 /* ---- hold and release ---- */
 
-static void name_holder(struct nic_port *n)
+static void name_holder(struct nic_port *n, uint32_t owner)
 {
-	struct vs_nic_status st;
 	char name[VS_NAME_LEN];
-	uint32_t owner = 0;
 
-	if (vs_nic_status(n->all->daemon->vs, n->port->id, &st))
-		return;
-	for (unsigned int q = 0; q < st.queues && !owner; q++)
-		owner = st.queue[q].rx.owner_guest ? st.queue[q].rx.owner_guest
-						   : st.queue[q].tx.owner_guest;
 	log_warning("NIC %s: %s has stopped inside and keeps it: resume it, or detach it with "
 		    "--force",
 		    n->set->port.vs.name, nic_owner(n->all, owner, name));
+}
+
+/* Of some half: 0 if nobody has any (any more). */
+static uint32_t holder(struct nic_port *n)
+{
+	struct vs_nic_status st;
+	uint32_t owner = 0;
+
+	if (vs_nic_status(n->all->daemon->vs, n->port->id, &st))
+		return 0;
+	for (unsigned int q = 0; q < st.queues && !owner; q++)
+		owner = st.queue[q].rx.owner_guest ? st.queue[q].rx.owner_guest
+						   : st.queue[q].tx.owner_guest;
+	return owner;
 }
 
 /* Gives up only when all ends: then no guest is inside any more. */
 static void hold(struct nic_port *n)
 {
 	uint64_t since = now_us();
-	bool named = false;
+	uint32_t owner = 0;
 
 	while (vs_nic_hold(n->all->daemon->vs, n->port->id) == -EAGAIN) {
-		if (!named && now_us() - since > HOLD_US) {
-			named = true;
-			name_holder(n);
-		}
+		if (!owner && now_us() - since > HOLD_US && (owner = holder(n)) != 0)
+			name_holder(n, owner);
 		if (stopping(n) && now_us() - since > HOLD_US)
 			return;
 		usleep(20);
@@ -158,12 +162,16 @@ static void view_update(struct nic_port *n)
 	struct nic_link link = {.active = -1};
 	struct nic_stats stats = {0};
 	struct vs_nic_status status;
+	uint32_t owner;
 	bool news;
 
 	lib->link(n->dev, &link);
 	lib->stats(n->dev, &stats);
 	if (vs_nic_status(n->all->daemon->vs, n->port->id, &status))
 		memset(&status, 0, sizeof(status));
+	owner = nic_watch_stopped(&n->watch, &status, now_us(), HOLD_US);
+	if (owner)
+		name_holder(n, owner);
 	pthread_mutex_lock(&n->lock);
 	news = memcmp(&n->view.link, &link, sizeof(link));
 	n->again = n->again || (n->wants_link && link.up);
@@ -290,17 +298,15 @@ static enum why_left serve_by_host(struct nic_port *n)
 	}
 }
 
-/* A pass over the queues that no guest looked after since the last one. */
-static bool housekeep(struct nic_port *n, const struct vs_nic_status *st,
-		      uint64_t seen[ELISA_QUEUES_MAX], bool all)
+/* A pass over the queues that guests did not look after since the last one. */
+static bool housekeep(struct nic_port *n, const struct vs_nic_status *st, bool all)
 {
 	int64_t ret;
 
 	for (unsigned int q = 0; q < st->queues; q++) {
-		bool served = st->queue[q].rx.calls_guest != seen[q];
+		bool served = nic_watch_served(&n->watch, st, q);
 
-		seen[q] = st->queue[q].rx.calls_guest;
-		for (unsigned int i = 0; (!served || all) && i < ROUNDS_MAX; i++) {
+		for (unsigned int i = 0; (!served || all) && i < NIC_PASS_ROUNDS; i++) {
 			ret = serve_queue(n, q);
 			if (ret < 0)
 				return false;
@@ -314,14 +320,14 @@ static bool housekeep(struct nic_port *n, const struct vs_nic_status *st,
 /* "serve: guest" */
 static enum why_left serve_by_guests(struct nic_port *n)
 {
-	uint64_t seen[ELISA_QUEUES_MAX] = {0}, view = 0, now;
+	uint64_t view = 0, now;
 	struct vs_nic_status st;
 	enum why_left why;
 
 	for (unsigned int pass = 0;; pass++) {
 		if (left(n, &st, &why))
 			return why;
-		if (!housekeep(n, &st, seen, pass % PASSES_IDLE == 0))
+		if (!housekeep(n, &st, pass % PASSES_IDLE == 0))
 			return LEFT_ERROR;
 		now = now_us();
 		if (now - view >= VIEW_US) {

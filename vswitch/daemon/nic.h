@@ -6,6 +6,7 @@
  *	nic-heap.c	DPDK's heap: seen by guests inside, and by local clients
  *	nic-thread.c	a thread for each NIC: starts it, serves it, resets it
  *	nic-grant.c	may guests run it? By nic-check.c, which knows nothing of the daemon
+ *	nic-watch.c	do guests do their part?
  *	nic-json.c	what it looks like
  *
  * A NIC's thread owns its device. What both threads use lies behind its lock, which nobody holds for
@@ -17,6 +18,7 @@
 #include <pthread.h>
 #include "daemon.h"
 #include "nic-check.h"
+#include "nic-watch.h"
 
 #define HEAP_RANGES 256
 #define NIC_BELLS   64
@@ -86,6 +88,7 @@ struct nic_port {
 	int64_t handle[ELISA_QUEUES_MAX];
 	bool set_up;
 	bool wants_link; /* to be checked once it is there */
+	struct nic_watch watch;
 
 	pthread_mutex_t lock; /* of what follows */
 	struct nic_view view;
