@@ -232,14 +232,18 @@ int vs_port_queue(const struct vswitch *vs, int id, unsigned int queue, struct v
 		info->set_up = true;
 		info->tx_size = vs_load(&q->tx.size);
 	}
-	/* Set up anew by its guest meanwhile? Its memory can only go by this thread. */
+	/*
+	 * Set up anew by its guest meanwhile? Its memory can only go by this thread; that of a NIC
+	 * goes when its driver likes, and is not looked at.
+	 */
 	ring = vs_load(&q->rx.ring);
 	if (word & VS_UP && ring) {
 		info->rx_size = vs_load(&q->rx.size);
 		info->rx_buf_len = vs_load(&q->rx.buf_len);
 		info->features = vs_load(&q->rx.features) & ELISA_NET_F_ALL;
 		info->rx_reserved = (uint32_t)word;
-		info->rx_posted = vs_load(&ring->posted);
+		info->rx_posted = port->nic ? vs_load(&port->nic->queue[queue].tx.taken) + info->rx_size
+					    : vs_load(&ring->posted);
 	}
 	for (int i = 0; i < ELISA_DROP_RX_LINK_DOWN; i++)
 		info->drops[i] = vs_load(&q->tx.count.drops[i]);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* NIC ports: both ways, who serves them, and where frames may go. */
 #include "fakenic.h"
+#include <sys/mman.h>
 #include <cmocka.h>
 
 static struct t_switch t;
@@ -527,6 +528,25 @@ static void hold_and_release(void **state)
 	assert_int_equal(nic.q[0].out_frames, 1 + 15 * T_SIZE);
 }
 
+/* The control side shows a queue whose driver takes its memory away just then. */
+static void memory_gone(void **state)
+{
+	struct vs_queue_info info;
+	struct t_guest *a;
+
+	(void)state;
+	a = t_guest_up(&t, true);
+	t_nic(&t, &nic, 1, VS_NIC_BY_GUESTS, 0);
+	assert_int_equal(t_send_one(a, 60, outside, a->mac, 7), 1);
+	assert_int_equal(mprotect(nic.guest->ram, T_RAM, PROT_NONE), 0);
+	assert_int_equal(vs_port_queue(t.vs, nic.guest->port, 0, &info), 0);
+	assert_int_equal(info.rx_reserved, 1);
+	assert_int_equal(info.rx_posted, 1 + T_SIZE);
+	assert_int_equal(info.rx_size, T_SIZE);
+	assert_int_equal(vs_bells_due(t.vs, (uint32_t[8]){0}, 8), 0);
+	assert_int_equal(mprotect(nic.guest->ram, T_RAM, PROT_READ | PROT_WRITE), 0);
+}
+
 static void control(void **state)
 {
 	struct vs_nic_ops ops = {NULL, NULL, NULL};
@@ -622,6 +642,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(offloads, begin, end),
 		cmocka_unit_test_setup_teardown(bells, begin, end),
 		cmocka_unit_test_setup_teardown(hold_and_release, begin, end),
+		cmocka_unit_test_setup_teardown(memory_gone, begin, end),
 		cmocka_unit_test_setup_teardown(control, begin, end),
 		cmocka_unit_test_setup_teardown(carrier, begin, end),
 	};
