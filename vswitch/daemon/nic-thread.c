@@ -59,6 +59,17 @@ static bool stopping(struct nic_port *n)
 	return stop;
 }
 
+/* No guest is inside any more, or comes again. */
+static bool alone(struct nic_port *n)
+{
+	bool yes;
+
+	pthread_mutex_lock(&n->lock);
+	yes = n->alone;
+	pthread_mutex_unlock(&n->lock);
+	return yes;
+}
+
 /* Until poked, at most `us`. */
 static void rest(struct nic_port *n, uint64_t us)
 {
@@ -95,7 +106,7 @@ static uint32_t holder(struct nic_port *n)
 	return owner;
 }
 
-/* Gives up only when all ends: then no guest is inside any more. */
+/* Gives up only when nobody is left who could give it back. */
 static void hold(struct nic_port *n)
 {
 	uint64_t since = now_us();
@@ -104,7 +115,7 @@ static void hold(struct nic_port *n)
 	while (vs_nic_hold(n->all->daemon->vs, n->port->id) == -EAGAIN) {
 		if (!owner && now_us() - since > HOLD_US && (owner = holder(n)) != 0)
 			name_holder(n, owner);
-		if (stopping(n) && now_us() - since > HOLD_US)
+		if (alone(n) && now_us() - since > HOLD_US)
 			return;
 		usleep(20);
 	}
@@ -117,7 +128,7 @@ static int64_t call(struct nic_port *n, uint64_t op, uint64_t a1)
 	int64_t ret;
 
 	while ((ret = vs_entry(n->caller, op, a1, 0, 0, 0)) == -ELISA_EAGAIN) {
-		if (stopping(n) && now_us() - since > HOLD_US)
+		if (alone(n) && now_us() - since > HOLD_US)
 			break;
 		usleep(20);
 	}

@@ -248,6 +248,11 @@ void nics_join(struct daemon *d)
 	struct nics *all = d->nics;
 
 	for (unsigned int i = 0; all && i < all->count; i++) {
+		pthread_mutex_lock(&all->nic[i].lock);
+		all->nic[i].alone = true;
+		pthread_mutex_unlock(&all->nic[i].lock);
+	}
+	for (unsigned int i = 0; all && i < all->count; i++) {
 		if (all->nic[i].running)
 			pthread_join(all->nic[i].thread, NULL);
 		all->nic[i].running = false;

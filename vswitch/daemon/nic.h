@@ -93,6 +93,7 @@ struct nic_port {
 	pthread_mutex_t lock; /* of what follows */
 	struct nic_view view;
 	bool stop, again; /* `again`: the grant may be decided now, or anew */
+	bool alone;	  /* there is no trusted context any more, nor will there be one */
 	bool macs_new;
 	struct nic_macs macs;
 	uint32_t bells[NIC_BELLS];
