@@ -54,8 +54,9 @@ void print_nics(json_t *r)
 		printf("no NIC: name some in the configuration (nics)\n");
 		return;
 	}
-	t = table_new("NIC|DRIVER|DEVICES|STATE|LINK|SERVE|SERVED BY|>QUEUES|>IN|>OUT|>DROPS|>RESETS|"
-		      "NOTE");
+	t = table_new(
+		"NIC|DRIVER|DEVICES|STATE|LINK|SERVE|SERVED BY|>QUEUES|>IN|>OUT|>DROPS|>RESETS|"
+		"NOTE");
 	json_object_foreach(nics, key, n)
 	{
 		eth = json_object_get(n, "ethdev");
@@ -90,10 +91,10 @@ static void print_head(json_t *n)
 		printf("             guests may not run it: %s\n", str(n, "fallback"));
 	printf("offloads     %s%s\n", or_dash(joined(json_object_get(n, "offloads"))),
 	       is(n, "rx_csum") ? ", checks what it receives" : "");
-	printf("addresses    %s\n", is(n, "promiscuous")    ? "all (promiscuous)"
-				    : num(n, "filters") < 0 ? "-"
-							    : cell("%lld filters",
-								   num(n, "filters")));
+	printf("addresses    %s\n", is(n, "promiscuous") ? "all (promiscuous)"
+				    : num(n, "filters") < 0
+					    ? "-"
+					    : cell("%lld filters", num(n, "filters")));
 	printf("resets       %lld", num(n, "resets"));
 	if (num(n, "resets"))
 		printf(", the last in %.1f ms",
@@ -103,8 +104,9 @@ static void print_head(json_t *n)
 
 static void print_halves(json_t *n)
 {
-	struct table *t = table_new(">QUEUE|DIRECTION|>CALLS BY GUESTS|>BY DAEMON|>FRAMES BY GUESTS|"
-				    ">BY DAEMON|>FOUND TAKEN|HELD BY");
+	struct table *t =
+		table_new(">QUEUE|DIRECTION|>CALLS BY GUESTS|>BY DAEMON|>FRAMES BY GUESTS|"
+			  ">BY DAEMON|>FOUND TAKEN|HELD BY");
 	static const char *const half[2] = {"rx", "tx"};
 	json_t *q, *h;
 	size_t i;
@@ -117,7 +119,8 @@ static void print_halves(json_t *n)
 				  cell("%lld", num(h, "calls_guest")),
 				  cell("%lld", num(h, "calls_daemon")),
 				  cell("%lld", num(h, "frames_guest")),
-				  cell("%lld", num(h, "frames_daemon")), cell("%lld", num(h, "busy")),
+				  cell("%lld", num(h, "frames_daemon")),
+				  cell("%lld", num(h, "busy")),
 				  is(h, "dirty") ? cell("%s (dead)", str(h, "owner"))
 						 : or_dash(str(h, "owner")));
 		}
@@ -155,11 +158,13 @@ void print_nic_check(json_t *n)
 {
 	printf("%s: serve %s, served by %s\n", str(n, "name"), str(n, "serve"), served(n));
 	if (!is(n, "checked")) {
-		printf("not checked%s%s: that is done for serve = \"guest\", with a trusted context\n",
+		printf("not checked%s%s: that is done for serve = \"guest\", with a trusted "
+		       "context\n",
 		       *str(n, "fallback") ? ": " : "", str(n, "fallback"));
 		return;
 	}
-	printf("%lld findings, longest call %lld instructions, %lld bytes of stack; %lld frames sent, "
+	printf("%lld findings, longest call %lld instructions, %lld bytes of stack; %lld frames "
+	       "sent, "
 	       "%lld received\n",
 	       num(n, "findings"), num(n, "longest_call"), num(n, "stack"), num(n, "sent"),
 	       num(n, "received"));

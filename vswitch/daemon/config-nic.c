@@ -226,7 +226,9 @@ static void add_nic(struct reader *r, config_setting_t *item)
 {
 	const char *name = item_port_name(r, item, "nics");
 	struct nic_setting nic = {
-		.serve = VS_NIC_BY_HOST, .offloads = true, .idle_us = IDLE_US_DEFAULT,
+		.serve = VS_NIC_BY_HOST,
+		.offloads = true,
+		.idle_us = IDLE_US_DEFAULT,
 	};
 	struct nic_setting *nics;
 

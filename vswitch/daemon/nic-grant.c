@@ -18,11 +18,12 @@ static int check(struct nic_port *n, struct nic_verdict *v)
 	uint64_t since = now_us();
 	int ret = nic_check(all->ctx, all->lib, n->dev, n->port->set.vs.queues, v);
 
-	log_info("NIC %s: checked in %llu ms: %u findings, longest call %llu instructions, %u bytes "
-		 "of stack%s%s",
-		 n->set->port.vs.name, (unsigned long long)(now_us() - since) / 1000, v->findings,
-		 (unsigned long long)v->longest, v->stack, ret < 0 ? "; " : "",
-		 ret < 0 ? v->why : "");
+	log_info(
+		"NIC %s: checked in %llu ms: %u findings, longest call %llu instructions, %u bytes "
+		"of stack%s%s",
+		n->set->port.vs.name, (unsigned long long)(now_us() - since) / 1000, v->findings,
+		(unsigned long long)v->longest, v->stack, ret < 0 ? "; " : "",
+		ret < 0 ? v->why : "");
 	pthread_mutex_lock(&n->lock);
 	n->view.verdict = *v;
 	n->view.checked = true;

@@ -26,12 +26,11 @@ static json_t *count(uint64_t n)
 
 static json_t *half_json(struct nics *all, const struct vs_nic_half_status *half)
 {
-	json_t *json = json_pack("{s:I, s:I, s:I, s:I, s:I, s:b}", "calls_guest",
-				 (json_int_t)half->calls_guest, "calls_daemon",
-				 (json_int_t)half->calls_host, "frames_guest",
-				 (json_int_t)half->frames_guest, "frames_daemon",
-				 (json_int_t)half->frames_host, "busy", (json_int_t)half->busy,
-				 "dirty", (int)half->dirty);
+	json_t *json = json_pack(
+		"{s:I, s:I, s:I, s:I, s:I, s:b}", "calls_guest", (json_int_t)half->calls_guest,
+		"calls_daemon", (json_int_t)half->calls_host, "frames_guest",
+		(json_int_t)half->frames_guest, "frames_daemon", (json_int_t)half->frames_host,
+		"busy", (json_int_t)half->busy, "dirty", (int)half->dirty);
 	char name[VS_NAME_LEN];
 
 	json_object_set_new(json, "owner", json_string(nic_owner(all, half->owner_guest, name)));

@@ -361,7 +361,8 @@ static int bring_up(struct nic_port *n)
 	int ret = n->all->lib->start(n->dev, why);
 
 	if (ret) {
-		nic_state(n, NIC_FAILED, "it does not start: %.400s", why[0] ? why : strerror(-ret));
+		nic_state(n, NIC_FAILED, "it does not start: %.400s",
+			  why[0] ? why : strerror(-ret));
 		return ret;
 	}
 	if (nic_decide(n)) {

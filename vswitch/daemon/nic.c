@@ -147,8 +147,8 @@ static int port_add(struct nic_port *n)
 	vs_port_carrier(d->vs, n->port->id, false);
 	if (!n->dev)
 		return 0;
-	n->setup = mmap(NULL, VS_REGION_MIN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			0);
+	n->setup = mmap(NULL, VS_REGION_MIN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			-1, 0);
 	if (n->setup == MAP_FAILED) {
 		n->setup = NULL;
 		return -ENOMEM;
@@ -405,8 +405,8 @@ static void port_pin(struct nics *all, struct port *port)
 }
 
 /*
- * Addresses that a NIC is to receive: those of bound ports that it may reach. One that may use others
- * than its own has zeros here, which stand for any.
+ * Addresses that a NIC is to receive: those of bound ports that it may reach. One that may use
+ * others than its own has zeros here, which stand for any.
  */
 static void macs_update(struct nic_port *n)
 {
@@ -485,7 +485,8 @@ static void log_link(struct nic_port *n, const struct nic_link *link)
 	if (link->speed_mbps)
 		snprintf(speed, sizeof(speed), ", %u Mbit/s%s", link->speed_mbps,
 			 link->full_duplex ? "" : " half duplex");
-	if (n->set->devices > 1 && link->active >= 0 && (unsigned int)link->active < n->set->devices)
+	if (n->set->devices > 1 && link->active >= 0 &&
+	    (unsigned int)link->active < n->set->devices)
 		snprintf(device, sizeof(device), ", by %.100s", n->set->device[link->active]);
 	log_notice("NIC %s: link %s%s%s", name, link->up ? "up" : "down", link->up ? speed : "",
 		   link->up ? device : "");

@@ -9,8 +9,8 @@
  *	nic-watch.c	do guests do their part?
  *	nic-json.c	what it looks like
  *
- * A NIC's thread owns its device. What both threads use lies behind its lock, which nobody holds for
- * longer than a copy.
+ * A NIC's thread owns its device. What both threads use lies behind its lock, which nobody holds
+ *for longer than a copy.
  */
 #ifndef VSWITCHD_NIC_H
 #define VSWITCHD_NIC_H
@@ -27,8 +27,8 @@
 struct heap_range {
 	struct nic_memory m; /* m.fd: a duplicate, or -1 */
 	bool exported;
-	bool gone;		/* it is no memory any more */
-	bool shared;		/* local clients have it, or need not */
+	bool gone;   /* it is no memory any more */
+	bool shared; /* local clients have it, or need not */
 	struct elisa_local_region *region;
 };
 
@@ -36,12 +36,12 @@ enum nic_state {
 	NIC_STARTING,
 	NIC_UP,
 	NIC_RESETTING,
-	NIC_FAILED,  /* `note` says why; is tried again if there is a device */
+	NIC_FAILED, /* `note` says why; is tried again if there is a device */
 	NIC_STOPPED,
 };
 
 enum nic_grant {
-	GRANT_OPEN,    /* not decided: no trusted context yet, or no link */
+	GRANT_OPEN, /* not decided: no trusted context yet, or no link */
 	GRANT_GIVEN,
 	GRANT_REFUSED, /* `fallback` says why */
 };
@@ -73,7 +73,7 @@ struct nic_view {
 struct nic_port {
 	struct nics *all;
 	const struct nic_setting *set;
-	struct nic *dev;   /* the library's; NULL: there is none, see view.note */
+	struct nic *dev; /* the library's; NULL: there is none, see view.note */
 	struct port *port;
 	int guest; /* of libvswitch; -1 */
 	struct vs_caller *caller;
@@ -104,19 +104,19 @@ struct nics {
 	struct daemon *daemon;
 	void *handle; /* of dlopen */
 	const struct nic_lib *lib;
-	bool opened; /* lib->open() was */
+	bool opened;		/* lib->open() was */
 	char note[NIC_WHY_LEN]; /* why not */
 	struct nic_memory span; /* of DPDK's heap, now and later */
-	int news;    /* eventfd: a NIC has something for the event loop */
+	int news;		/* eventfd: a NIC has something for the event loop */
 	sd_event_source *source;
 	unsigned int count;
 	struct nic_port nic[VS_NICS_MAX];
 
 	/* Held while a NIC's thread uses `ctx` for long, and by who sets it; taken first. */
 	pthread_mutex_t ctx_lock;
-	pthread_mutex_t heap_lock; /* of what follows; taken before a NIC's lock */
-	struct elisa_ctx *ctx;	   /* NULL: none, or about to end */
-	bool threads_begin;	   /* parked threads are known to DPDK, and have its variables */
+	pthread_mutex_t heap_lock;  /* of what follows; taken before a NIC's lock */
+	struct elisa_ctx *ctx;	    /* NULL: none, or about to end */
+	bool threads_begin;	    /* parked threads are known to DPDK, and have its variables */
 	char ctx_note[NIC_WHY_LEN]; /* why guests may run none, or "" */
 	struct heap_range heap[HEAP_RANGES];
 	unsigned int ranges;
