@@ -8,15 +8,19 @@
  *	inside		how many are stopped inside (0)
  *	kill, code	it was killed so
  *	reset		a change of the number is a reset
+ *	send		1: vCPU 0 sends a frame at which a NIC's library for tests stops inside
  *
  * $FAKE_HOST_DIR/no-module: there is no module. What was done is written to $FAKE_HOST_DIR/log.
  */
 #include <elisa/check.h>
 #include <elisa/host.h>
+#include <elisa/net.h>
+#include <vswitch/vswitch.h>
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -44,6 +48,8 @@ struct elisa_ctx {
 
 struct elisa_vm {
 	struct elisa_ctx *ctx;
+	pthread_t vcpu;
+	bool sends;
 	pid_t pid;
 	int epoll, pidfd, inotify, news;
 	struct elisa_region regions[REGIONS];
@@ -198,9 +204,11 @@ int elisa_ctx_realize(struct elisa_ctx *ctx)
 }
 
 static struct elisa_vm *live[256];
+static void vcpu_end(struct elisa_vm *vm);
 
 static void vm_free(struct elisa_vm *vm)
 {
+	vcpu_end(vm);
 	for (unsigned int i = 0; i < 256; i++) {
 		if (vm->ctx->attached[i] == vm->pid)
 			vm->ctx->attached[i] = 0;
@@ -312,10 +320,71 @@ int elisa_vm_regions(struct elisa_vm *vm, const struct elisa_region **regions)
 	return REGIONS;
 }
 
+/* By way of its first port, to an address at which libvswitch-nic-stop does not return. */
+static void send_and_stop(struct elisa_vm *vm, void *cookie)
+{
+	static const uint8_t to[6] = {0x02, 0x00, 0xde, 0xad, 0x00, 0x01};
+	enum { SETUP = 0x1000, INFO = 0x2000, RING = 0x3000, FRAME = 0x4000 };
+	uint8_t *ram = vm->regions[0].addr;
+	struct elisa_queue_setup setup = {.revision = ELISA_NET_REVISION, .tx_size = 8, .tx_ring = RING};
+	struct elisa_txd txd = {.addr = FRAME, .len = 60};
+	struct elisa_port_info info;
+	int64_t handle;
+
+	memcpy(ram + SETUP, &setup, sizeof(setup));
+	memcpy(ram + RING, &txd, sizeof(txd));
+	vs_entry(cookie, ELISA_NET_PORT_INFO, 0, 0, INFO, 0);
+	memcpy(&info, ram + INFO, sizeof(info));
+	memcpy(ram + FRAME, to, 6);
+	memcpy(ram + FRAME + 6, info.mac, 6);
+	handle = vs_entry(cookie, ELISA_NET_QUEUE_SETUP, SETUP, 0, 0, 0);
+	note("sends by %lld", (long long)handle);
+	handle = vs_entry(cookie, ELISA_NET_TX, (uint64_t)handle, 0, 1, 0);
+	note("sent: %lld", (long long)handle);
+}
+
+struct vcpu {
+	struct elisa_vm *vm;
+	void *cookie;
+};
+
+static void *vcpu_main(void *arg)
+{
+	struct vcpu vcpu = *(struct vcpu *)arg;
+
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+	free(arg);
+	send_and_stop(vcpu.vm, vcpu.cookie);
+	return NULL;
+}
+
+static int vcpu_start(struct elisa_vm *vm, void *cookie)
+{
+	struct vcpu *vcpu = malloc(sizeof(*vcpu));
+
+	if (!vcpu)
+		return -ENOMEM;
+	*vcpu = (struct vcpu){vm, cookie};
+	vm->sends = !pthread_create(&vm->vcpu, NULL, vcpu_main, vcpu);
+	return 0;
+}
+
+/* It may be in the middle of anything. */
+static void vcpu_end(struct elisa_vm *vm)
+{
+	if (!vm->sends)
+		return;
+	vm->sends = false;
+	pthread_cancel(vm->vcpu);
+	pthread_join(vm->vcpu, NULL);
+}
+
 int elisa_vm_arm(struct elisa_vm *vm, uint32_t vcpu_id, void *cookie)
 {
 	if (vm->arm[vcpu_id])
 		return -EBUSY;
+	if (!vcpu_id && value(vm->pid, "send", 0) && vcpu_start(vm, cookie))
+		return -ENOMEM;
 	vm->arm[vcpu_id] = true;
 	vm->armed++;
 	note("arm %d %u", (int)vm->pid, vcpu_id);
@@ -331,6 +400,7 @@ int elisa_vm_disarm(struct elisa_vm *vm, uint32_t vcpu_id, uint32_t timeout_ms)
 
 int elisa_vm_disarm_all(struct elisa_vm *vm, uint32_t timeout_ms)
 {
+	vcpu_end(vm);
 	for (uint32_t i = 0; i < 64; i++)
 		elisa_vm_disarm(vm, i, timeout_ms);
 	note("disarm %d%s", (int)vm->pid, timeout_ms ? "" : " now");

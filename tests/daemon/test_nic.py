@@ -439,6 +439,42 @@ class ModuleLater(ForGuests):
         self.assertIn("check", self.fake_log())
 
 
+class DiesInside(ForGuests):
+    """A VM is killed while its vCPU has the NIC: noticed at once, and the NIC goes on for others."""
+
+    def configuration(self):
+        return super().configuration().replace(LIBRARY, os.environ["VSWITCH_NIC_STOP"]).replace(
+            "ports = (", 'ports = ( { name = "web0"; vm = "web"; },')
+
+    def tx(self):
+        return self.nic("null0")["queues"][0]["tx"]
+
+    def die(self, times):
+        vm = self.spawn("sleep", "1000")
+        self.put(str(vm.pid), "send 1\n")
+        self.d.call("attach", pid=vm.pid, name="web")
+        dt.wait_for(lambda: self.tx()["owner"] == "web")
+        vm.kill()
+        vm.wait()
+        dt.wait_for(lambda: self.nic("null0")["resets"] == times)
+        self.served("guests")
+
+    def test_granted(self):
+        self.served("guests")
+        for times in (1, 2, 3):
+            self.die(times)
+        nic = self.nic("null0")
+        self.assertEqual((nic["state"], self.tx()["owner"], self.tx()["dirty"]), ("up", "", False))
+        self.assertLess(nic["last_reset_ms"], 1000)
+        resets = re.findall(r"NIC null0: VM web died with it: reset in ([\d.]+) ms, (\d+) buffers lost",
+                            self.d.log())
+        self.assertEqual(len(resets), 3, self.d.log())
+        print("reset in %s ms" % ", ".join(r[0] for r in resets), flush=True)
+        self.assertEqual(self.fake_log().count("check"), 1)      # not again at each reset
+        before = nic["queues"][0]["rx"]["frames_daemon"]
+        dt.wait_for(lambda: self.nic("null0")["queues"][0]["rx"]["frames_daemon"] > before + 1000)
+
+
 del NicCase     # it has no tests of its own
 if why_not():
     dt.skip(why_not())
