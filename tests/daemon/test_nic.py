@@ -367,8 +367,9 @@ class NoHugepages(NicCase):
     def test_said(self):
         nic = self.nic()
         self.assertEqual(nic["state"], "failed")
-        self.assertIn("DPDK does not start: DPDK did not start with 500000 MiB of hugepages", nic["note"])
-        self.assertRegex(self.d.ctl("doctor").stdout, r"(?m)^fail +nic +up0: DPDK does not start")
+        self.assertIn("DPDK did not start with 500000 MiB of hugepages", nic["note"])
+        self.assertIn("(sysctl vm.nr_hugepages)", nic["note"])
+        self.assertRegex(self.d.ctl("doctor").stdout, r"(?m)^fail +nic +up0: DPDK did not start")
 
 
 class ForGuests(NicCase):

@@ -80,7 +80,7 @@ static int library_open(struct nics *all)
 		return ret;
 	ret = all->lib->open(&env, why);
 	if (ret) {
-		snprintf(all->note, sizeof(all->note), "DPDK does not start: %.400s", why);
+		snprintf(all->note, sizeof(all->note), "%s", why);
 		return ret;
 	}
 	all->opened = true;

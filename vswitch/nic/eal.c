@@ -111,10 +111,11 @@ int nic_open(const struct nic_env *env, char why[NIC_WHY_LEN])
 	pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus);
 	if (error)
 		return nic_why(why, -error,
-			       "DPDK did not start with %u MiB of %s: %s; its messages "
-			       "before this one say more",
-			       env->memory_mib, env->huge ? "hugepages" : "memory",
-			       rte_strerror(error));
+			       "DPDK did not start with %u MiB of %s: %s%s; its messages before this "
+			       "one say more",
+			       env->memory_mib, env->huge ? "hugepages" : "memory", rte_strerror(error),
+			       !env->huge ? "" : ": make more of them (sysctl vm.nr_hugepages), or "
+						 "lower dpdk.memory");
 	if (!env->huge)
 		return 0;
 	if (rte_eal_iova_mode() == RTE_IOVA_PA && !rte_eal_using_phys_addrs()) {
