@@ -466,6 +466,18 @@ static bool copies_allowed(const struct vs_send *s, uint32_t count)
 	return count <= s->copies_left || s->copies_left == VS_FLOOD_MAX;
 }
 
+/*
+ * IEEE 802.1D, 7.12.6: 01-80-C2-00-00-00 to -0F are for the next bridge only, which they tell to pause,
+ * or that here is the root of all. That is not for a guest to say to those outside, nor for it to
+ * hear.
+ */
+static bool passes(const struct vs_send *s, const struct vs_port *to, const struct vs_addresses *a)
+{
+	const uint64_t mask = 0xf0ffffffffffull << 16, reserved = 0xc28001ull << 16;
+
+	return (a->dst & mask) != reserved || !(s->port->nic || vs_load(&to->nic));
+}
+
 /* To each port that may receive it. The batch is empty. */
 static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_chain *c,
 		     const struct vs_load_of *load, const struct vs_addresses *a,
@@ -474,7 +486,7 @@ static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_chai
 	struct vs_rx *rx = &vs_rx_queue(to, s->queue)->rx;
 	struct vs_delivered one;
 
-	if (to == s->port || !may_reach(s, to) || !vs_load(&to->up) ||
+	if (to == s->port || !may_reach(s, to) || !passes(s, to, a) || !vs_load(&to->up) ||
 	    !(vs_load_acquire(&rx->resv.a) & VS_UP))
 		return false;
 	if (!vs_wants(to, a->dst)) {

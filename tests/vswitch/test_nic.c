@@ -242,6 +242,38 @@ static void floods(void **state)
 	t_nic_destroy(&second);
 }
 
+/* What bridges say to their neighbours stays on its side of the NIC. */
+static void bridges_only(void **state)
+{
+	uint8_t dst[6] = {0x01, 0x80, 0xc2, 0, 0, 0};
+	struct t_guest *a, *b;
+
+	(void)state;
+	a = t_guest_up(&t, true);
+	b = t_guest_up(&t, true);
+	t_nic(&t, &nic, 1, VS_NIC_BY_GUESTS, 0);
+	for (unsigned int last = 0; last < 256; last++) {
+		bool passes = last >= 16;
+
+		dst[5] = (uint8_t)last;
+		assert_int_equal(t_send_one(b, 60, dst, b->mac, last), 1);
+		assert_true(t_receive(a, 0, &frame));
+		assert_int_equal(t_wire_out(&nic, 0, &frame), passes);
+		t_wire_in(&nic, 0, 60, dst, outside, last, 0);
+		assert_int_equal(t_poll(a), 1);
+		assert_int_equal(t_receive(a, 0, &frame), passes);
+		assert_int_equal(t_receive(b, 0, &frame), passes);
+	}
+	assert_int_equal(t_drops(&t, nic.guest, ELISA_DROP_TX_NO_PORT), 16);
+	/* Others that look like them. */
+	for (unsigned int i = 1; i < 5; i++) {
+		memcpy(dst, (const uint8_t[]){0x01, 0x80, 0xc2, 0, 0, 1}, 6);
+		dst[i]++;
+		assert_int_equal(t_send_one(b, 60, dst, b->mac, i), 1);
+		assert_true(t_wire_out(&nic, 0, &frame) && t_receive(a, 0, &frame));
+	}
+}
+
 /* Two NICs do not make one network of what is behind them, unless they are to. */
 static void between_nics(bool bridge)
 {
@@ -633,6 +665,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(foreign, begin, end),
 		cmocka_unit_test_setup_teardown(isolation, begin, end),
 		cmocka_unit_test_setup_teardown(floods, begin, end),
+		cmocka_unit_test_setup_teardown(bridges_only, begin, end),
 		cmocka_unit_test_setup_teardown(two_networks, begin, end),
 		cmocka_unit_test_setup_teardown(one_network, begin_bridging, end),
 		cmocka_unit_test_setup_teardown(rest_of_a_burst, begin, end),
