@@ -481,6 +481,7 @@ static enum next system_call(struct run *r)
 		 syscall_name(nr));
 	/* PTRACE_SYSEMU: it is not made, and the result set here stays. */
 	r->regs.rax = -ENOSYS;
+	r->regs.orig_rax = -1;
 	r->changed = true;
 	return tell(r, ELISA_FOUND_SYSCALL, ip, nr, ip, text, "");
 }
@@ -590,6 +591,25 @@ static uint32_t free_run(const struct run *r)
 	return r->slice_us;
 }
 
+/*
+ * A system call is not even begun: where the trap of a single step comes then, in the kernel or
+ * after it, depends on the CPU.
+ */
+static bool skip_syscall(struct run *r)
+{
+	static const uint8_t insn[] = {0x0f, 0x05};
+	uint8_t code[sizeof(insn)];
+
+	if (tracee_read(&r->t, r->regs.rip, code, sizeof(code)) != sizeof(code) ||
+	    memcmp(code, insn, sizeof(code)))
+		return false;
+	r->regs.orig_rax = r->regs.rax;
+	r->regs.rip += sizeof(insn);
+	r->regs.rcx = r->regs.rip;
+	r->regs.r11 = r->regs.eflags;
+	return true;
+}
+
 /* Before each instruction. */
 static enum next before_step(struct run *r)
 {
@@ -613,6 +633,10 @@ static enum next before_step(struct run *r)
 		next = count_call(r);
 	if (next == GO_ON && r->steps > r->max_steps)
 		next = OVER;
+	if (next == GO_ON && *vetted != r->regs.rip && skip_syscall(r)) {
+		next = system_call(r);
+		return next == GO_ON ? before_step(r) : next;
+	}
 	if (next == GO_ON && *vetted != r->regs.rip) {
 		next = vet(r, &forbidden, &size);
 		*vetted = r->regs.rip;
@@ -696,7 +720,7 @@ static int first_sample(struct run *r)
 	return r->stepping && samples(r) ? arm(r, true) : 0;
 }
 
-/* SIGPROF after so much CPU time; while the stack, where the time is, can be accessed. */
+/* SIGPROF after so much CPU time. The time lies at the far end of the stack. */
 static int set_timer(struct run *r)
 {
 	struct itimerval time = {.it_value = {r->max_ms / 1000, r->max_ms % 1000 * 1000}};
@@ -742,10 +766,10 @@ static int run_once(struct run *r, bool stepping)
 	if (rc)
 		return rc;
 	rc = place_copies(r);
-	if (!rc && !stepping)
-		rc = set_timer(r);
 	if (!rc)
 		rc = close_all(r);
+	if (!rc && !stepping)
+		rc = set_timer(r);
 	if (!rc)
 		rc = begin(r);
 	if (!rc)

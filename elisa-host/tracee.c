@@ -102,7 +102,7 @@ int64_t tracee_call(struct tracee *t, long nr, uint64_t a, uint64_t b, uint64_t 
 		    uint64_t e, uint64_t f)
 {
 	struct user_regs_struct before, regs;
-	int rc = tracee_regs(t, &before);
+	int rc = tracee_regs(t, &before), later = 0;
 
 	if (rc)
 		return rc;
@@ -116,12 +116,18 @@ int64_t tracee_call(struct tracee *t, long nr, uint64_t a, uint64_t b, uint64_t 
 	regs.r10 = d;
 	regs.r8 = e;
 	regs.r9 = f;
-	/* Calls that were under way, such as the kill() it stopped in, would change rax. */
-	rc = tracee_run(t, PTRACE_SINGLESTEP, &regs, 0);
+	/* A breakpoint follows. What comes before that is for later. */
+	rc = tracee_run(t, PTRACE_CONT, &regs, 0);
+	while (rc == SIGPROF || rc == SIGSTOP) {
+		later = rc;
+		rc = tracee_run(t, PTRACE_CONT, NULL, 0);
+	}
 	if (rc == SIGTRAP)
 		rc = tracee_regs(t, &regs);
 	else
 		rc = rc < 0 ? rc : -EPROTO;
+	if (later && !t->gone)
+		kill(t->pid, later);
 	if (!rc && ptrace(PTRACE_SETREGS, t->pid, NULL, &before))
 		rc = -errno;
 	return rc ? rc : (int64_t)regs.rax;
