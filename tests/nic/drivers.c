@@ -52,7 +52,7 @@ static void on_memory(const struct nic_memory *m, bool there, void *arg)
 /* As the daemon does it. */
 static int set_up(const char *path, bool huge)
 {
-	const struct nic_env env = {.memory_mib = huge ? 48 : 128, .huge = huge};
+	const struct nic_env env = {.memory_mib = huge ? 32 : 128, .huge = huge};
 	char why[NIC_WHY_LEN];
 	void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	int rc;
