@@ -46,7 +46,8 @@ struct vs_load_of {
 	bool pieces;	  /* some frame has segs, or is shorter than 16 bytes */
 	const struct vs_seg *segs;
 	uint64_t *filled; /* counts frames whose checksum was filled in; the sender's own */
-	/* Of each frame: ELISA_RXC_HASH << 32 | hash, or 0. NULL: no frame has one. */
+	/* Of each frame: flags of its completion << 32 | hash: ELISA_RXC_HASH with a hash, and
+	 * ELISA_RXC_CSUM_OK. NULL: no frame has either. */
 	const uint64_t *hash;
 };
 

@@ -49,13 +49,20 @@ struct vs_send {
 	uint32_t run;	  /* first frame of the batch that goes it */
 	struct vs_dest *way;
 	struct vs_delivered sent;
+	/* What a NIC knows of frames in one piece, as in vs_load_of: `known`, or NULL for a
+	 * guest's. */
+	uint64_t *hash;
 	/* The batch. */
 	uint32_t frames, segs, dests;
 	struct vs_dest dest[VS_DESTS];
 	struct vs_frame frame[VS_BATCH];
 	struct vs_frame sorted[VS_BATCH];
 	struct vs_seg seg[VS_SEGS];
+	uint64_t known[VS_BATCH], known_sorted[VS_BATCH];
 };
+
+/* From a NIC's descriptor into the completion, where a frame's hash has its flag. */
+#define VS_KNOWN ((uint64_t)ELISA_RXC_CSUM_OK << 32)
 
 enum vs_took { VS_TOOK, VS_FLUSH_FIRST, VS_STOP };
 
@@ -78,7 +85,7 @@ vs_inline void close_run(struct vs_send *s)
 }
 
 static void deliver_to(struct vs_send *s, struct vs_dest *d, const struct vs_frame *frame,
-		       uint32_t count)
+		       const uint64_t *hash, uint32_t count)
 {
 	struct vs_load_of load = {
 		.frame = frame,
@@ -87,6 +94,7 @@ static void deliver_to(struct vs_send *s, struct vs_dest *d, const struct vs_fra
 		.pieces = d->pieces,
 		.segs = s->seg,
 		.filled = &s->tx->count.csum,
+		.hash = hash,
 	};
 	struct vs_delivered done = vs_deliver_from(s->caller, d->to, s->queue, &load);
 
@@ -104,10 +112,14 @@ static vs_noinline void flush_many(struct vs_send *s)
 	for (uint32_t i = 0; i < s->dests; i++) {
 		uint32_t count = 0;
 
-		for (uint32_t which = s->dest[i].frames; which; which &= which - 1)
+		for (uint32_t which = s->dest[i].frames; which; which &= which - 1) {
+			if (s->hash)
+				s->known_sorted[count] = s->known[__builtin_ctz(which)];
 			s->sorted[count++] = s->frame[__builtin_ctz(which)];
+		}
 		if (count)
-			deliver_to(s, &s->dest[i], s->sorted, count);
+			deliver_to(s, &s->dest[i], s->sorted, s->hash ? s->known_sorted : NULL,
+				   count);
 	}
 	if (s->way != &s->dest[0]) {
 		s->dest[0] = *s->way;
@@ -122,7 +134,7 @@ static void flush(struct vs_send *s)
 	if (vs_unlikely(s->dests > 1))
 		flush_many(s);
 	else if (vs_likely(s->frames))
-		deliver_to(s, &s->dest[0], s->frame, s->frames);
+		deliver_to(s, &s->dest[0], s->frame, s->hash, s->frames);
 	s->frames = 0;
 	s->segs = 0;
 	s->run = 0;
@@ -137,9 +149,10 @@ vs_inline const volatile uint64_t *desc_at(const struct vs_tx *tx, uint32_t inde
  * Frames in one piece, by the way of the one before. Stops at the first that is not such, and at
  * the end of the ring; true in the latter case.
  *
- * The bound leaves room for the longest such frame, which saves computing one for each.
+ * The bound leaves room for the longest such frame, which saves computing one for each. `nic` is
+ * constant where this is used: guests' frames have no flag that could pass.
  */
-vs_inline bool take_run(struct vs_send *s)
+vs_inline bool take_run(struct vs_send *s, bool nic)
 {
 	const struct vs_tx *tx = s->tx;
 	const struct vs_range *r = &tx->guest->range[tx->hint];
@@ -149,6 +162,7 @@ vs_inline bool take_run(struct vs_send *s)
 	struct vs_frame *first = &s->frame[s->frames], *frame = first, *end;
 	uint32_t count = VS_BATCH - s->frames, to_end = tx->size - (s->next & tx->mask);
 	const volatile uint64_t *d = desc_at(tx, s->next);
+	uint64_t *known = &s->known[s->frames];
 
 	if (s->way_max < VS_HEADER_MIN)
 		return false;
@@ -163,6 +177,10 @@ vs_inline bool take_run(struct vs_send *s)
 		__m128i header;
 
 		VS_STEP();
+		if (nic) {
+			*known++ = len << 16 & VS_KNOWN;
+			len &= ~(VS_KNOWN >> 16);
+		}
 		/* Any flag makes it too long. */
 		if (vs_unlikely(len - VS_HEADER_MIN > max) ||
 		    vs_unlikely(!vs_below(offset, bound, &mask)))
@@ -375,11 +393,15 @@ static void add_frame(struct vs_send *s, struct vs_dest *d, const struct vs_chai
 		      __m128i header)
 {
 	struct vs_frame *f = &s->frame[s->frames];
+	/* A guest's cannot have that flag. */
+	bool known = c->segs == 1 && c->seg[0].offload.flags == ELISA_RXC_CSUM_OK;
 
 	f->data = c->seg[0].data;
 	f->len = (uint32_t)c->len;
 	f->seg = (uint16_t)s->segs;
-	f->segs = c->segs > 1 || c->offload ? (uint16_t)c->segs : 0;
+	f->segs = c->segs > 1 || (c->offload && !known) ? (uint16_t)c->segs : 0;
+	if (s->hash)
+		s->known[s->frames] = known ? VS_KNOWN : 0;
 	f->header = header;
 	if (f->segs)
 		for (uint32_t i = 0; i < c->segs; i++)
@@ -620,7 +642,7 @@ vs_inline void resume_way(struct vs_send *s)
  * sends much finds their rings full.
  */
 vs_inline int64_t send_owned(struct vs_caller *caller, struct vs_port *port, unsigned int queue,
-			     uint64_t count)
+			     uint64_t count, bool nic)
 {
 	struct vs_queue *q = &port->queue[queue];
 	struct vs_send s;
@@ -640,9 +662,10 @@ vs_inline int64_t send_owned(struct vs_caller *caller, struct vs_port *port, uns
 	s.frames = 0;
 	s.segs = 0;
 	s.run = 0;
+	s.hash = nic ? s.known : NULL;
 	resume_way(&s);
 	for (;;) {
-		bool wrapped = take_run(&s);
+		bool wrapped = take_run(&s, nic);
 		enum vs_took took;
 
 		if (!s.left)
@@ -723,7 +746,7 @@ int64_t vs_op_tx(struct vs_caller *caller, uint64_t handle, uint64_t count)
 		result = -ELISA_EINVAL;
 	} else {
 		result = send_owned(caller, port, handle & 15,
-				    count < ELISA_TX_MAX ? count : ELISA_TX_MAX);
+				    count < ELISA_TX_MAX ? count : ELISA_TX_MAX, false);
 		if (vs_unlikely(q->tx.bells.rung != q->tx.bells.told))
 			result |= ELISA_TX_BELL;
 	}
@@ -747,7 +770,7 @@ int64_t vs_op_bell(struct vs_caller *caller, uint64_t handle)
 vs_noinline uint32_t vs_send_nic(struct vs_caller *caller, struct vs_port *port, unsigned int queue,
 				 uint32_t count)
 {
-	return (uint32_t)send_owned(caller, port, queue, count);
+	return (uint32_t)send_owned(caller, port, queue, count, true);
 }
 
 /* The queue is owned for the sake of its bells. */

@@ -165,7 +165,7 @@ static struct vs_delivered steer_by_hash(struct vs_caller *caller, struct vs_por
 			uint32_t i = (uint32_t)__builtin_ctz(which);
 
 			part_frame[part.count] = load->frame[i];
-			part_hash[part.count++] = hash[i];
+			part_hash[part.count++] = hash[i] | (load->hash ? load->hash[i] : 0);
 		}
 		one = vs_deliver(caller, to, queue, &part);
 		done.frames += one.frames;

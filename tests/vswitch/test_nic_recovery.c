@@ -26,7 +26,7 @@ static uint32_t buf_len;
 
 static void world(enum vs_nic_serve serve)
 {
-	t_create(&t, 1024);
+	t_create_with(&t, 1024, true);
 	receiver = t_guest(&t, true);
 	assert_true(t_setup(receiver, 0, T_SIZE, T_SIZE, buf_len) > 0);
 	t_post(&receiver->q[0], T_SIZE);

@@ -63,7 +63,7 @@ int main(void)
 	size_t most = 0, used;
 	uint64_t tso;
 
-	t_create(&t, 1024);
+	t_create_with(&t, 1024, true);
 	for (int i = 0; i < 3; i++) {
 		struct vs_port_config cfg;
 
