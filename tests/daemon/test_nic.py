@@ -292,7 +292,9 @@ class Failover(NicCase):
 
     def bridge(self):
         self.wait_up()
-        self.ns(self.out, "ip", "link", "add", "br0", "type", "bridge")
+        # An address of its own: it would take one of theirs, which change as the other takes over,
+        # and neighbours find that out after 8 s.
+        self.ns(self.out, "ip", "link", "add", "br0", "address", "02:00:00:00:ff:01", "type", "bridge")
         for end in ("nt0", "nt1"):
             self.ns(self.out, "ip", "link", "set", end, "master", "br0", "up")
         self.ns(self.out, "ip", "addr", "add", OUTSIDE + "/24", "dev", "br0")
