@@ -52,6 +52,9 @@ void nic_unplug(struct nic *nic);
 /* Device in use of a bond, -1: none. */
 int nic_bond_active(const struct nic *nic);
 
+/* plug.c: of virtual devices, at least one */
+bool nic_is_software(const struct nic *nic);
+
 /* run.c: `run` is empty */
 int nic_run_create(struct nic *nic, struct nic_run *run, const struct rte_eth_dev_info *info,
 		   char *why);

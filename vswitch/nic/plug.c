@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <ethdev_driver.h>
@@ -184,4 +185,16 @@ int nic_bond_active(const struct nic *nic)
 		if (nic->member[i] == port)
 			return (int)i;
 	return -1;
+}
+
+bool nic_is_software(const struct nic *nic)
+{
+	for (unsigned int i = 0; i < nic->config.devices; i++) {
+		struct rte_eth_dev_info info;
+
+		if (!rte_eth_dev_info_get(nic->member[i], &info) && info.device &&
+		    !strcmp(rte_bus_name(rte_dev_bus(info.device)), "vdev"))
+			return true;
+	}
+	return false;
 }

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_malloc.h>
@@ -77,22 +76,14 @@ static void drain(struct nic *nic)
 			nic->run.drained += drain_queue(nic->member[i], queue);
 }
 
-/* Devices of software have rings in memory that outlast a stop. */
-static bool is_software(const struct nic *nic)
-{
-	struct rte_eth_dev_info info;
-
-	return !rte_eth_dev_info_get(nic->member[0], &info) && info.device &&
-	       !strcmp(rte_bus_name(rte_dev_bus(info.device)), "vdev");
-}
-
 static void nic_stop(struct nic *nic)
 {
 	if (!nic->running)
 		return;
 	nic->running = false;
 	nic_macs_forget(nic);
-	if (is_software(nic))
+	/* Their rings in memory outlast a stop. */
+	if (nic_is_software(nic))
 		drain(nic);
 	rte_eth_dev_stop(nic->port);
 }

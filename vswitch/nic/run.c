@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A run of a NIC: its pools, rings and the device's queues, made anew at each start. Pools are one
- * for each half of a queue, lock-free and without caches: a caller that dies in one leaves at worst
- * some buffers behind, which go with the pool.
+ * A run of a NIC: its pools, rings and the device's queues, made anew at each start.
+ *
+ * Each half of a queue has a pool of its own, without caches: only the half's holder touches it, so
+ * a ring for one producer and one consumer does, without a locked instruction. But devices of
+ * software may take buffers from one queue and give them to another: those get lock-free stacks.
+ * Nobody waits in either, not for the dead either: at worst they leave some buffers behind, which
+ * go with the pool.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,7 +19,6 @@
 #define RING_DEFAULT 512
 #define NIC_CRC	     4
 #define TAG	     4
-#define POOL_OPS     "lf_stack"
 
 static uint32_t frame_max(const struct nic *nic)
 {
@@ -165,6 +168,11 @@ static void give_queue(struct nic_queue *q)
 	rte_free(q->tx);
 }
 
+static const char *pool_kind(const struct nic *nic)
+{
+	return nic_is_software(nic) ? "lf_stack" : "ring_sp_sc";
+}
+
 static struct rte_mempool *take_pool(struct nic *nic, struct nic_run *run, unsigned int i,
 				     uint32_t count)
 {
@@ -174,7 +182,7 @@ static struct rte_mempool *take_pool(struct nic *nic, struct nic_run *run, unsig
 	snprintf(name, sizeof(name), "nic%u.%u.%u", nic->port, i, (unsigned int)(nic->starts & 1));
 	run->pool[i] = rte_pktmbuf_pool_create_by_ops(
 		name, count, 0, 0, (uint16_t)(RTE_PKTMBUF_HEADROOM + run->buf_len), socket_of(nic),
-		POOL_OPS);
+		pool_kind(nic));
 	return run->pool[i];
 }
 
@@ -228,12 +236,19 @@ static int set_up_queue(struct nic *nic, struct nic_run *run, const struct rte_e
 	uint32_t rx_count = nic->config.devices * ring[0] + 2 * VS_NIC_BURST * pieces;
 	uint32_t tx_count = nic->config.devices * ring[1] + 2 * NIC_SLOTS + VS_NIC_BURST;
 
+	rte_errno = 0;
 	if (!take_queue(nic, &run->queue[i]) || !take_pool(nic, run, 2 * i, rx_count) ||
-	    !take_pool(nic, run, 2 * i + 1, tx_count))
+	    !take_pool(nic, run, 2 * i + 1, tx_count)) {
+		if (rte_errno == EINVAL)
+			return nic_why(why, -ENOTSUP,
+				       "DPDK has no pools of the kind %s: install "
+				       "librte-mempool-ring and librte-mempool-stack",
+				       pool_kind(nic));
 		return nic_why(why, -ENOMEM,
 			       "%u packet buffers of %u bytes do not fit into DPDK's "
 			       "memory: give it more, or use smaller rings or fewer queues",
 			       rx_count + tx_count, run->buf_len);
+	}
 	rx_conf.offloads = rx;
 	tx_conf.offloads = tx;
 	error = rte_eth_rx_queue_setup(nic->port, (uint16_t)i, ring[0], (unsigned int)socket,
