@@ -79,7 +79,6 @@ struct nic_config nic_config(const char *device)
 		.queues = 1,
 		.mtu = 1500,
 		.offloads = true,
-		.inside = true,
 	};
 }
 

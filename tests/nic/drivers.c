@@ -90,7 +90,6 @@ static struct nic *start(const char *device, char why[NIC_WHY_LEN])
 		.mtu = 1500,
 		.promiscuous = true,
 		.offloads = true,
-		.inside = true,
 	};
 	char first[256], *second;
 	struct nic *nic;

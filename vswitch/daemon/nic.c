@@ -104,7 +104,6 @@ static int device_add(struct nic_port *n)
 		.tx_ring = set->tx_ring,
 		.promiscuous = set->promiscuous,
 		.offloads = set->offloads,
-		.inside = set->serve == VS_NIC_BY_GUESTS,
 	};
 	char why[NIC_WHY_LEN] = "";
 	int ret;

@@ -7,12 +7,13 @@
 #include <rte_ether.h>
 #include "internal.h"
 
-#define ETHERTYPE 0x88b5 /* IEEE 802, local experimental use */
-#define WRAPS	  3
-#define CSUM_AT	  34 /* Ethernet and IPv4 headers */
-#define TCP_LEN	  54
-#define TSO_SIZE  1000
-#define HOARD	  32 /* rounds of VS_NIC_BURST buffers */
+#define ETHERTYPE   0x88b5 /* IEEE 802, local experimental use */
+#define WRAPS	    3
+#define OTHER_PROTO 253 /* RFC 3692, for experiments */
+#define CSUM_AT	    34	/* Ethernet and IPv4 headers */
+#define TCP_LEN	    54
+#define TSO_SIZE    1000
+#define HOARD	    32 /* rounds of VS_NIC_BURST buffers */
 
 struct player {
 	struct nic_rxq *rxq;
@@ -67,6 +68,22 @@ static void send_plain(struct player *p, uint32_t len, uint32_t pieces)
 	p->frames++;
 }
 
+/* RFC 1071, of an even number of bytes. */
+static uint32_t sum_of(const uint8_t *p, uint32_t len, uint32_t sum)
+{
+	for (uint32_t i = 0; i < len; i += 2)
+		sum += (uint32_t)p[i] << 8 | p[i + 1];
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+static void put_sum(uint8_t *to, uint32_t sum)
+{
+	to[0] = (uint8_t)(sum >> 8);
+	to[1] = (uint8_t)sum;
+}
+
 /* Between addresses for documentation (RFC 5737), to the port called discard (RFC 863). */
 static void send_ip(struct player *p, uint8_t proto, uint32_t len, uint16_t request, uint16_t gso)
 {
@@ -77,6 +94,12 @@ static void send_ip(struct player *p, uint8_t proto, uint32_t len, uint16_t requ
 	uint8_t l4[20] = {0, 9, 0, 9, (uint8_t)((len - CSUM_AT) >> 8), (uint8_t)(len - CSUM_AT),
 			  0, 0, 0, 0, 0, 0, 0x50, 0x10};
 	/* clang-format on */
+
+	put_sum(ip + 10, ~sum_of(ip, sizeof(ip), 0));
+	/* What is to be completed begins with the pseudo header. */
+	if (proto != OTHER_PROTO)
+		put_sum(l4 + (request >> ELISA_NET_CSUM_OFFSET),
+			sum_of(ip + 12, 8, proto + len - CSUM_AT));
 
 	if (!room(p, len / p->txq->buf_len + 1))
 		return;
@@ -122,7 +145,7 @@ static void send_some(struct player *p, uint32_t n)
 		break;
 	case 5:
 		if (p->features & ELISA_NET_F_CSUM)
-			send_ip(p, IPPROTO_TCP, 602, odd, 0);
+			send_ip(p, OTHER_PROTO, 602, odd, 0);
 		break;
 	case 6:
 		if (p->features & ELISA_NET_F_TSO4)

@@ -46,7 +46,6 @@ struct nic_config {
 	uint16_t rx_ring, tx_ring; /* descriptors of the NIC; 0: 512, or what the driver wants */
 	bool promiscuous;
 	bool offloads;	  /* checksums and segmentation by the NIC, where it can */
-	bool inside;	  /* served by guests: only what works there (lock-free pools, no AVX-512) */
 };
 
 struct nic_info {
@@ -134,7 +133,7 @@ struct nic_lib {
 	 */
 	int (*exercise)(struct nic *nic, unsigned int queue);
 };
-#define NIC_LIB_REVISION 1
+#define NIC_LIB_REVISION 2
 extern const struct nic_lib vs_nic_lib __attribute__((visibility("default")));
 
 #endif
