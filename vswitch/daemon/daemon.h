@@ -287,6 +287,8 @@ void nics_ctx_gone(struct daemon *d);
 void nics_update(struct daemon *d);
 void nics_callers_come(struct guest *g);
 void nics_callers_gone(struct guest *g);
+/* One of them is being brought back from the hands of a VM that died with it, or soon will be. */
+bool nics_resetting(struct daemon *d);
 void nics_region_ready(struct daemon *d, struct elisa_local_region *region);
 void nics_local_gone(struct daemon *d);
 /* All of them, or the one of that name. */

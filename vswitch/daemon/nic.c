@@ -476,6 +476,24 @@ void nics_callers_gone(struct guest *g)
 		nic_poke(all->nic[i].wake);
 }
 
+bool nics_resetting(struct daemon *d)
+{
+	struct nics *all = d->nics;
+	struct vs_nic_status st;
+	bool any = false;
+
+	for (unsigned int i = 0; all && i < all->count && !any; i++) {
+		struct nic_port *n = &all->nic[i];
+
+		pthread_mutex_lock(&n->lock);
+		any = n->view.state == NIC_RESETTING;
+		pthread_mutex_unlock(&n->lock);
+		if (!any && n->port && !vs_nic_status(d->vs, n->port->id, &st))
+			any = st.dirty;
+	}
+	return any;
+}
+
 static void log_link(struct nic_port *n, const struct nic_link *link)
 {
 	const char *name = n->set->port.vs.name;

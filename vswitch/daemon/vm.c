@@ -20,6 +20,7 @@
 
 /* A call takes microseconds; its vCPU thread may wait for a CPU of a busy host, though. */
 #define DISARM_MS 250
+#define NICS_FIRST (2 * SEC)
 /* Re-attach after the VMM's own doing (a reset while inside): so often in so long. */
 #define AGAIN_MAX  3
 #define AGAIN_SPAN (60 * SEC)
@@ -307,6 +308,9 @@ static void drain_step(struct guest *g)
 			guest_note(g, "waits until a call of %s ends", holders);
 			return;
 		}
+		/* Giving back a VM's memory keeps the context busy, which a NIC's reset needs. */
+		if (nics_resetting(g->daemon) && now_us() - g->drain_since < NICS_FIRST)
+			return;
 		drain_regions(g);
 	} else if (g->state == GUEST_DRAIN_REGIONS) {
 		drain_regions(g);
