@@ -433,6 +433,7 @@ static void half_status(const struct vswitch *vs, const struct vs_nic_half *half
 int vs_nic_status(const struct vswitch *vs, int id, struct vs_nic_status *status)
 {
 	const struct vs_nic *nic = nic_get(vs, id);
+	uint32_t tail;
 
 	if (!nic)
 		return -ELISA_ENODEV;
@@ -440,6 +441,8 @@ int vs_nic_status(const struct vswitch *vs, int id, struct vs_nic_status *status
 	for (uint32_t i = 0; i < status->queues; i++) {
 		half_status(vs, &nic->queue[i].rx, &status->queue[i].rx);
 		half_status(vs, &nic->queue[i].tx, &status->queue[i].tx);
+		if (reserved(&nic->port->queue[i].rx, &tail))
+			status->queue[i].waiting = tail - vs_load(&nic->queue[i].tx.taken);
 		status->dirty |= status->queue[i].rx.dirty || status->queue[i].tx.dirty;
 	}
 	return 0;

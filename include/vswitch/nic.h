@@ -100,6 +100,7 @@ struct vs_nic_status {
 	unsigned int queues;
 	struct {
 		struct vs_nic_half_status rx, tx;	/* from the NIC, to it */
+		uint32_t waiting;	/* buffers of frames to the NIC that it did not take yet */
 	} queue[ELISA_QUEUES_MAX];
 };
 int vs_nic_status(const struct vswitch *vs, int port, struct vs_nic_status *status);

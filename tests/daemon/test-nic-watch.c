@@ -46,6 +46,16 @@ static void too_little(void **state)
 	assert_true(guests(0, NIC_PASS_ROUNDS, NIC_PASS_ROUNDS * VS_NIC_BURST));
 }
 
+/* All was fetched; but the NIC did not take what it was to send. */
+static void waiting(void **state)
+{
+	st.queue[0].waiting = 1;
+	assert_false(guests(0, 5, 3));
+	assert_true(guests(1, 5, 3));
+	st.queue[0].waiting = 0;
+	assert_true(guests(0, 5, 3));
+}
+
 static uint32_t at(uint64_t us)
 {
 	return nic_watch_stopped(&w, &st, us, SEC);
@@ -86,7 +96,7 @@ static void busy(void **state)
 #define T(name) cmocka_unit_test_setup(name, begin)
 int main(void)
 {
-	const struct CMUnitTest tests[] = {T(served), T(too_little), T(stopped), T(busy)};
+	const struct CMUnitTest tests[] = {T(served), T(too_little), T(waiting), T(stopped), T(busy)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -158,6 +158,7 @@ static void by_host(void **state)
 /* Callers in another address space never run the driver; those of VMs do it for them. */
 static void foreign(void **state)
 {
+	struct vs_nic_status status;
 	struct t_guest *a, *b;
 
 	(void)state;
@@ -172,7 +173,11 @@ static void foreign(void **state)
 	assert_int_equal(t_send_one(a, 100, outside, a->mac, 5), 1);
 	assert_false(t_wire_out(&nic, 0, &frame));
 	assert_false(t_receive(a, 0, &frame));
+	assert_int_equal(vs_nic_status(t.vs, nic.guest->port, &status), 0);
+	assert_int_equal(status.queue[0].waiting, 1);
 	assert_int_equal(t_poll(b), 1);
+	assert_int_equal(vs_nic_status(t.vs, nic.guest->port, &status), 0);
+	assert_int_equal(status.queue[0].waiting, 0);
 	assert_true(t_wire_out(&nic, 0, &frame));
 	assert_true(t_receive(a, 0, &frame));
 }

@@ -9,6 +9,8 @@ bool nic_watch_served(struct nic_watch *w, const struct vs_nic_status *st, unsig
 
 	w->pass[queue].calls = rx->calls_guest;
 	w->pass[queue].frames = rx->frames_guest;
+	if (st->queue[queue].waiting)
+		return false;
 	/* Not each of them had a full burst: so one has seen the end. */
 	return calls >= NIC_PASS_ROUNDS || frames < calls * VS_NIC_BURST;
 }

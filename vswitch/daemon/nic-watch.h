@@ -23,7 +23,8 @@ struct nic_watch {
 
 /*
  * Since it was asked last, did guests fetch all that came by queue `queue`, or as much as a pass
- * would? A guest that polls, but too seldom, must not keep the others waiting.
+ * would, and does nothing wait to be sent? A guest that polls, but too seldom, must not keep the
+ * others waiting, nor one whose frames the NIC had no room for, nor a local client.
  */
 bool nic_watch_served(struct nic_watch *w, const struct vs_nic_status *st, unsigned int queue);
 
