@@ -362,6 +362,8 @@ static int run(struct options *o)
 		memcpy(o->src, elisa_port_info(port)->mac, 6);
 	if (o->mode == MODE_TX)
 		rc = sizes_fit(port, o) ? send_all(port, o) : 1;
+	else if (o->mode == MODE_FETCH)
+		rc = gen_fetch(port, o);
 	else if (o->mode == MODE_RX)
 		rc = gen_receive(port, o);
 	else
@@ -388,13 +390,15 @@ enum {
 	KEY_SEQ,
 	KEY_WAIT,
 	KEY_RX_SIZE,
-	KEY_RX_BUF
+	KEY_RX_BUF,
+	KEY_FETCH
 };
 
 static const struct argp_option option_list[] = {
 	{NULL, 0, NULL, 0, "What to do, one of:", 1},
 	{"tx", KEY_TX, NULL, 0, "Send, and measure", 1},
 	{"rx", KEY_RX, NULL, 0, "Receive, and check content and sequence", 1},
+	{"fetch", KEY_FETCH, "N", 0, "Fetch N bursts of each length from NICs, and measure", 1},
 	{"nop", KEY_NOP, "N", 0, "Make N empty calls", 1},
 	{"mac-info", KEY_MAC, NULL, 0, "Print the port's MAC address", 1},
 	{NULL, 0, NULL, 0, "How:", 2},
@@ -450,6 +454,9 @@ static bool parse_numbers(int key, const char *arg, struct options *o)
 	case KEY_NOP:
 		o->mode = MODE_NOP;
 		return tool_parse_number(arg, 1, 10000000, &o->nops);
+	case KEY_FETCH:
+		o->mode = MODE_FETCH;
+		return tool_parse_number(arg, 1, 10000, &o->fetches);
 	case KEY_DST:
 		return tool_parse_mac(arg, o->dst);
 	default:
@@ -461,7 +468,7 @@ static bool parse_numbers(int key, const char *arg, struct options *o)
 static void check_options(const struct options *o, struct argp_state *state)
 {
 	if (o->mode == MODE_NONE)
-		argp_error(state, "say --tx, --rx, --nop or --mac-info");
+		argp_error(state, "say --tx, --rx, --fetch, --nop or --mac-info");
 	if (o->vmcall && !in_a_vm())
 		argp_error(state, "--vmcall: this machine is no VM on VT-x");
 	for (uint32_t i = 0; i < o->burst_count; i++)

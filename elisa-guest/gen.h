@@ -13,10 +13,10 @@
 
 struct options {
 	const char *transport, *port;
-	enum { MODE_NONE, MODE_TX, MODE_RX, MODE_NOP, MODE_MAC } mode;
+	enum { MODE_NONE, MODE_TX, MODE_RX, MODE_NOP, MODE_MAC, MODE_FETCH } mode;
 	uint32_t sizes[LIST_MAX], bursts[LIST_MAX];
 	uint32_t size_count, burst_count;
-	uint64_t count, window, pause_us, segs, seq, timeout_s, wait_s, nops;
+	uint64_t count, window, pause_us, segs, seq, timeout_s, wait_s, nops, fetches;
 	uint64_t rx_size, rx_buf_len;
 	bool vmcall, have_src;
 	uint8_t dst[6], src[6];
@@ -46,5 +46,7 @@ static inline uint8_t gen_byte(uint32_t seq, uint32_t offset)
 
 /* Receives and checks; prints JSON. 0: all there and sound; 1: not. */
 int gen_receive(struct elisa_port *port, const struct options *o);
+/* Fetches bursts from NICs and measures; prints JSON. 1: they did not come. */
+int gen_fetch(struct elisa_port *port, const struct options *o);
 
 #endif
