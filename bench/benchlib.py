@@ -94,8 +94,8 @@ def plot(path: Path, script: str, data: str) -> bool:
 FIGURES = ROOT / "docs/figures.md"
 HEAD = """# Figures
 
-Written by `bench/gate` and `bench/vm2vm`, from the emulated host of `lab/`: counts of instructions and
-exits, exact and repeatable, not times.
+Written by `bench/gate`, `bench/vm2vm` and `bench/nic`, from the emulated host of `lab/`: counts of
+instructions and exits, exact and repeatable, not times.
 """
 
 
