@@ -277,10 +277,22 @@ static bool left(struct nic_port *n, struct vs_nic_status *st, enum why_left *wh
 	return *why != LEFT_ERROR;
 }
 
+/* Now and then, while it is served. */
+static void look_after(struct nic_port *n, uint64_t *last)
+{
+	uint64_t now = now_us();
+
+	if (now - *last < VIEW_US)
+		return;
+	*last = now;
+	macs_tell(n);
+	view_update(n);
+}
+
 /* "serve: daemon" */
 static enum why_left serve_by_host(struct nic_port *n)
 {
-	uint64_t view = 0, before = 0, now, sleep_us = SLEEP_US_MIN;
+	uint64_t view = 0, before = 0, sleep_us = SLEEP_US_MIN;
 	unsigned int queues = n->port->set.vs.queues;
 	struct vs_nic_status st;
 	enum why_left why;
@@ -293,12 +305,7 @@ static enum why_left serve_by_host(struct nic_port *n)
 			continue;
 		if (left(n, &st, &why))
 			return why;
-		now = now_us();
-		if (now - view >= VIEW_US) {
-			view = now;
-			macs_tell(n);
-			view_update(n);
-		}
+		look_after(n, &view);
 		if (moved(&st) != before) {
 			before = moved(&st);
 			sleep_us = SLEEP_US_MIN;
@@ -331,7 +338,7 @@ static bool housekeep(struct nic_port *n, const struct vs_nic_status *st, bool a
 /* "serve: guest" */
 static enum why_left serve_by_guests(struct nic_port *n)
 {
-	uint64_t view = 0, now;
+	uint64_t view = 0;
 	struct vs_nic_status st;
 	enum why_left why;
 
@@ -340,12 +347,7 @@ static enum why_left serve_by_guests(struct nic_port *n)
 			return why;
 		if (!housekeep(n, &st, pass % PASSES_IDLE == 0))
 			return LEFT_ERROR;
-		now = now_us();
-		if (now - view >= VIEW_US) {
-			view = now;
-			macs_tell(n);
-			view_update(n);
-		}
+		look_after(n, &view);
 		rest(n, PASS_US);
 	}
 }
@@ -415,9 +417,7 @@ static int reset(struct nic_port *n)
 	snprintf(dead, sizeof(dead), "%s", n->all->last_gone);
 	pthread_mutex_unlock(&n->all->heap_lock);
 	nic_state(n, NIC_RESETTING, "%s died with it", dead);
-	hold(n);
-	queues_down(n);
-	n->all->lib->stop(n->dev);
+	bring_down(n);
 	ret = bring_up(n);
 	lost = lost_buffers(n) - lost;
 	us = now_us() - since;
