@@ -41,12 +41,6 @@ static int export_part(struct elisa_ctx *ctx, const struct nic_export *e)
 		return elisa_export_object_as(ctx, e->addr, ELISA_OBJECT_CONST);
 	case NIC_DATA_R:
 		return elisa_export_object_as(ctx, e->addr, ELISA_OBJECT_DATA_R);
-	case NIC_DATA_W:
-		return elisa_export_object_as(ctx, e->addr, ELISA_OBJECT_DATA_W);
-	case NIC_RANGE_R:
-		return elisa_export(ctx, e->addr, e->len, ELISA_R);
-	case NIC_RANGE_W:
-		return elisa_export(ctx, e->addr, e->len, ELISA_R | ELISA_W);
 	case NIC_DEVICE:
 		return elisa_export(ctx, e->addr, e->len, ELISA_R | ELISA_W | ELISA_DEVICE);
 	}

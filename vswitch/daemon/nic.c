@@ -302,7 +302,6 @@ static void threads_prepare(struct nics *all, struct elisa_ctx *ctx)
 
 	if (!ret)
 		ret = elisa_ctx_thread(ctx, all->lib->thread_begin, all->lib->thread_end, NULL);
-	all->threads_begin = !ret;
 	if (ret)
 		snprintf(all->ctx_note, sizeof(all->ctx_note),
 			 "thread-local variables of libraries do not work inside: %s%s",

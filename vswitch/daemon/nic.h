@@ -116,7 +116,6 @@ struct nics {
 	pthread_mutex_t ctx_lock;
 	pthread_mutex_t heap_lock;  /* of what follows; taken before a NIC's lock */
 	struct elisa_ctx *ctx;	    /* NULL: none, or about to end */
-	bool threads_begin;	    /* parked threads are known to DPDK, and have its variables */
 	char ctx_note[NIC_WHY_LEN]; /* why guests may run none, or "" */
 	struct heap_range heap[HEAP_RANGES];
 	unsigned int ranges;

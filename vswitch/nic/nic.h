@@ -83,12 +83,12 @@ struct nic_memory {
 };
 
 /* What ops touch of this process besides the heap. */
-enum nic_part { NIC_TEXT, NIC_CONST, NIC_DATA_R, NIC_DATA_W, NIC_RANGE_R, NIC_RANGE_W, NIC_DEVICE };
+enum nic_part { NIC_TEXT, NIC_CONST, NIC_DATA_R, NIC_DEVICE };
 struct nic_export {
 	enum nic_part part;
-	/* An address in the object whose part is meant; of RANGE and DEVICE the first byte. */
+	/* An address in the object whose part is meant; of DEVICE the first byte. */
 	const void *addr;
-	size_t len; /* of RANGE and DEVICE */
+	size_t len; /* of DEVICE */
 	char name[64];
 };
 
@@ -133,7 +133,7 @@ struct nic_lib {
 	 */
 	int (*exercise)(struct nic *nic, unsigned int queue);
 };
-#define NIC_LIB_REVISION 2
+#define NIC_LIB_REVISION 3
 extern const struct nic_lib vs_nic_lib __attribute__((visibility("default")));
 
 #endif
