@@ -77,30 +77,29 @@ static void add_device(struct reader *r, config_setting_t *value, struct nic_set
 	nic->devices += !!nic->device[nic->devices];
 }
 
-static void set_nic_pci(struct reader *r, config_setting_t *value, void *target)
+/* `form`: what it is not, and how it is written. */
+static void set_device(struct reader *r, config_setting_t *value, struct nic_setting *nic,
+		       bool (*is_such)(const char *text), const char *form)
 {
 	const char *text = config_setting_get_string(value);
 
-	if (is_pci(text))
-		add_device(r, value, target, text);
+	if (is_such(text))
+		add_device(r, value, nic, text);
 	else
-		complain(r, value,
-			 "pci: \"%s\" is not a PCI address: write it as lspci -D does, as in "
-			 "\"0000:00:04.0\"",
-			 text);
+		complain(r, value, "%s: \"%s\" is not %s", config_setting_name(value), text, form);
+}
+
+static void set_nic_pci(struct reader *r, config_setting_t *value, void *target)
+{
+	set_device(r, value, target, is_pci,
+		   "a PCI address: write it as lspci -D does, as in \"0000:00:04.0\"");
 }
 
 static void set_nic_vdev(struct reader *r, config_setting_t *value, void *target)
 {
-	const char *text = config_setting_get_string(value);
-
-	if (is_vdev(text))
-		add_device(r, value, target, text);
-	else
-		complain(r, value,
-			 "vdev: \"%s\" is not a DPDK vdev: write driver, number and arguments, as "
-			 "in \"net_tap0,iface=up0\"",
-			 text);
+	set_device(r, value, target, is_vdev,
+		   "a DPDK vdev: write driver, number and arguments, as in "
+		   "\"net_tap0,iface=up0\"");
 }
 
 /* Both kinds, in the order of preference. */

@@ -417,7 +417,6 @@ static void check_port_unique(struct reader *r, config_setting_t *item,
 		complain(r, item,
 			 "ports: \"%s\" is a NIC already: give each port and NIC a name of its own",
 			 port->vs.name);
-
 	for (size_t i = 0; i < r->s->port_count; i++) {
 		const struct port_setting *o = &r->s->ports[i];
 
@@ -642,7 +641,6 @@ static void check_whole(struct reader *r, config_t *cfg)
 {
 	config_setting_t *root = config_root_setting(cfg);
 	config_setting_t *ports = config_lookup(cfg, "ports"), *vms = config_lookup(cfg, "vms");
-
 	size_t count = r->s->port_count + r->s->nic_count;
 
 	if (count > r->s->vs.ports)
