@@ -40,6 +40,17 @@ static void up(void)
 	up_with(&cfg);
 }
 
+/* A device that takes and gives long frames in pieces. */
+static void up_in_pieces(void)
+{
+	struct nic_config cfg = nic_config("net_fake0");
+
+	cfg.mtu = 9000;
+	fake[0].tx_capa = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+	fake[0].rx_capa = RTE_ETH_RX_OFFLOAD_SCATTER;
+	up_with(&cfg);
+}
+
 static int begin(void **state)
 {
 	fake_reset();
@@ -119,13 +130,9 @@ static void short_ones_are_padded(void **state)
 
 static void jumbo_to_nic(void **state)
 {
-	struct nic_config cfg = nic_config("net_fake0");
 	const struct fake_frame *f;
 
-	cfg.mtu = 9000;
-	fake[0].tx_capa = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
-	fake[0].rx_capa = RTE_ETH_RX_OFFLOAD_SCATTER;
-	up_with(&cfg);
+	up_in_pieces();
 	assert_int_equal(h.setup.rx_buf_len, 2048);
 	assert_int_equal(fake[0].mtu, 9000);
 	for (uint32_t len = 2000; len <= 9014; len += 7) {
@@ -220,14 +227,10 @@ static void unfinished(void **state)
 
 static void too_many_pieces(void **state)
 {
-	struct nic_config cfg = nic_config("net_fake0");
 	struct nic_stats stats;
 
-	cfg.mtu = 9000;
-	fake[0].tx_capa = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
-	fake[0].rx_capa = RTE_ETH_RX_OFFLOAD_SCATTER;
 	fake[0].segs_max = 3;
-	up_with(&cfg);
+	up_in_pieces();
 	fill(9000, 3);
 	assert_true(hand_send(&h, frame, 9000, 0, 0, 0));
 	assert_true(hand_send(&h, frame, 6000, 0, 0, 0));
@@ -357,13 +360,9 @@ static void many_from_nic(void **state)
 
 static void pieces_from_nic(void **state)
 {
-	struct nic_config cfg = nic_config("net_fake0");
 	struct nic_stats stats;
 
-	cfg.mtu = 9000;
-	fake[0].tx_capa = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
-	fake[0].rx_capa = RTE_ETH_RX_OFFLOAD_SCATTER;
-	up_with(&cfg);
+	up_in_pieces();
 	for (uint32_t seg = 100; seg < 2048; seg += 131) {
 		uint32_t at = 0, n;
 

@@ -34,14 +34,6 @@ static struct poke pokes[8];
 static unsigned int poke_count, step_count;
 static uint64_t tuning[2]; /* GPAs: what the hostile ones say about modes and steering */
 
-#define CHECK(x)                                                                \
-	do {                                                                    \
-		if (!(x)) {                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); \
-			abort();                                                \
-		}                                                               \
-	} while (0)
-
 static void do_poke(const struct poke *p)
 {
 	memcpy(p->guest->ram + p->offset, &p->value, p->bytes);

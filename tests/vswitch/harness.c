@@ -2,14 +2,6 @@
 #include <sys/mman.h>
 #include "harness.h"
 
-#define CHECK(x)                                                                \
-	do {                                                                    \
-		if (!(x)) {                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); \
-			abort();                                                \
-		}                                                               \
-	} while (0)
-
 const uint8_t t_broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 
 void t_create_with(struct t_switch *t, uint32_t fdb_capacity, bool bridge_nics)

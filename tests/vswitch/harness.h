@@ -16,6 +16,15 @@
 #include <string.h>
 #include <vswitch/vswitch.h>
 
+/* Of what no test is about: they run without cmocka, too. */
+#define CHECK(x)                                                                \
+	do {                                                                    \
+		if (!(x)) {                                                     \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); \
+			abort();                                                \
+		}                                                               \
+	} while (0)
+
 #define T_RAM	 (4u << 20)
 #define T_GPA	 0x100000u /* of the RAM's first byte */
 #define T_GUESTS 16
