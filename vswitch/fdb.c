@@ -257,12 +257,12 @@ int vs_fdb_flush(struct vswitch *vs, int port)
 	return (int)vs_fdb_forget(vs, port < 0 ? -1 : port, false);
 }
 
-int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], int port)
+int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], uint16_t vid, int port)
 {
-	uint64_t key = vs_mac_key(mac), value = value_of((uint64_t)port, VS_FDB_STATIC, 0);
+	uint64_t key = vs_mac_key(mac) | vid, value = value_of((uint64_t)port, VS_FDB_STATIC, 0);
 	struct vs_search s;
 
-	if (!key || (key & VS_KEY_MULTICAST) || !vs_port_get(vs, port))
+	if (key <= UINT16_MAX || (key & VS_KEY_MULTICAST) || vid > VS_VID_MAX || !vs_port_get(vs, port))
 		return -ELISA_EINVAL;
 	for (int tries = 0; tries < VS_FDB_TRIES; tries++) {
 		search(&vs->fdb, key, &s);
@@ -276,9 +276,9 @@ int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], int port)
 	return -28; /* ENOSPC */
 }
 
-int vs_fdb_del(struct vswitch *vs, const uint8_t mac[6])
+int vs_fdb_del(struct vswitch *vs, const uint8_t mac[6], uint16_t vid)
 {
-	uint64_t key = vs_mac_key(mac);
+	uint64_t key = vs_mac_key(mac) | vid;
 	struct vs_search s;
 	int result = -ELISA_ENODEV;
 

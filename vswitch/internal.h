@@ -175,7 +175,6 @@ struct vs_port {
 	uint32_t ctl VS_LINE;
 	uint16_t guest_index;
 	struct vs_port_config config; /* control side only */
-	uint8_t colour[128];
 	struct vs_queue queue[ELISA_QUEUES_MAX];
 } VS_ALIGN;
 

@@ -35,7 +35,7 @@
 #include <stdint.h>
 #include <elisa/abi.h>
 
-#define ELISA_NET_REVISION	3
+#define ELISA_NET_REVISION	4
 
 enum elisa_net_op {
 	/* a1: port index of this VM; a2: GPA of struct elisa_port_info to fill. ENODEV, EFAULT */
@@ -223,6 +223,10 @@ struct elisa_rss {
 	X(TX_ISOLATED, "tx-isolated")		/* [sender] destination in no common group */     \
 	X(TX_LINK_DOWN, "tx-link-down")		/* [sender] port administratively down */         \
 	X(TX_BAD_OFFLOAD, "tx-bad-offload")	/* [sender] a request that makes no sense */      \
+	X(TX_VLAN, "tx-vlan")			/* [sender] not a member of the frame's VLAN */   \
+	X(TX_POLICED, "tx-policed")		/* [sender] above its rate */                     \
+	X(TX_STORM, "tx-storm")			/* [sender] floods above its rate */              \
+	X(TX_MAC_LIMIT, "tx-mac-limit")		/* [sender] too many source addresses */          \
 	X(RX_LINK_DOWN, "rx-link-down")		/* [receiver] port or queue not up */             \
 	X(RX_NO_BUFFER, "rx-no-buffer")		/* [receiver] too few buffers posted */           \
 	X(RX_TOO_LONG, "rx-too-long")		/* [receiver] longer than its MTU allows */       \
@@ -230,7 +234,9 @@ struct elisa_rss {
 	X(RX_BAD_RING, "rx-bad-ring")		/* [receiver] posted count makes no sense */      \
 	X(RX_CONTENDED, "rx-contended")		/* [receiver] reservation lost too many races */  \
 	X(RX_ABORTED, "rx-aborted")		/* [receiver] sender died before committing */    \
-	X(RX_FILTERED, "rx-filtered")		/* [receiver] its mode does not want the address */
+	X(RX_FILTERED, "rx-filtered")		/* [receiver] its mode does not want the address */ \
+	X(RX_VLAN, "rx-vlan")			/* [receiver] not a member of the frame's VLAN */ \
+	X(RX_POLICED, "rx-policed")		/* [receiver] above its rate */
 
 enum elisa_drop {
 #define ELISA_DROP_ENUM(id, name) ELISA_DROP_##id,

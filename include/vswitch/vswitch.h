@@ -88,6 +88,51 @@ uint64_t vs_caller_calls(const struct vs_caller *caller);
 
 /* ---- ports ---- */
 
+/*
+ * VLANs (IEEE 802.1Q), of C-tags (TPID 0x8100) only: a frame whose first tag is another one (0x88a8)
+ * counts as untagged. A frame belongs to one VID, of the sender's port; it reaches members of that
+ * VID only, each as its own port says. Further tags are never looked at and pass as they are.
+ */
+enum vs_vlan_mode {
+	VS_VLAN_NONE,	/* tags mean nothing here: every frame is of VID 0 and passes as it is */
+	VS_VLAN_ACCESS,	/* member of `pvid`, which comes and goes untagged; tagged with it is taken, too */
+	VS_VLAN_TRUNK,	/* member of `allowed`, tagged; and of `pvid`, if it is not 0: untagged frames */
+	VS_VLAN_QINQ,	/* member of `pvid`; what comes, tagged or not, is its payload (a dot1q tunnel) */
+};
+#define VS_VID_MAX	4094
+struct vs_vlan {
+	uint8_t mode;		/* enum vs_vlan_mode */
+	bool native_tagged;	/* trunk: frames of `pvid` go out tagged, too */
+	uint16_t pvid;		/* 1 .. VS_VID_MAX; 0: none (trunk), must be 0 with VS_VLAN_NONE */
+	uint64_t allowed[64];	/* trunk: a bit for each VID, 1 .. VS_VID_MAX; else 0 */
+};
+
+/* Kinds of flooded frames: bits of vs_port_config.flood_off. */
+#define VS_FLOOD_BROADCAST	(1 << 0)
+#define VS_FLOOD_MULTICAST	(1 << 1)
+#define VS_FLOOD_UNKNOWN	(1 << 2)	/* unicast to an address that nobody is known to have */
+
+/*
+ * Token buckets of a port. Bytes are those of frames, without preamble, FCS and gap; a frame that is
+ * to be cut into segments counts with its payload and headers once. There is no clock inside:
+ * vs_refill() fills them.
+ */
+enum vs_bucket {
+	VS_TX_BYTES,	/* from the guest; what is too much: tx-policed */
+	VS_TX_FRAMES,
+	VS_RX_BYTES,	/* to the guest: rx-policed */
+	VS_RX_FRAMES,
+	VS_STORM_BROADCAST,	/* frames from the guest that would be flooded: tx-storm */
+	VS_STORM_MULTICAST,
+	VS_STORM_UNKNOWN,
+	VS_BUCKETS
+};
+struct vs_rate {
+	uint64_t per_s;		/* 0: no limit */
+	uint64_t burst;		/* depth of the bucket; at least per_s / 100, and the largest frame if bytes */
+};
+#define VS_RATE_MAX	(UINT64_C(1) << 40)	/* of per_s and burst */
+
 struct vs_port_config {
 	char name[VS_NAME_LEN];		/* [A-Za-z0-9_.-]{1,31}, unique: EEXIST */
 	uint8_t mac[6];			/* unicast, not zero */
@@ -96,6 +141,12 @@ struct vs_port_config {
 	bool up;			/* administratively */
 	bool anti_spoof;		/* only `mac` may be a source */
 	uint64_t groups;		/* isolation: frames pass between ports with a group in common */
+	struct vs_vlan vlan;
+	uint8_t flood_off;		/* VS_FLOOD_* that do not reach this port */
+	bool mac_limit_drop;		/* frames from addresses above the limit: tx-mac-limit; false: they
+					 * pass, and are not learned */
+	uint32_t mac_limit;		/* addresses learned at this port at a time; 0: no limit */
+	struct vs_rate rate[VS_BUCKETS];
 };
 #define VS_GROUPS_DEFAULT	1	/* group 0 */
 
@@ -104,7 +155,8 @@ struct vs_port_config {
  * which calls under way may still know.
  */
 int vs_port_add(struct vswitch *vs, const struct vs_port_config *cfg);
-/* Changes what may change at run time: mac, mtu, up, anti_spoof, groups. EBUSY: queues differ. */
+/* Changes all but name and queues, at run time; addresses learned in a VID that the port has left are
+ * forgotten. EBUSY: queues differ. */
 int vs_port_set(struct vswitch *vs, int port, const struct vs_port_config *cfg);
 /* Must be unbound, and a grace period over. Forgets its FDB entries. EBUSY. */
 int vs_port_del(struct vswitch *vs, int port);
@@ -150,13 +202,16 @@ const char *vs_drop_name(unsigned int drop);
 
 struct vs_fdb_entry {
 	uint8_t mac[6];
-	uint16_t vid;			/* 0 for now: one broadcast domain */
+	uint16_t vid;			/* 0: of ports that know no VLANs */
 	int port;
 	bool is_static;
 	uint32_t age_s;			/* since last seen; 0 for static */
 };
-int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], int port);	/* static. ENOSPC, EINVAL */
-int vs_fdb_del(struct vswitch *vs, const uint8_t mac[6]);		/* ENODEV: not there */
+/* static. ENOSPC, EINVAL */
+int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], uint16_t vid, int port);
+int vs_fdb_del(struct vswitch *vs, const uint8_t mac[6], uint16_t vid);	/* ENODEV: not there */
+/* As if learned `age_s` ago, unless the address is known already: EEXIST; else as vs_fdb_add(). */
+int vs_fdb_restore(struct vswitch *vs, const struct vs_fdb_entry *entry);
 int vs_fdb_flush(struct vswitch *vs, int port);		/* learned ones; -1: of all ports; count */
 /* Walks the table: *cursor starts at 0. Returns 1 with an entry, 0 at the end. */
 int vs_fdb_next(const struct vswitch *vs, uint64_t *cursor, struct vs_fdb_entry *entry);
@@ -165,7 +220,40 @@ struct vs_fdb_stats {
 };
 void vs_fdb_stats(const struct vswitch *vs, struct vs_fdb_stats *stats);
 
+/* ---- mirrors (SPAN) ---- */
+
+/*
+ * Copies of a port's frames for another port, in the order of its traffic, after the frame itself has
+ * been delivered or dropped; they are read from the sender's memory once more. They never delay the
+ * frame: what the mirror's ring has no room for is missing there (its rx-no-buffer), counted.
+ * Mirroring is outside of groups and VLANs, frames come as the mirrored port sends or gets them; a
+ * port that is mirrored to has no mirrors of its own, and floods do not reach it.
+ */
+#define VS_MIRRORS_MAX	4	/* of one port */
+#define VS_MIRROR_TX	(1 << 0)	/* what it sends */
+#define VS_MIRROR_RX	(1 << 1)	/* what it gets */
+#define VS_MIRROR_DROPS	(1 << 2)	/* what is dropped at it, by those two ways */
+struct vs_mirror {
+	int to;			/* port id */
+	uint8_t what;		/* VS_MIRROR_* */
+	uint16_t snap;		/* at most so many bytes of each frame; 0: all */
+	bool annotate;		/* completions have a note in `hash` (with ELISA_RXC_HASH), see VS_NOTE_* */
+};
+/* EINVAL: `to` is the port itself, or mirrored; EEXIST; ENOSPC; ENODEV. */
+int vs_mirror_add(struct vswitch *vs, int port, const struct vs_mirror *mirror);
+int vs_mirror_del(struct vswitch *vs, int port, int to);
+/* The port's mirrors; returns how many. ENODEV */
+int vs_mirrors(const struct vswitch *vs, int port, struct vs_mirror mirrors[VS_MIRRORS_MAX]);
+#define VS_NOTE_LEN(note)	((uint32_t)(note) >> 16)	/* of the whole frame; 65535: or longer */
+#define VS_NOTE_PORT(note)	((uint32_t)(note) >> 6 & 0x3ff)	/* id of the mirrored port */
+#define VS_NOTE_RX(note)	((uint32_t)(note) >> 5 & 1)	/* it got the frame; 0: it sent it */
+#define VS_NOTE_DROP(note)	((uint32_t)(note) & 0x1f)	/* 0: not dropped; else enum elisa_drop + 1 */
+
 /* ---- time and quiescence ---- */
+
+/* Fills the ports' buckets, by a monotonic clock in microseconds. To be called each 4 ms or so for as
+ * long as it returns true; again after vs_port_add() or vs_port_set() with a rate. */
+bool vs_refill(struct vswitch *vs, uint64_t now_us);
 
 /* To be called about once a second with a monotonic clock in seconds: ages addresses, finishes
  * what can be finished. Bounded work: a part of the FDB each time when it is large. */

@@ -117,7 +117,7 @@ static struct t_guest *guest_up(void)
 {
 	struct t_guest *g = t_guest_up(&t, true);
 
-	assert_int_equal(vs_fdb_add(t.vs, g->mac, g->port), 0);
+	assert_int_equal(vs_fdb_add(t.vs, g->mac, 0, g->port), 0);
 	return g;
 }
 
@@ -276,7 +276,7 @@ static void dies(enum fake_death where)
 	b = guest_up();
 	port_up(&cfg);
 	/* Known to be outside: b is not to get them. */
-	assert_int_equal(vs_fdb_add(t.vs, outside, up.port), 0);
+	assert_int_equal(vs_fdb_add(t.vs, outside, 0, up.port), 0);
 	for (int round = 0; round < 50; round++) {
 		uint32_t received = fake[0].received[0].put;
 

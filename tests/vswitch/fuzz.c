@@ -163,7 +163,7 @@ static void control(struct input *in)
 		CHECK(vs_bells_due(t.vs, due, 2) <= 2);
 		break;
 	default:
-		(void)!vs_fdb_add(t.vs, good->mac, good->port);
+		(void)!vs_fdb_add(t.vs, good->mac, 0, good->port);
 	}
 }
 
@@ -279,7 +279,7 @@ static void start_over(void)
 
 	poke_count = 0;
 	vs_fdb_flush(t.vs, -1);
-	(void)!vs_fdb_del(t.vs, spare);
+	(void)!vs_fdb_del(t.vs, spare, 0);
 	for (int i = 0; i < 3; i++) {
 		struct vs_port_config cfg = t_port_config(&t, g[i]);
 

@@ -136,7 +136,7 @@ static void full_is_counted(void **state)
 		int error;
 
 		mac_of(mac, 1000000 + i);
-		error = vs_fdb_add(t.vs, mac, b->port);
+		error = vs_fdb_add(t.vs, mac, 0, b->port);
 		assert_true(error == 0 || error == -28);
 		failed += error != 0;
 	}
@@ -190,7 +190,7 @@ static void aging(void **state)
 		assert_int_equal(where(silent, &e), a->port);
 		assert_int_equal(e.age_s, now - 5000);
 	}
-	assert_int_equal(vs_fdb_add(t.vs, b->mac, b->port), 0);
+	assert_int_equal(vs_fdb_add(t.vs, b->mac, 0, b->port), 0);
 	vs_tick(t.vs, 5301);
 	assert_int_equal(where(silent, &e), -1);
 	assert_int_equal(where(talking, &e), a->port);
@@ -203,7 +203,7 @@ static void aging(void **state)
 	vs_fdb_stats(t.vs, &s);
 	assert_int_equal(s.aged, 2);
 	/* Gone means flooded, also for a way that a queue remembers. */
-	vs_fdb_del(t.vs, b->mac);
+	vs_fdb_del(t.vs, b->mac, 0);
 	learn(b, 1003, 1, 1);
 	mac_of(talking, 1003);
 	t_send_one(a, 60, talking, a->mac, 0);
@@ -233,15 +233,15 @@ static void moves(void **state)
 	vs_fdb_stats(t.vs, &s);
 	assert_int_equal(s.moved, 9);
 	assert_int_equal(s.learned, 1);
-	assert_int_equal(vs_fdb_add(t.vs, mac, b->port), 0);
+	assert_int_equal(vs_fdb_add(t.vs, mac, 0, b->port), 0);
 	learn(a, 9, 1, 1);
 	assert_int_equal(where(mac, &e), b->port);
 	assert_true(e.is_static);
 	/* Static ones move by being added again, and go by being deleted. */
-	assert_int_equal(vs_fdb_add(t.vs, mac, a->port), 0);
+	assert_int_equal(vs_fdb_add(t.vs, mac, 0, a->port), 0);
 	assert_int_equal(where(mac, &e), a->port);
-	assert_int_equal(vs_fdb_del(t.vs, mac), 0);
-	assert_int_equal(vs_fdb_del(t.vs, mac), -ELISA_ENODEV);
+	assert_int_equal(vs_fdb_del(t.vs, mac, 0), 0);
+	assert_int_equal(vs_fdb_del(t.vs, mac, 0), -ELISA_ENODEV);
 	assert_int_equal(where(mac, &e), -1);
 	t_destroy(&t);
 }
@@ -256,7 +256,7 @@ static void flushing(void **state)
 	learn(a, 1, 20, 1);
 	learn(b, 101, 30, 1);
 	mac_of(mac, 500);
-	assert_int_equal(vs_fdb_add(t.vs, mac, a->port), 0);
+	assert_int_equal(vs_fdb_add(t.vs, mac, 0, a->port), 0);
 	assert_int_equal(vs_fdb_flush(t.vs, a->port), 20);
 	assert_int_equal(entries(a->port), 1);
 	assert_int_equal(entries(b->port), 30);
@@ -280,12 +280,12 @@ static void bad_arguments(void **state)
 
 	(void)state;
 	begin(1024);
-	assert_int_equal(vs_fdb_add(t.vs, zero, a->port), -ELISA_EINVAL);
-	assert_int_equal(vs_fdb_add(t.vs, multicast, a->port), -ELISA_EINVAL);
-	assert_int_equal(vs_fdb_add(t.vs, a->mac, 79), -ELISA_EINVAL);
-	assert_int_equal(vs_fdb_add(t.vs, a->mac, -1), -ELISA_EINVAL);
-	assert_int_equal(vs_fdb_add(t.vs, a->mac, 1 << 20), -ELISA_EINVAL);
-	assert_int_equal(vs_fdb_del(t.vs, zero), -ELISA_ENODEV);
+	assert_int_equal(vs_fdb_add(t.vs, zero, 0, a->port), -ELISA_EINVAL);
+	assert_int_equal(vs_fdb_add(t.vs, multicast, 0, a->port), -ELISA_EINVAL);
+	assert_int_equal(vs_fdb_add(t.vs, a->mac, 0, 79), -ELISA_EINVAL);
+	assert_int_equal(vs_fdb_add(t.vs, a->mac, 0, -1), -ELISA_EINVAL);
+	assert_int_equal(vs_fdb_add(t.vs, a->mac, 0, 1 << 20), -ELISA_EINVAL);
+	assert_int_equal(vs_fdb_del(t.vs, zero, 0), -ELISA_ENODEV);
 	assert_int_equal(entries(-1), 0);
 	t_destroy(&t);
 }

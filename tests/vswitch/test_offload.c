@@ -342,7 +342,7 @@ static int setup(void **state)
 		g->q[0].handle = t_call(g, ELISA_NET_QUEUE_SETUP, g->q[0].setup, 0);
 		assert_true(g->q[0].handle > 0);
 		t_post(&g->q[0], SLOTS);
-		assert_int_equal(vs_fdb_add(t.vs, g->mac, g->port), 0);
+		assert_int_equal(vs_fdb_add(t.vs, g->mac, 0, g->port), 0);
 	}
 	tx_at = tx_room = t_alloc(a, 8 * FRAME_LEN, 64);
 	dice = 1;

@@ -182,7 +182,7 @@ static void static_entries_stay(void **state)
 	const uint8_t mac[6] = {2, 7, 7, 7, 7, 8};
 
 	(void)state;
-	assert_int_equal(vs_fdb_add(t.vs, mac, b->port), 0);
+	assert_int_equal(vs_fdb_add(t.vs, mac, 0, b->port), 0);
 	t_send_one(c, 60, a->mac, mac, 0);
 	assert_true(t_receive(a, 0, &frame));
 	t_send_one(a, 60, mac, a->mac, 1);

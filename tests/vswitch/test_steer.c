@@ -636,7 +636,7 @@ static void filtered_amid_a_burst(void **state)
 {
 	(void)state;
 	assert_int_equal(MODE(b, 0, 1, b->mac), 0);
-	vs_fdb_add(t.vs, other, b->port);
+	vs_fdb_add(t.vs, other, 0, b->port);
 	for (uint32_t i = 0; i < 30; i++)
 		t_frame_put(a, 0, 60, i % 3 ? b->mac : other, a->mac, i);
 	assert_int_equal(t_send(a, 0, 30), 30);

@@ -162,7 +162,7 @@ static void learn_move_age(void **state)
 		if (now % 16 == 0)
 			vs_fdb_flush(t.vs, sender[now % SENDERS]->port);
 		if (now == 20)
-			assert_int_equal(vs_fdb_add(t.vs, fixed, receiver->port), 0);
+			assert_int_equal(vs_fdb_add(t.vs, fixed, 0, receiver->port), 0);
 		cursor = 0;
 		while (vs_fdb_next(t.vs, &cursor, &e))
 			if (e.mac[0] != 2 || e.vid || e.port < 0 || e.port > SENDERS)
@@ -507,9 +507,9 @@ static void nic_served_by_all(void **state)
 	(void)state;
 	world(true, T_BUF);
 	t_nic(&t, &nic, 2, VS_NIC_BY_GUESTS, 0);
-	assert_int_equal(vs_fdb_add(t.vs, outside, nic.guest->port), 0);
+	assert_int_equal(vs_fdb_add(t.vs, outside, 0, nic.guest->port), 0);
 	for (int i = 0; i < SENDERS; i++) {
-		assert_int_equal(vs_fdb_add(t.vs, sender[i]->mac, sender[i]->port), 0);
+		assert_int_equal(vs_fdb_add(t.vs, sender[i]->mac, 0, sender[i]->port), 0);
 		assert_true(t_receive(sender[i], 0, &frame));
 	}
 	for (int i = 0; i < 2; i++) {

@@ -736,7 +736,7 @@ static void do_fdb_add(struct request *req, json_t *params)
 
 	if (!get_mac(req, params, mac) || !get_port(req, params, "port", &port))
 		return;
-	ret = vs_fdb_add(req->daemon->vs, mac, port->id);
+	ret = vs_fdb_add(req->daemon->vs, mac, 0, port->id);
 	if (ret)
 		request_error(req, RPC_REFUSED, err_data(ret), "the address was not added: %s",
 			      strerror(-ret));
@@ -751,7 +751,7 @@ static void do_fdb_del(struct request *req, json_t *params)
 
 	if (!get_mac(req, params, mac))
 		return;
-	ret = vs_fdb_del(req->daemon->vs, mac);
+	ret = vs_fdb_del(req->daemon->vs, mac, 0);
 	if (ret)
 		request_error(
 			req, RPC_REFUSED, err_data(ret), "%s",

@@ -388,12 +388,12 @@ static void port_pin(struct nics *all, struct port *port)
 	for (size_t i = 0; i < all->daemon->set.fdb_count && pin; i++)
 		pin = memcmp(all->daemon->set.fdb[i].mac, port->set.vs.mac, 6);
 	if (port->pinned && (!pin || memcmp(port->pinned_mac, port->set.vs.mac, 6))) {
-		vs_fdb_del(vs, port->pinned_mac);
+		vs_fdb_del(vs, port->pinned_mac, 0);
 		port->pinned = false;
 	}
 	if (!pin || port->pinned)
 		return;
-	if (vs_fdb_add(vs, port->set.vs.mac, port->id)) {
+	if (vs_fdb_add(vs, port->set.vs.mac, 0, port->id)) {
 		log_warning("port %s: no room for its address: raise switch.fdb_capacity",
 			    port->set.vs.name);
 		return;

@@ -107,7 +107,7 @@ int switch_addresses(struct daemon *d)
 	int ret;
 
 	for (size_t i = 0; i < d->set.fdb_count; i++) {
-		ret = vs_fdb_add(d->vs, d->set.fdb[i].mac, port_find(d, d->set.fdb[i].port)->id);
+		ret = vs_fdb_add(d->vs, d->set.fdb[i].mac, 0, port_find(d, d->set.fdb[i].port)->id);
 		if (ret) {
 			log_error("static address for port %s: %s", d->set.fdb[i].port,
 				  strerror(-ret));
