@@ -4,6 +4,7 @@
  * than the bounds named.
  *
  *	switch.c	arena, ports, grace periods
+ *	port-json.c	what a port may have, as JSON
  *	guest.c		what VMs and local clients have in common: callers, ports, names
  *	vm.c		VMs through libelisa-host: attach, arm, drain, detach
  *	local.c		local clients (no isolation)
@@ -195,6 +196,14 @@ const char *port_transport(const struct port *port);
 int wait_grace(struct daemon *d, void (*done)(struct daemon *d, void *arg), void *arg);
 /* Returns true while something is left to wait for. */
 bool waits_poll(struct daemon *d);
+
+/* ---- port-json.c ---- */
+
+/*
+ * Reads what `params` has into `set`, what it has not stays; other keys are the caller's. -EINVAL
+ * with a sentence: `set` is not to be used then.
+ */
+int port_json_read(struct daemon *d, json_t *params, struct port_setting *set, char why[WHY_LEN]);
 
 /* ---- guest.c ---- */
 

@@ -506,61 +506,11 @@ static void do_port_show(struct request *req, json_t *params)
 		request_reply(req, port_json(req->daemon, port));
 }
 
-static bool read_groups(struct request *req, json_t *params, struct port_setting *set)
-{
-	json_t *list = json_object_get(params, "groups"), *e;
-	uint64_t groups = 0;
-	char why[WHY_LEN];
-	size_t i;
-
-	if (!list)
-		return true;
-	if (!json_is_array(list) || !json_array_size(list))
-		return bad_params(req, "\"groups\" must be an array of numbers, not empty");
-	json_array_foreach(
-		list, i,
-		e) if (!json_is_integer(e) ||
-		       port_setting_group(&groups, json_integer_value(e),
-					  why)) return bad_params(req, "groups: %s",
-								  json_is_integer(e)
-									  ? why
-									  : "must be numbers");
-	set->vs.groups = groups;
-	return true;
-}
-
 static bool read_port(struct request *req, json_t *params, struct port_setting *set)
 {
-	const char *mac, *vm, *transport, *uplink;
-	long long mtu = set->vs.mtu, queues = set->vs.queues;
 	char why[WHY_LEN];
 
-	if (!get_string(req, params, "mac", false, &mac) ||
-	    !get_string(req, params, "vm", false, &vm) ||
-	    !get_string(req, params, "transport", false, &transport) ||
-	    !get_string(req, params, "uplink", false, &uplink) ||
-	    !get_int(req, params, "mtu", 0, INT32_MAX, &mtu) ||
-	    !get_int(req, params, "queues", 0, INT32_MAX, &queues) ||
-	    !get_bool(req, params, "up", &set->vs.up) ||
-	    !get_bool(req, params, "anti_spoof", &set->vs.anti_spoof) ||
-	    !read_groups(req, params, set))
-		return false;
-	if (port_setting_mtu(set, mtu, why))
-		return bad_params(req, "mtu: %s", why);
-	if (port_setting_queues(set, queues, why))
-		return bad_params(req, "queues: %s", why);
-	if (mac && parse_mac(mac, set->vs.mac, why))
-		return bad_params(req, "mac: %s", why);
-	if (transport && port_setting_transport(set, transport, why))
-		return bad_params(req, "transport: %s", why);
-	if (vm && port_setting_vm(set, vm, why))
-		return bad_params(req, "vm: %s", why);
-	if (uplink && *uplink && !nic_setting_find(&req->daemon->set, uplink))
-		return bad_params(req, "uplink: there is no NIC \"%s\": see \"elisactl nic\"",
-				  uplink);
-	if (uplink)
-		snprintf(set->uplink, sizeof(set->uplink), "%s", uplink);
-	return true;
+	return !port_json_read(req->daemon, params, set, why) || bad_params(req, "%s", why);
 }
 
 /* An attached VM gets a port that is meant for it at once. */
