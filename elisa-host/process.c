@@ -37,8 +37,11 @@ int process_open(pid_t pid, struct process *p)
 		rc = errno == ENOENT ? -ESRCH : -errno;
 		goto close;
 	}
-	/* Alive still: so the directory, too, is that of the process that pidfd holds. */
-	if (syscall(SYS_pidfd_send_signal, p->pidfd, 0, NULL, 0)) {
+	/*
+	 * Alive still: so the directory, too, is that of the process that pidfd holds. A process of
+	 * another user that may not be signalled is alive as well; one that has ended is ESRCH.
+	 */
+	if (syscall(SYS_pidfd_send_signal, p->pidfd, 0, NULL, 0) && errno != EPERM) {
 		rc = -errno;
 		goto close;
 	}

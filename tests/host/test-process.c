@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -13,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -250,6 +253,64 @@ static void test_no_process(void **state)
 	assert_int_equal(process_open(child, &p), -ESRCH);
 	assert_int_equal(process_open(0, &p), -ESRCH);
 	assert_int_equal(process_open(-1, &p), -ESRCH);
+}
+
+/* In a child: gives up CAP_KILL, and says what process_open() does with `pid`. */
+static int open_without_kill(pid_t pid)
+{
+	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct caps[2];
+	struct process p;
+
+	if (syscall(SYS_capget, &header, caps))
+		return 1;
+	caps[0].effective &= ~(1u << CAP_KILL);
+	if (syscall(SYS_capset, &header, caps))
+		return 2;
+	if (!kill(pid, 0) || errno != EPERM)
+		return 3;
+	if (process_open(pid, &p))
+		return 4;
+	process_close(&p);
+	return 0;
+}
+
+/* Another user's process is found by one that may not signal it, as a confined daemon may not. */
+static void test_other_user(void **state)
+{
+	pid_t other = 1, child;
+	int status;
+
+	if (!geteuid()) {
+		other = fork();
+		if (!other) {
+			if (setresuid(65534, 65534, 65534))
+				_exit(1);
+			for (;;)
+				pause();
+		}
+		/* Its user is another one from here on. */
+		while (kill(other, 0) == 0) {
+			struct stat st;
+			char path[32];
+
+			snprintf(path, sizeof(path), "/proc/%d", other);
+			assert_int_equal(stat(path, &st), 0);
+			if (st.st_uid == 65534)
+				break;
+			usleep(1000);
+		}
+	}
+	child = fork();
+	if (!child)
+		_exit(open_without_kill(other));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	if (other != 1) {
+		kill(other, SIGKILL);
+		assert_int_equal(waitpid(other, NULL, 0), other);
+	}
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 /* ---- RAM: this process plays the VMM ---- */
@@ -606,6 +667,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_maps, make_folder, drop_folder),
 		cmocka_unit_test_setup_teardown(test_kvm_fd, make_folder, drop_folder),
 		cmocka_unit_test(test_no_process),
+		cmocka_unit_test(test_other_user),
 		cmocka_unit_test_setup_teardown(test_pc, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_views, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
