@@ -4,7 +4,7 @@
 #include "internal.h"
 
 /* Count up whenever fields change that these sizes do not show. */
-#define VS_STATE 4
+#define VS_STATE 5
 
 const uint64_t vs_state_revision = (uint64_t)VS_STATE << 56 | sizeof(struct vswitch) << 40 |
 				   sizeof(struct vs_port) << 20 | sizeof(struct vs_caller) << 10 |

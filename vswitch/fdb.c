@@ -250,6 +250,19 @@ unsigned int vs_fdb_forget(struct vswitch *vs, int port, bool statics)
 	return count;
 }
 
+/* Learned entries of the port in VIDs that it is no member of. */
+void vs_fdb_forget_left(struct vswitch *vs, const struct vs_port *port)
+{
+	for (uint64_t i = 0; i < slots(&vs->fdb); i++) {
+		struct vs_pair e = vs_load_pair(&vs->fdb.slot[i]);
+
+		if (e.a && !is_static(e) && (uint16_t)e.b == port->id &&
+		    !vs_vlan_member(port, (uint16_t)e.a))
+			slot_free(&vs->fdb.slot[i], e);
+	}
+	vs_changed(vs);
+}
+
 int vs_fdb_flush(struct vswitch *vs, int port)
 {
 	if (port >= 0 && !vs_port_get(vs, port))
@@ -257,12 +270,19 @@ int vs_fdb_flush(struct vswitch *vs, int port)
 	return (int)vs_fdb_forget(vs, port < 0 ? -1 : port, false);
 }
 
+static bool entry_valid(const struct vswitch *vs, const uint8_t mac[6], uint16_t vid, int port)
+{
+	uint64_t key = vs_mac_key(mac);
+
+	return key && !(key & VS_KEY_MULTICAST) && vid <= VS_VID_MAX && vs_port_get(vs, port);
+}
+
 int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], uint16_t vid, int port)
 {
 	uint64_t key = vs_mac_key(mac) | vid, value = value_of((uint64_t)port, VS_FDB_STATIC, 0);
 	struct vs_search s;
 
-	if (key <= UINT16_MAX || (key & VS_KEY_MULTICAST) || vid > VS_VID_MAX || !vs_port_get(vs, port))
+	if (!entry_valid(vs, mac, vid, port))
 		return -ELISA_EINVAL;
 	for (int tries = 0; tries < VS_FDB_TRIES; tries++) {
 		search(&vs->fdb, key, &s);
@@ -273,7 +293,26 @@ int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], uint16_t vid, int port)
 		vs_changed(vs);
 		return 0;
 	}
-	return -28; /* ENOSPC */
+	return -VS_ENOSPC;
+}
+
+int vs_fdb_restore(struct vswitch *vs, const struct vs_fdb_entry *entry)
+{
+	uint64_t key = vs_mac_key(entry->mac) | entry->vid;
+	uint64_t value = value_of((uint64_t)entry->port, 0, vs_load(&vs->now) - entry->age_s);
+	struct vs_search s;
+
+	if (!entry_valid(vs, entry->mac, entry->vid, entry->port) || entry->is_static ||
+	    !vs_vlan_member(&vs->ports[entry->port], entry->vid))
+		return -ELISA_EINVAL;
+	search(&vs->fdb, key, &s);
+	if (s.at)
+		return -VS_EEXIST;
+	if (!insert(&s, key, value))
+		return -VS_ENOSPC;
+	search(&vs->fdb, key, &s);
+	vs_changed(vs);
+	return 0;
 }
 
 int vs_fdb_del(struct vswitch *vs, const uint8_t mac[6], uint16_t vid)

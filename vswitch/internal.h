@@ -10,6 +10,9 @@
  *	forward.c	ELISA_NET_TX: descriptors -> classify -> group by destination
  *	offload.c/.h	checksums and segments in software
  *	steer.c		which frames a port wants, and in which of its queues
+ *	vlan.c/.h	which VLAN a frame is of, who is a member, tags that come and go
+ *	rate.c		token buckets
+ *	mirror.c	copies of a port's frames for another one
  *	deliver.c/.h	reserve -> copy -> commit into a receiver's ring
  *	bell.c		who sleeps over frames, and who is told to ring
  *	fdb.c		who is where
@@ -155,6 +158,29 @@ struct vs_rss {
 };
 _Static_assert((VS_RSS_WORDS + 1) * 4 == ELISA_RSS_KEY_LEN, "the windows are all of the key");
 
+/*
+ * Token buckets. Senders take, bounded and without a loop, so tokens may fall a little below 0 when
+ * several do at once: that is a debt. The control side fills, see vs_refill().
+ */
+struct vs_buckets {
+	uint64_t burst[VS_BUCKETS]; /* 0: no limit */
+	int64_t tokens[VS_BUCKETS] VS_LINE;
+};
+
+/* What a port has besides, that frames must stop for: bits of vs_port.extras. */
+#define VS_POLICE_TX	(1 << 0)
+#define VS_POLICE_RX	(1 << 1)
+#define VS_STORM	(1 << 2)
+#define VS_MONITOR	(1 << 3) /* it is mirrored to */
+#define VS_MIRROR_SHIFT 4	 /* VS_MIRROR_* that any of its mirrors has, from here on */
+#define VS_EXTRA_TX	(VS_MIRROR_TX << VS_MIRROR_SHIFT)
+#define VS_EXTRA_RX	(VS_MIRROR_RX << VS_MIRROR_SHIFT)
+#define VS_EXTRA_DROPS	(VS_MIRROR_DROPS << VS_MIRROR_SHIFT)
+
+/* A mirror is one word, so that nobody sees half of one: 0 or
+ * snap << 32 | annotate << 24 | what << 16 | port id + 1. */
+#define VS_MIRROR_ANNOTATE (1ull << 24)
+
 struct vs_port {
 	/* Read by everyone. */
 	uint64_t key; /* its own address as an FDB key */
@@ -165,16 +191,31 @@ struct vs_port {
 	bool up, anti_spoof, used, no_carrier;
 	uint8_t queues;
 	uint8_t rx_map[ELISA_QUEUES_MAX]; /* TX queue -> RX queue of this port */
+	uint8_t extras;			  /* VS_POLICE_*, VS_STORM, VS_MONITOR, VS_EXTRA_* */
 	struct vs_guest *guest;
 	uint64_t host_ticket; /* grace period of the last taking down by the host */
 	uint32_t bell;	      /* of RX queue 0; 0: no doorbell */
 	struct vs_nic *nic;   /* NULL: an ordinary port */
+	uint8_t flood_off;    /* VS_FLOOD_* that do not reach it */
+	bool mac_limit_drop;
+	uint32_t mac_limit;
+	uint32_t vlan;			  /* pvid << 16 | native_tagged << 8 | enum vs_vlan_mode */
+	uint64_t mirror[VS_MIRRORS_MAX];  /* see VS_MIRROR_ANNOTATE */
 	struct vs_rss rss VS_LINE;
 	struct vs_mode mode VS_LINE;
+	uint64_t allowed[64] VS_LINE; /* VLANs, with VS_VLAN_TRUNK */
+	struct vs_buckets bucket VS_LINE;
+	/* Addresses learned here, and changes of that << 32. See macs_recount(). */
+	uint64_t macs VS_LINE;
 	/* Try-lock of set-up and reset: a caller's id or 0. */
 	uint32_t ctl VS_LINE;
 	uint16_t guest_index;
-	struct vs_port_config config; /* control side only */
+	/* control side only */
+	struct vs_port_config config;
+	uint64_t unfilled[VS_BUCKETS]; /* of each bucket: millionths of a token that are due */
+	uint32_t macs_seen;
+	uint64_t macs_before;
+	uint8_t colour[128];
 	struct vs_queue queue[ELISA_QUEUES_MAX];
 } VS_ALIGN;
 
@@ -252,6 +293,7 @@ struct vswitch {
 	uint32_t attached;     /* generations given to guests */
 	uint32_t bells_first;  /* port that vs_bells_due() begins with */
 	uint64_t first_s;      /* clock at the first tick */
+	uint64_t refilled_us;  /* clock of the last vs_refill(); 0: none yet */
 	uint64_t epoch VS_ALIGN;
 	/* Changes with each thing that a way depends on, and each second. Never 0. */
 	uint64_t version VS_ALIGN;
@@ -278,6 +320,9 @@ vs_inline uint64_t vs_mac_key(const uint8_t mac[6])
 	return key << 16;
 }
 
+#define VS_EEXIST 17
+#define VS_ENOSPC 28
+
 /* caller.c */
 uint64_t vs_epoch_next(struct vswitch *vs);
 bool vs_epoch_over(const struct vswitch *vs, uint64_t ticket, const struct vs_caller *but);
@@ -288,6 +333,23 @@ vs_inline void vs_changed(struct vswitch *vs)
 
 /* port.c */
 struct vs_port *vs_port_get(const struct vswitch *vs, int port);
+
+void vs_extras_update(struct vswitch *vs);
+
+/* rate.c */
+bool vs_rate_valid(const struct vs_port_config *cfg);
+void vs_rate_apply(struct vs_port *port, const struct vs_port_config *cfg);
+uint8_t vs_rate_extras(const struct vs_port *port);
+
+/* mirror.c */
+uint8_t vs_mirror_extras(const struct vs_port *port);
+struct vs_port *vs_mirror_target(const struct vswitch *vs, uint64_t mirror);
+void vs_mirror_forget(struct vswitch *vs, struct vs_port *port);
+
+/* vlan.c */
+bool vs_vlan_valid(const struct vs_vlan *vlan);
+void vs_vlan_apply(struct vs_port *port, const struct vs_vlan *vlan);
+bool vs_vlan_member(const struct vs_port *port, uint32_t vid);
 
 /* queue.c */
 int64_t vs_op_port_info(struct vs_caller *caller, uint64_t index, uint64_t gpa);
@@ -337,6 +399,7 @@ void vs_fdb_init(struct vs_fdb *fdb, void *slots, uint32_t capacity, uint64_t se
 int vs_fdb_find(const struct vs_fdb *fdb, uint64_t key);
 void vs_fdb_learn(struct vswitch *vs, uint64_t key, uint16_t port);
 void vs_fdb_age(struct vswitch *vs, uint32_t elapsed);
+void vs_fdb_forget_left(struct vswitch *vs, const struct vs_port *port);
 unsigned int vs_fdb_forget(struct vswitch *vs, int port, bool statics);
 
 #endif

@@ -50,7 +50,33 @@ static bool config_valid(const struct vs_port_config *cfg)
 	uint64_t key = vs_mac_key(cfg->mac);
 
 	return name_valid(cfg->name) && key && !(key & VS_KEY_MULTICAST) && cfg->mtu >= 68 &&
-	       cfg->mtu <= ELISA_MTU_MAX && cfg->queues >= 1 && cfg->queues <= ELISA_QUEUES_MAX;
+	       cfg->mtu <= ELISA_MTU_MAX && cfg->queues >= 1 && cfg->queues <= ELISA_QUEUES_MAX &&
+	       vs_vlan_valid(&cfg->vlan) && vs_rate_valid(cfg) &&
+	       !(cfg->flood_off & ~(VS_FLOOD_BROADCAST | VS_FLOOD_MULTICAST | VS_FLOOD_UNKNOWN));
+}
+
+/* Of all ports: one may have become another's monitor, or is none any more. */
+void vs_extras_update(struct vswitch *vs)
+{
+	uint64_t monitors[VS_PORTS_MAX / 64] = {0};
+
+	for (uint32_t p = 0; p < vs->ports_high; p++) {
+		for (unsigned int i = 0; i < VS_MIRRORS_MAX; i++) {
+			const struct vs_port *to = vs_mirror_target(vs, vs->ports[p].mirror[i]);
+
+			if (to)
+				monitors[to->id / 64] |= 1ull << to->id % 64;
+		}
+	}
+	for (uint32_t p = 0; p < vs->ports_high; p++) {
+		struct vs_port *port = &vs->ports[p];
+		uint8_t extras = vs_rate_extras(port) | vs_mirror_extras(port);
+
+		if (monitors[p / 64] >> p % 64 & 1)
+			extras |= VS_MONITOR;
+		vs_store_release(&port->extras, extras);
+	}
+	vs_changed(vs);
 }
 
 static void config_apply(struct vswitch *vs, struct vs_port *port, const struct vs_port_config *cfg)
@@ -61,7 +87,12 @@ static void config_apply(struct vswitch *vs, struct vs_port *port, const struct 
 	vs_store(&port->frame_max, cfg->mtu + 14u);
 	vs_store(&port->up, cfg->up);
 	vs_store(&port->anti_spoof, cfg->anti_spoof);
-	vs_changed(vs);
+	vs_store(&port->flood_off, cfg->flood_off);
+	vs_store(&port->mac_limit, cfg->mac_limit);
+	vs_store(&port->mac_limit_drop, cfg->mac_limit_drop);
+	vs_vlan_apply(port, &cfg->vlan);
+	vs_rate_apply(port, cfg);
+	vs_extras_update(vs);
 }
 
 static void queue_clear(struct vs_queue *q)
@@ -78,12 +109,12 @@ static void queue_clear(struct vs_queue *q)
 int vs_port_add(struct vswitch *vs, const struct vs_port_config *cfg)
 {
 	struct vs_port *port = NULL;
-	int error = -28; /* ENOSPC */
+	int error = -VS_ENOSPC;
 
 	if (!config_valid(cfg))
 		return -ELISA_EINVAL;
 	if (vs_port_by_name(vs, cfg->name) >= 0)
-		return -17; /* EEXIST */
+		return -VS_EEXIST;
 	for (uint32_t i = 0; i < vs->config.ports && !port; i++) {
 		if (vs->ports[i].used)
 			continue;
@@ -104,10 +135,10 @@ int vs_port_add(struct vswitch *vs, const struct vs_port_config *cfg)
 	}
 	vs_tune_reset(port);
 	vs_store(&port->bell, 0);
-	config_apply(vs, port, cfg);
 	port->used = true;
 	if (vs->ports_high <= port->id)
 		vs_store_release(&vs->ports_high, port->id + 1u);
+	config_apply(vs, port, cfg);
 	return port->id;
 }
 
@@ -122,6 +153,7 @@ int vs_port_set(struct vswitch *vs, int id, const struct vs_port_config *cfg)
 	if (cfg->queues != port->queues)
 		return -ELISA_EBUSY;
 	config_apply(vs, port, cfg);
+	vs_fdb_forget_left(vs, port);
 	return 0;
 }
 
@@ -133,7 +165,10 @@ int vs_port_del(struct vswitch *vs, int id)
 		return -ELISA_ENODEV;
 	if (port->guest || port->nic || !vs_epoch_over(vs, port->host_ticket, NULL))
 		return -ELISA_EBUSY;
+	vs_mirror_forget(vs, port);
 	vs_fdb_forget(vs, id, true);
+	for (unsigned int i = 0; i < VS_BUCKETS; i++)
+		vs_store(&port->bucket.burst[i], 0);
 	port->used = false;
 	vs_store(&port->host_ticket, vs_epoch_next(vs));
 	return 0;
@@ -157,7 +192,7 @@ int vs_port_bind(struct vswitch *vs, int id, int guest)
 		vs_store_release(&g->ports[i], port);
 		return 0;
 	}
-	return -28; /* ENOSPC */
+	return -VS_ENOSPC;
 }
 
 int vs_port_unbind(struct vswitch *vs, int id)
