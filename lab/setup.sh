@@ -13,6 +13,7 @@ packages="
 	linux-headers-amd64 linux-headers-cloud-amd64
 	clang libclang-rt-14-dev
 	iperf3 iproute2 iputils-ping tcpdump
+	dpkg-dev debhelper dh-dkms dkms scdoc lintian man-db systemd udev
 	python3
 	bochs bochs-term bochsbios vgabios bsdutils
 	mmdebstrap xorriso isolinux syslinux-common

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Builds the project under test: meson, installed under a staging directory."""
 
+import json
 import shutil
 from pathlib import Path
 
 from .images import locked, run, say
 from .paths import ROOT, LabError, work_dir
+
+
+def installs_tests(build: Path) -> bool:
+    options = json.loads((build / "meson-info/intro-buildoptions.json").read_text())
+    return any(o["name"] == "install_tests" and o["value"] for o in options)
 
 
 def stage() -> Path:
@@ -17,7 +23,9 @@ def stage() -> Path:
         if not (build / "build.ninja").exists():
             say("configuring the project (meson setup build/meson)")
             run(["meson", "setup", build, ROOT, "--prefix=/opt/elisa", "--libdir=lib",
-                 "--buildtype=release"], cwd=ROOT)
+                 "--buildtype=release", "-Dinstall_tests=true"], cwd=ROOT)
+        elif not installs_tests(build):
+            run(["meson", "configure", build, "-Dinstall_tests=true"], cwd=ROOT)
         say("building the project")
         run(["meson", "compile", "-C", build], cwd=ROOT)
         shutil.rmtree(staged, ignore_errors=True)
