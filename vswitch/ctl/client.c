@@ -38,7 +38,7 @@ static void limit_waiting(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &receive, sizeof(receive));
 }
 
-static int ctl_connect(const char *path, FILE **in)
+int ctl_connect(const char *path, FILE **in)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int fd;
@@ -107,19 +107,15 @@ static int answer_error(json_t *error, bool as_json)
 	return CTL_REFUSED;
 }
 
-int ctl_call(const char *path, const char *method, json_t *params, bool as_json, json_t **result)
+int ctl_ask(FILE *in, const char *path, const char *method, json_t *params, bool as_json,
+	    json_t **result)
 {
 	json_t *answer = NULL, *error;
 	json_error_t why;
 	char *line = NULL;
 	size_t size = 0;
-	FILE *in = NULL;
-	int ret = ctl_connect(path, &in);
+	int ret = CTL_OK;
 
-	if (ret) {
-		json_decref(params);
-		return ret;
-	}
 	send_request(fileno(in), method, params);
 	if (getline(&line, &size, in) > 0)
 		answer = json_loads(line, 0, &why);
@@ -137,6 +133,19 @@ int ctl_call(const char *path, const char *method, json_t *params, bool as_json,
 	}
 	json_decref(answer);
 	free(line);
+	return ret;
+}
+
+int ctl_call(const char *path, const char *method, json_t *params, bool as_json, json_t **result)
+{
+	FILE *in = NULL;
+	int ret = ctl_connect(path, &in);
+
+	if (ret) {
+		json_decref(params);
+		return ret;
+	}
+	ret = ctl_ask(in, path, method, params, as_json, result);
 	fclose(in);
 	return ret;
 }

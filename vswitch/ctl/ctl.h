@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 enum exit_status {
 	CTL_OK = 0,
@@ -19,6 +20,15 @@ enum exit_status {
  * error is printed as the JSON object that it is, on stdout, besides the sentence on stderr.
  */
 int ctl_call(const char *socket, const char *method, json_t *params, bool as_json, json_t **result);
+
+/* The same in two steps, for what asks more than once; *in is closed with fclose(). */
+int ctl_connect(const char *socket, FILE **in);
+int ctl_ask(FILE *in, const char *socket, const char *method, json_t *params, bool as_json,
+	    json_t **result);
+
+/* ---- commands that are more than a request and its printed result; they take `params` ---- */
+
+int run_events(const char *socket, bool as_json, json_t *params);
 
 /* ---- table.c: columns as wide as their widest cell ---- */
 

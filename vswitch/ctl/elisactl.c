@@ -43,24 +43,26 @@ static const struct command {
 	const char *word, *sub, *method;
 	unsigned int takes;
 	void (*print)(json_t *result);
+	int (*run)(const char *socket, bool as_json, json_t *params); /* instead of the others */
 } commands[] = {
-	{"status", NULL, "status", TAKES_NONE, print_status},
-	{"attach", NULL, "attach", TAKES_NAME | OPTS_ATTACH, print_attach},
-	{"detach", NULL, "detach", TAKES_NAME | OPTS_DETACH, print_detach},
-	{"port", "list", "port.list", TAKES_NONE, print_ports},
-	{"port", "show", "port.show", TAKES_NAME | NEEDS_ALL, print_port},
-	{"port", "add", "port.add", TAKES_NAME | NEEDS_ALL | OPTS_PORT, print_port},
-	{"port", "set", "port.set", TAKES_NAME | NEEDS_ALL | OPTS_PORT, print_port},
-	{"port", "del", "port.del", TAKES_NAME | NEEDS_ALL, print_deleted},
-	{"fdb", "list", "fdb.list", TAKES_PORT, print_fdb},
-	{"fdb", "add", "fdb.add", TAKES_MAC | TAKES_PORT | NEEDS_ALL, print_nothing},
-	{"fdb", "del", "fdb.del", TAKES_MAC | NEEDS_ALL, print_nothing},
-	{"fdb", "flush", "fdb.flush", TAKES_PORT, print_flushed},
-	{"nic", "list", "nic.list", TAKES_NONE, print_nics},
-	{"nic", "show", "nic.show", TAKES_NAME | NEEDS_ALL, print_nic},
-	{"nic", "check", "nic.check", TAKES_NAME | NEEDS_ALL, print_nic_check},
-	{"stats", NULL, "stats", TAKES_PORT, print_stats},
-	{"doctor", NULL, "doctor", TAKES_NONE, print_doctor},
+	{"status", NULL, "status", TAKES_NONE, print_status, NULL},
+	{"attach", NULL, "attach", TAKES_NAME | OPTS_ATTACH, print_attach, NULL},
+	{"detach", NULL, "detach", TAKES_NAME | OPTS_DETACH, print_detach, NULL},
+	{"port", "list", "port.list", TAKES_NONE, print_ports, NULL},
+	{"port", "show", "port.show", TAKES_NAME | NEEDS_ALL, print_port, NULL},
+	{"port", "add", "port.add", TAKES_NAME | NEEDS_ALL | OPTS_PORT, print_port, NULL},
+	{"port", "set", "port.set", TAKES_NAME | NEEDS_ALL | OPTS_PORT, print_port, NULL},
+	{"port", "del", "port.del", TAKES_NAME | NEEDS_ALL, print_deleted, NULL},
+	{"fdb", "list", "fdb.list", TAKES_PORT, print_fdb, NULL},
+	{"fdb", "add", "fdb.add", TAKES_MAC | TAKES_PORT | NEEDS_ALL, print_nothing, NULL},
+	{"fdb", "del", "fdb.del", TAKES_MAC | NEEDS_ALL, print_nothing, NULL},
+	{"fdb", "flush", "fdb.flush", TAKES_PORT, print_flushed, NULL},
+	{"nic", "list", "nic.list", TAKES_NONE, print_nics, NULL},
+	{"nic", "show", "nic.show", TAKES_NAME | NEEDS_ALL, print_nic, NULL},
+	{"nic", "check", "nic.check", TAKES_NAME | NEEDS_ALL, print_nic_check, NULL},
+	{"stats", NULL, "stats", TAKES_PORT, print_stats, NULL},
+	{"doctor", NULL, "doctor", TAKES_NONE, print_doctor, NULL},
+	{"events", NULL, NULL, TAKES_NONE, NULL, run_events},
 };
 
 struct options {
@@ -74,7 +76,7 @@ struct options {
 
 static const struct argp_option option_table[] = {
 	{"socket", 's', "PATH", 0, "control socket (default " DEFAULT_SOCKET ")", 1},
-	{"json", 'j', NULL, 0, "print the result as JSON", 1},
+	{"json", 'j', NULL, 0, "print the result as JSON (events: one object a line)", 1},
 	{NULL, 0, NULL, 0, "attach, detach:", 2},
 	{"pid", OPT_PID, "PID", 0, "process of the VM's QEMU", 2},
 	{"name", OPT_NAME, "NAME", 0, "what to call the VM (default: QEMU's -name)", 2},
@@ -348,7 +350,8 @@ static const struct argp argp = {
 		    "fdb [list [PORT]]\nfdb add MAC PORT\nfdb del MAC\nfdb flush [PORT]\n"
 		    "nic [list]\nnic [show] NAME\nnic check NAME\n"
 		    "stats [PORT]\n"
-		    "doctor",
+		    "doctor\n"
+		    "events",
 	.doc = "Controls elisa-vswitchd.\v"
 	       "Exit status: 0 done, 1 refused by the daemon (its reason is on stderr), 2 wrong "
 	       "usage, "
@@ -364,6 +367,8 @@ int main(int argc, char **argv)
 	argp_err_exit_status = CTL_USAGE;
 	o.params = json_object();
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	if (o.command->run)
+		return o.command->run(o.socket, o.json, o.params);
 	ret = ctl_call(o.socket, o.command->method, o.params, o.json, &result);
 	if (ret)
 		return ret;

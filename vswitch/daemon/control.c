@@ -34,6 +34,8 @@ struct client {
 	size_t out_pos, out_len, out_size; /* unsent: out_len bytes from out_pos */
 	bool closing;			   /* once all is sent */
 	bool dead;			   /* to be freed when nothing works on it */
+	bool subscribed;		   /* to events */
+	uint64_t events_lost;		   /* not told yet */
 	unsigned int waiting;
 	TAILQ_HEAD(, request) requests;
 };
@@ -129,6 +131,55 @@ static void client_send(struct client *c, json_t *message)
 	c->out_len += len + 1;
 	free(text);
 	client_flush(c);
+}
+
+/* ---- events ---- */
+
+static void client_event(struct client *c, json_t *event)
+{
+	json_t *params;
+
+	if (c->out_len >= OUT_STOP) {
+		c->events_lost++;
+		return;
+	}
+	params = json_copy(event);
+	if (c->events_lost)
+		json_object_set_new(params, "lost_before", json_integer((json_int_t)c->events_lost));
+	c->events_lost = 0;
+	client_send(c, json_pack("{s:s, s:s, s:o}", "jsonrpc", "2.0", "method", "event", "params",
+				 params));
+	if (!c->dead)
+		client_events(c);
+	else
+		work_soon(c->control->daemon, 0); /* whoever calls may be working on it */
+}
+
+bool control_subscribers(struct daemon *d)
+{
+	struct client *c;
+
+	if (d->control)
+		TAILQ_FOREACH(c, &d->control->clients, link)
+	if (c->subscribed && !c->dead)
+		return true;
+	return false;
+}
+
+void control_publish(struct daemon *d, json_t *event)
+{
+	struct client *c;
+
+	TAILQ_FOREACH(c, &d->control->clients, link)
+	if (c->subscribed && !c->dead)
+		client_event(c, event);
+	json_decref(event);
+}
+
+void control_subscribe(struct request *req)
+{
+	if (req->client)
+		req->client->subscribed = true;
 }
 
 /* ---- requests ---- */

@@ -13,6 +13,7 @@
  *	state.c		what outlives the daemon
  *	control.c	control socket, JSON-RPC framing
  *	methods.c	its methods; stats.c, doctor.c: the longer ones
+ *	event.c		what an operator wants to know at once
  */
 #ifndef VSWITCHD_DAEMON_H
 #define VSWITCHD_DAEMON_H
@@ -28,6 +29,7 @@
 #include <elisa/local.h>
 #include <vswitch/vswitch.h>
 #include "config.h"
+#include "event.h"
 #include "log.h"
 
 /* A list walk whose body may remove the element. */
@@ -68,6 +70,7 @@ struct port {
 	bool bell_short;     /* ... for want of vectors */
 	struct nic_port *nic; /* it is a NIC: then nobody's */
 	bool no_carrier;      /* as told to libvswitch */
+	bool link_told;	      /* by an event */
 	bool pinned;	      /* `pinned_mac` is a static address of it */
 	uint8_t pinned_mac[6];
 };
@@ -160,6 +163,7 @@ struct daemon {
 	char ctx_note[WHY_LEN]; /* why there is no context */
 	struct guest_list guests;
 	uint64_t kills;
+	uint64_t fdb_moved; /* as told by an event */
 
 	struct local *local;
 	char local_note[WHY_LEN];
@@ -343,6 +347,11 @@ int control_open(struct daemon *d);
 void control_close(struct daemon *d);
 /* Deadlines of waiting requests; true while there are any. */
 bool control_work(struct daemon *d);
+/* events.subscribe: from now on the client is told what control_publish() gets. */
+void control_subscribe(struct request *req);
+bool control_subscribers(struct daemon *d);
+/* Takes `event`. One who does not read misses it, and is told how many it missed. */
+void control_publish(struct daemon *d, json_t *event);
 
 enum rpc_error { /* JSON-RPC 2.0, section 5.1, and the daemon's own */
 		 RPC_PARSE = -32700,

@@ -285,8 +285,9 @@ static int on_join(void *user, struct elisa_local_peer *peer,
 	ports_changed(d);
 	return 0;
 refused:
-	log_notice("local client \"%s\" (pid %d): refused: %s", request->name, (int)request->pid,
-		   answer->text);
+	event_say_why(d, EVENT_CLIENT, SD_NOTICE, request->name, NULL, "refused",
+		      "local client \"%s\" (pid %d): refused: %s", request->name,
+		      (int)request->pid, answer->text);
 	if (g)
 		client_undo(g);
 	return ret;
@@ -297,8 +298,9 @@ static void on_ready(void *user, struct elisa_local_peer *peer)
 	struct guest *g = elisa_local_peer_user(peer);
 
 	g->state = GUEST_ATTACHED;
-	log_notice("local client %s (pid %d): joined, %u threads, no isolation", g->name,
-		   (int)g->pid, g->caller_count);
+	event_say_why(g->daemon, EVENT_CLIENT, SD_NOTICE, g->name, NULL, "joined",
+		      "local client %s (pid %d): joined, %u threads, no isolation", g->name,
+		      (int)g->pid, g->caller_count);
 }
 
 /* ---- leaving ---- */
@@ -307,8 +309,9 @@ static void on_leave(void *user, struct elisa_local_peer *peer, bool orderly)
 {
 	struct guest *g = elisa_local_peer_user(peer);
 
-	log_notice("local client %s (pid %d): %s", g->name, (int)g->pid,
-		   orderly ? "left" : "died or was cut off");
+	event_say_why(g->daemon, EVENT_CLIENT, SD_NOTICE, g->name, NULL, orderly ? "left" : "died",
+		      "local client %s (pid %d): %s", g->name, (int)g->pid,
+		      orderly ? "left" : "died or was cut off");
 	guest_ports_unbind(g);
 	guest_callers_del(g);
 	g->ticket = vs_grace_begin(g->daemon->vs);

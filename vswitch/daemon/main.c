@@ -139,6 +139,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *user)
 		ctx_open(d);
 	vm_tick(d);
 	doorbells_tick(d);
+	event_tick(d);
 	notify_status(d);
 	if (d->state_dirty)
 		state_save(d);
@@ -238,6 +239,7 @@ static void stop(struct daemon *d)
 	struct guest *g, *next;
 
 	d->stopping = true;
+	event_say_why(d, EVENT_DAEMON, SD_NOTICE, NULL, NULL, "stopping", "stopping");
 	if (d->vs)
 		state_save(d);
 	FOREACH_SAFE(g, &d->guests, link, next)
@@ -281,8 +283,9 @@ static int run(struct daemon *d, const struct options *o)
 	}
 	ret = start(d);
 	if (!ret) {
-		log_notice("elisa-vswitchd " ELISA_VERSION " ready, %zu ports, control socket %s",
-			   d->set.port_count, d->set.control_socket);
+		event_say_why(d, EVENT_DAEMON, SD_NOTICE, NULL, NULL, "ready",
+			      "elisa-vswitchd " ELISA_VERSION " ready, %zu ports, control socket %s",
+			      d->set.port_count, d->set.control_socket);
 		sd_notify(0, "READY=1");
 		ret = sd_event_loop(d->event);
 		if (ret < 0)

@@ -550,7 +550,8 @@ static void do_port_add(struct request *req, json_t *params)
 	state_changed(req->daemon);
 	bind_now(req->daemon, port);
 	ports_changed(req->daemon);
-	log_info("port %s added", name);
+	event_say_why(req->daemon, EVENT_PORT_CHANGED, SD_INFO, NULL, name, "added",
+		      "port %s added", name);
 	request_reply(req, port_json(req->daemon, port));
 }
 
@@ -596,6 +597,8 @@ static void do_port_set(struct request *req, json_t *params)
 	}
 	state_changed(req->daemon);
 	bind_now(req->daemon, port);
+	event_say_why(req->daemon, EVENT_PORT_CHANGED, SD_INFO, NULL, set.vs.name, "set",
+		      "port %s: settings changed", set.vs.name);
 	request_reply(req, port_json(req->daemon, port));
 }
 
@@ -633,7 +636,8 @@ static void do_port_del(struct request *req, json_t *params)
 	}
 	state_changed(d);
 	waits_poll(d);
-	log_info("port %s deleted", name);
+	event_say_why(d, EVENT_PORT_CHANGED, SD_INFO, NULL, name, "deleted", "port %s deleted",
+		      name);
 	request_reply(req, json_pack("{s:s, s:s}", "name", name, "state",
 				     port_find(d, name) ? "deleting" : "deleted"));
 }
@@ -775,6 +779,12 @@ static void do_stats(struct request *req, json_t *params)
 	request_reply(req, stats_json(req->daemon, port ? port->set.vs.name : NULL));
 }
 
+static void do_events_subscribe(struct request *req, json_t *params)
+{
+	control_subscribe(req);
+	request_reply(req, json_object());
+}
+
 static void do_doctor(struct request *req, json_t *params)
 {
 	request_reply(req, doctor_json(req->daemon));
@@ -802,6 +812,7 @@ static const struct method methods[] = {
 	{"nic.check", do_nic_check, "name "},
 	{"stats", do_stats, "port "},
 	{"doctor", do_doctor, ""},
+	{"events.subscribe", do_events_subscribe, ""},
 };
 
 static bool param_known(const struct method *m, const char *key)

@@ -493,7 +493,7 @@ bool nics_resetting(struct daemon *d)
 	return any;
 }
 
-static void log_link(struct nic_port *n, const struct nic_link *link)
+static void say_link(struct daemon *d, struct nic_port *n, const struct nic_link *link)
 {
 	const char *name = n->set->port.vs.name;
 	char speed[48] = "", device[128] = "";
@@ -504,8 +504,9 @@ static void log_link(struct nic_port *n, const struct nic_link *link)
 	if (n->set->devices > 1 && link->active >= 0 &&
 	    (unsigned int)link->active < n->set->devices)
 		snprintf(device, sizeof(device), ", by %.100s", n->set->device[link->active]);
-	log_notice("NIC %s: link %s%s%s", name, link->up ? "up" : "down", link->up ? speed : "",
-		   link->up ? device : "");
+	event_say_why(d, EVENT_NIC, SD_NOTICE, NULL, name, link->up ? "link-up" : "link-down",
+		      "NIC %s: link %s%s%s", name, link->up ? "up" : "down", link->up ? speed : "",
+		      link->up ? device : "");
 }
 
 static int on_news(sd_event_source *source, int fd, uint32_t revents, void *user)
@@ -532,7 +533,7 @@ static int on_news(sd_event_source *source, int fd, uint32_t revents, void *user
 		for (unsigned int b = 0; b < bell_count; b++)
 			doorbell_ring(all->daemon, bells[b]);
 		if (link.up != n->link_up || (link.up && link.active != n->link_active)) {
-			log_link(n, &link);
+			say_link(all->daemon, n, &link);
 			n->link_up = link.up;
 			n->link_active = link.active;
 			links = true;

@@ -91,7 +91,8 @@ int ctx_open(struct daemon *d)
 		return ctx_fail(d, "export of local clients' memory", ret);
 	d->ctx_note[0] = '\0';
 	nics_ctx_ready(d);
-	log_notice("trusted context ready, generation %08x", d->generation);
+	event_say(d, EVENT_DAEMON, SD_NOTICE, NULL, NULL,
+		  "trusted context ready, generation %08x", d->generation);
 	return 0;
 }
 
@@ -122,7 +123,8 @@ int vm_status(struct guest *g, struct elisa_vm_status *st)
 	int ret = elisa_vm_status(g->vm, st);
 
 	if (!ret && st->state & ELISA_VM_RESET && g->state == GUEST_ATTACHED) {
-		log_notice("VM %s (pid %d): reset", g->name, (int)g->pid);
+		event_say(g->daemon, EVENT_VM_RESET, SD_NOTICE, g->name, NULL,
+			  "VM %s (pid %d): reset", g->name, (int)g->pid);
 		vs_guest_reset(g->daemon->vs, g->id);
 	}
 	return ret;
@@ -214,8 +216,10 @@ static void vm_failed(struct guest *g, const char *was)
 
 	g->entering = false;
 	if (g->tries++ == 0 || strcmp(was, g->note))
-		log_warning("VM %s (pid %d): not attached: %s%s", g->name, (int)g->pid, g->note,
-			    g->wanted ? "; will be tried again" : "");
+		event_say_why(g->daemon, EVENT_VM_REFUSED, SD_WARNING, g->name, NULL,
+			      g->refusal ? elisa_refusal_name(g->refusal) : NULL,
+			      "VM %s (pid %d): not attached: %s%s", g->name, (int)g->pid, g->note,
+			      g->wanted ? "; will be tried again" : "");
 	g->next_try = now_us() + wait;
 	vm_settle(g);
 }
@@ -246,7 +250,8 @@ static void vm_drained(struct guest *g)
 		elisa_vm_detach(g->vm, DISARM_MS);
 	g->vm = NULL;
 	g->no_local = false;
-	log_notice("VM %s (pid %d): detached", g->name, (int)g->pid);
+	event_say(d, EVENT_VM_DETACHED, SD_NOTICE, g->name, NULL, "VM %s (pid %d): detached",
+		  g->name, (int)g->pid);
 	if (g->entering) {
 		/* `note` says why it did not get in. */
 		snprintf(was, sizeof(was), "%s", g->note);
@@ -359,7 +364,8 @@ static void log_kill(struct guest *g, const struct elisa_vm_status *st)
 		   st->kill_context == 1 ? "gate" : "trusted",
 		   (unsigned long long)st->kill_qualification, (unsigned long long)st->kill_gpa,
 		   where);
-	log_error("VM %s (pid %d): %s", g->name, (int)g->pid, g->note);
+	event_say_why(g->daemon, EVENT_VM_KILLED, SD_ERR, g->name, NULL, elisa_kill_name(st->kill),
+		      "VM %s (pid %d): %s", g->name, (int)g->pid, g->note);
 }
 
 /*
@@ -389,7 +395,8 @@ static int on_vm_event(sd_event_source *source, int fd, uint32_t revents, void *
 	int ret = vm_status(g, &st);
 
 	if (ret || (st.state & ELISA_VM_GONE)) {
-		log_notice("VM %s (pid %d): gone", g->name, (int)g->pid);
+		event_say(g->daemon, EVENT_VM_GONE, SD_NOTICE, g->name, NULL,
+			  "VM %s (pid %d): gone", g->name, (int)g->pid);
 		guest_note(g, "its process has ended");
 		g->wanted = g->setting && g->setting->auto_attach && !g->held;
 		vm_drain(g);
@@ -456,8 +463,9 @@ static void vm_enter(struct guest *g)
 	memset(&g->killed, 0, sizeof(g->killed));
 	guest_note(g, "%s", ports ? "" : "it has no port: see \"elisactl port add\"");
 	state_changed(d);
-	log_notice("VM %s (pid %d): attached, %d vCPUs, %u ports", g->name, (int)g->pid, armed,
-		   ports);
+	event_say(d, EVENT_VM_ATTACHED, SD_NOTICE, g->name, NULL,
+		  "VM %s (pid %d): attached, %d vCPUs, %u ports", g->name, (int)g->pid, armed,
+		  ports);
 	vm_answer_attach(g);
 }
 
