@@ -13,6 +13,13 @@ ERRORS = [
     ("\nbogus = 1;\n", 2, 'unknown key "bogus": known are switch, control'),
     ("switch = {\n fdb_capacity = 5;\n};\n", 2, "fdb_capacity: 5 is out of range: use 1024 to 1048576"),
     ("switch = {\n fdb_age = -1;\n};\n", 2, "fdb_age: -1 is out of range"),
+    ("switch = {\n fdb_age = 99999999999;\n};\n", 2, "99999999999: write an L behind a number above 2147483647"),
+    ("switch = {\n fdb_age = 99999999999L;\n};\n", 2, "fdb_age: 99999999999 is out of range"),
+    ("switch = {\n fdb_age = 99999999999999999999;\n};\n", 2, "99999999999999999999 is too large a number"),
+    ("/* 99999999999\n*/ # 9999999999\n// 9999999999 \" \nx99999999999 = \"\\\"999999999999\";\n", 4, 'unknown key "x99999999999"'),
+    ("a = " + "(" * 100000 + ";\n", 1, "memory exhausted"),
+    ("switch = {\n fdb_age = 1;\n fdb_age = 2;\n};\n", 3, "duplicate setting name"),
+    ("switch = {\n fdb_age = 1.5;\n};\n", 2, '"fdb_age" has the wrong type'),
     ("switch = {\n max_ports = 2000;\n};\n", 2, "max_ports: 2000 is out of range: use 1 to 1024"),
     ("switch = {\n max_vms = 0;\n};\n", 2, "max_vms: 0 is out of range"),
     ("switch = {\n max_callers = 99999;\n};\n", 2, "max_callers: 99999 is out of range"),
@@ -108,14 +115,16 @@ dpdk = { memory = 64; huge = false; huge_dir = "/dev/hugepages"; drivers = "/opt
 
 
 class Config(unittest.TestCase):
+    def run_check(self, path):
+        return subprocess.run([dt.SAN, "--check", "--config", path], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True)
+
     def check(self, text):
         with tempfile.TemporaryDirectory() as d:
             path = os.path.join(d, "c.conf")
             with open(path, "w") as f:
                 f.write(text)
-            r = subprocess.run([dt.SAN, "--check", "--config", path], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
-            return path, r
+            return path, self.run_check(path)
 
     def test_errors(self):
         for text, line, message in ERRORS:
@@ -142,11 +151,83 @@ class Config(unittest.TestCase):
         self.assertEqual((r.returncode, r.stderr), (0, ""))
         self.assertIn("3 ports, 2 VMs, 1 static addresses", r.stdout)
 
-    def test_no_file(self):
-        r = subprocess.run([dt.SAN, "--check", "--config", "/nonexistent/x"], stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE, text=True)
-        self.assertEqual(r.returncode, 78)
-        self.assertIn("/nonexistent/x: No such file or directory: write one", r.stderr)
+    def test_files(self):
+        """Which file, what is wrong with it, and an exit status of its own."""
+        with tempfile.TemporaryDirectory() as d:
+            os.chmod(d, 0o755)
+            def write(name, data, mode=0o644):
+                path = os.path.join(d, name)
+                with open(path, "wb") as f:
+                    f.write(data)
+                os.chmod(path, mode)
+                return path
+            os.mkfifo(os.path.join(d, "fifo"))
+            os.symlink("loop", os.path.join(d, "loop"))
+            loop = write("self.conf", b'\n@include "self.conf"\n')
+            twice = write("twice.conf", b'@include "twice.conf"\n@include "twice.conf"\n')
+            for path, status, message in (
+                    ("/nonexistent/x", 66, "/nonexistent/x: No such file or directory: write one"),
+                    (d, 78, d + ": not a regular file"),
+                    (os.path.join(d, "fifo"), 78, "fifo: not a regular file"),
+                    (os.path.join(d, "loop"), 71, "loop: Too many levels of symbolic links"),
+                    (write("nul.conf", b"ports = (\n);\0\n"), 78, "nul.conf:2: there is a NUL byte"),
+                    (write("inc.conf", b'\n@include "nix.conf"\n'), 78, 'inc.conf:2: cannot read "%s/nix.conf"' % d),
+                    (write("dir.conf", b'\n\n@include "/tmp"\n'), 78, 'dir.conf:3: "/tmp" is not a file'),
+                    (write("deep.conf", b'@include "self.conf"\n'), 78, "self.conf:2: @include \"self.conf\": 9 files"),
+                    (loop, 78, "self.conf:2: @include"), (twice, 78, "twice.conf:1: @include"),
+                    (write("outer.conf", b'@include "sub.conf"\n') and
+                     write("sub.conf", b"switch = {\n turbo = true; };\n") and os.path.join(d, "outer.conf"),
+                     78, 'sub.conf:2: switch: unknown key "turbo"')):
+                with self.subTest(path=path):
+                    r = self.run_check(path)
+                    self.assertEqual((r.returncode, len(r.stderr.splitlines())), (status, 1), r.stderr)
+                    self.assertIn(message, r.stderr)
+
+    @unittest.skipIf(os.geteuid(), "needs root, to become another user")
+    def test_unreadable(self):
+        with tempfile.NamedTemporaryFile() as f:
+            os.chmod(os.path.dirname(f.name), 0o1777)
+            r = subprocess.run([dt.VSWITCHD, "--check", "--config", f.name], stderr=subprocess.PIPE,
+                               text=True, user=1, group=1, extra_groups=[])
+            self.assertEqual(r.returncode, 77)
+            self.assertIn(f.name + ": Permission denied", r.stderr)
+
+    def test_usage(self):
+        for args in (["--bogus"], ["more"], ["--run-dir", "relative"], ["--config"]):
+            r = subprocess.run([dt.SAN] + args, stderr=subprocess.PIPE, text=True)
+            self.assertEqual(r.returncode, 64, r.stderr)
+
+    def start(self, d, config, *args):
+        path = os.path.join(d, "c.conf")
+        with open(path, "w") as f:
+            f.write(config)
+        return subprocess.run([dt.SAN, "--config", path, "--run-dir", d] + list(args), stderr=subprocess.PIPE,
+                              text=True, timeout=30)
+
+    def test_cannot_create(self):
+        with tempfile.TemporaryDirectory() as d:
+            with open(os.path.join(d, "file"), "w"):
+                pass
+            for config, args, message in (
+                    ("", ["--run-dir", d + "/no/where"], "/no/where: No such file"),
+                    ("", ["--run-dir", d + "/file/x"], "/file/x: Not a directory"),
+                    ('control = { socket = "%s/no/c.sock"; };' % d, [], "control socket %s/no/c.sock" % d),
+                    ('local = { enable = true; socket = "%s/no/l.sock"; };' % d, [], "local transport: %s/no/l.sock" % d),
+                    ('doorbell = { socket = "%s/no/d.sock"; };' % d, [], "doorbell socket %s/no/d.sock" % d)):
+                with self.subTest(message=message):
+                    r = self.start(d, config, *args)
+                    self.assertEqual(r.returncode, 73, r.stderr)
+                    self.assertIn(message, r.stderr)
+
+    def test_keys(self):
+        """Each key that the sample or a message speaks of is listed; unknown ones are not."""
+        keys = subprocess.run([dt.SAN, "--keys"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+        self.assertEqual(len(keys), len(set(keys)))
+        for key in ("switch.fdb_age", "ports.mtu", "nics.pci", "dpdk.library", "vms.pid_file", "fdb.mac"):
+            self.assertIn(key, keys)
+        path, r = self.check("ports = ( { name = \"a\"; bogus = 1; } );")
+        for key in r.stderr.split("known are ")[1].strip().split(", "):
+            self.assertIn("ports." + key, " ".join(keys))
 
     def test_derived_addresses(self):
         """Stable, unicast, locally administered, different."""

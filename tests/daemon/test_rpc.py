@@ -168,7 +168,7 @@ class Rpc(dt.DaemonCase):
     def test_second_daemon(self):
         second = dt.subprocess.run([dt.SAN, "--config", self.d.config, "--run-dir", self.d.dir],
                                    stderr=dt.subprocess.PIPE, text=True, timeout=20)
-        self.assertEqual(second.returncode, 1)
+        self.assertEqual(second.returncode, 69)
         self.assertIn("another daemon listens there", second.stderr)
         self.assertTrue(self.d.answers())
         self.assertTrue(os.path.exists(self.d.path("control.sock")))

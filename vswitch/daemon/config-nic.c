@@ -180,21 +180,22 @@ static void set_nic_idle(struct reader *r, config_setting_t *value, void *target
 
 /* The shared ones have the setting's `port` as their target: it comes first. */
 _Static_assert(offsetof(struct nic_setting, port) == 0, "nic_setting.port");
-static const struct key nic_keys[] = {
-	{"name", CONFIG_TYPE_STRING, set_port_name},
-	{"pci", CONFIG_TYPE_STRING, set_nic_pci},
-	{"vdev", CONFIG_TYPE_STRING, set_nic_vdev},
-	{"devices", CONFIG_TYPE_LIST, set_nic_devices},
-	{"serve", CONFIG_TYPE_STRING, set_nic_serve},
-	{"queues", CONFIG_TYPE_INT, set_port_queues},
-	{"mtu", CONFIG_TYPE_INT, set_port_mtu},
-	{"promiscuous", CONFIG_TYPE_BOOL, set_nic_promiscuous},
-	{"offloads", CONFIG_TYPE_BOOL, set_nic_offloads},
-	{"groups", CONFIG_TYPE_LIST, set_port_groups},
-	{"up", CONFIG_TYPE_BOOL, set_port_up},
-	{"rx_ring", CONFIG_TYPE_INT, set_nic_rx_ring},
-	{"tx_ring", CONFIG_TYPE_INT, set_nic_tx_ring},
-	{"idle", CONFIG_TYPE_INT, set_nic_idle},
+const struct key nic_keys[] = {
+	{"name", CONFIG_TYPE_STRING, set_port_name, NULL},
+	{"pci", CONFIG_TYPE_STRING, set_nic_pci, NULL},
+	{"vdev", CONFIG_TYPE_STRING, set_nic_vdev, NULL},
+	{"devices", CONFIG_TYPE_LIST, set_nic_devices, NULL},
+	{"serve", CONFIG_TYPE_STRING, set_nic_serve, NULL},
+	{"queues", CONFIG_TYPE_INT, set_port_queues, NULL},
+	{"mtu", CONFIG_TYPE_INT, set_port_mtu, NULL},
+	{"promiscuous", CONFIG_TYPE_BOOL, set_nic_promiscuous, NULL},
+	{"offloads", CONFIG_TYPE_BOOL, set_nic_offloads, NULL},
+	{"groups", CONFIG_TYPE_LIST, set_port_groups, NULL},
+	{"up", CONFIG_TYPE_BOOL, set_port_up, NULL},
+	{"rx_ring", CONFIG_TYPE_INT, set_nic_rx_ring, NULL},
+	{"tx_ring", CONFIG_TYPE_INT, set_nic_tx_ring, NULL},
+	{"idle", CONFIG_TYPE_INT, set_nic_idle, NULL},
+	{0},
 };
 
 static void check_nic(struct reader *r, config_setting_t *item, const struct nic_setting *nic)
@@ -235,7 +236,7 @@ static void add_nic(struct reader *r, config_setting_t *item)
 		return;
 	port_setting_default(&nic.port, name);
 	nic.port.vs.anti_spoof = false; /* it has the whole outside behind it */
-	read_group(r, item, "nics", nic_keys, COUNT(nic_keys), &nic);
+	read_group(r, item, "nics", nic_keys, &nic);
 	check_nic(r, item, &nic);
 	nics = reallocarray(r->s->nics, r->s->nic_count + 1, sizeof(*nics));
 	if (!nics) {
@@ -307,16 +308,12 @@ static void set_dpdk_verbose(struct reader *r, config_setting_t *value, void *ta
 	r->s->dpdk.verbose = config_setting_get_bool(value);
 }
 
-void set_dpdk(struct reader *r, config_setting_t *group, void *target)
-{
-	static const struct key keys[] = {
-		{"memory", CONFIG_TYPE_INT, set_dpdk_memory},
-		{"huge", CONFIG_TYPE_BOOL, set_dpdk_huge},
-		{"huge_dir", CONFIG_TYPE_STRING, set_dpdk_huge_dir},
-		{"library", CONFIG_TYPE_STRING, set_dpdk_library},
-		{"drivers", CONFIG_TYPE_STRING, set_dpdk_drivers},
-		{"verbose", CONFIG_TYPE_BOOL, set_dpdk_verbose},
-	};
-
-	read_group(r, group, "dpdk", keys, COUNT(keys), target);
-}
+const struct key dpdk_keys[] = {
+	{"memory", CONFIG_TYPE_INT, set_dpdk_memory, NULL},
+	{"huge", CONFIG_TYPE_BOOL, set_dpdk_huge, NULL},
+	{"huge_dir", CONFIG_TYPE_STRING, set_dpdk_huge_dir, NULL},
+	{"library", CONFIG_TYPE_STRING, set_dpdk_library, NULL},
+	{"drivers", CONFIG_TYPE_STRING, set_dpdk_drivers, NULL},
+	{"verbose", CONFIG_TYPE_BOOL, set_dpdk_verbose, NULL},
+	{0},
+};

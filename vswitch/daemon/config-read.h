@@ -6,26 +6,29 @@
 #include <libconfig.h>
 #include "config.h"
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-
 struct reader {
 	struct settings *s;
 	const char *path;
+	const struct sink *sink;
 	unsigned int errors;
 };
 
 struct key {
 	const char *name;
 	int type; /* CONFIG_TYPE_*; CONFIG_TYPE_LIST takes arrays and lists */
+	/* NULL for a group whose members are read one by one, with the group's own target */
 	void (*set)(struct reader *r, config_setting_t *value, void *target);
+	const struct key *keys; /* a group's, or those of a list's members; ends with {0} */
 };
 
-__attribute__((format(printf, 3, 4))) void complain(struct reader *r, const config_setting_t *at,
-						    const char *fmt, ...);
+__attribute__((format(printf, 4, 5))) void complain_at(struct reader *r, const char *file, int line,
+						       const char *fmt, ...);
+#define complain(r, at, ...)                                                                   \
+	complain_at(r, config_setting_source_file(at), config_setting_source_line(at), __VA_ARGS__)
 bool type_fits(int wanted, const config_setting_t *value);
 /* Walks a group's members: each must be one of `keys` and of its type. */
 void read_group(struct reader *r, config_setting_t *group, const char *where,
-		const struct key *keys, size_t count, void *target);
+		const struct key *keys, void *target);
 /* These complain and leave *out alone when the value is not usable. */
 bool number_in(struct reader *r, config_setting_t *value, long long min, long long max,
 	       long long *out);
@@ -45,7 +48,12 @@ void set_port_groups(struct reader *r, config_setting_t *value, void *target);
 /* ---- config-nic.c ---- */
 
 void set_nics(struct reader *r, config_setting_t *list, void *target);
-void set_dpdk(struct reader *r, config_setting_t *group, void *target);
+extern const struct key nic_keys[], dpdk_keys[];
 void nic_settings_free(struct settings *s);
+
+/* ---- config-text.c ---- */
+
+/* What the parser would get wrong, or end the process for. */
+int text_check(struct reader *r);
 
 #endif

@@ -6,23 +6,27 @@
 #include "config-read.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
+#include <libgen.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
-void complain(struct reader *r, const config_setting_t *at, const char *fmt, ...)
+void complain_at(struct reader *r, const char *file, int line, const char *fmt, ...)
 {
-	const char *file = config_setting_source_file(at);
 	char text[WHY_LEN + 128];
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "%s:%d: %s\n", file ? file : r->path, config_setting_source_line(at), text);
+	r->sink->line(r->sink->arg, file ? file : r->path, line, text);
 	r->errors++;
 }
 
@@ -54,37 +58,39 @@ bool type_fits(int wanted, const config_setting_t *value)
 }
 
 static void unknown_key(struct reader *r, config_setting_t *value, const char *where,
-			const struct key *keys, size_t count)
+			const struct key *keys)
 {
 	char known[WHY_LEN] = "";
 	size_t len = 0;
 
-	for (size_t i = 0; i < count && len < sizeof(known); i++)
-		len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", i ? ", " : "",
-					keys[i].name);
+	for (const struct key *k = keys; k->name && len < sizeof(known); k++)
+		len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s",
+					k == keys ? "" : ", ", k->name);
 	complain(r, value, "%s: unknown key \"%s\": known are %s", where,
 		 config_setting_name(value), known);
 }
 
 void read_group(struct reader *r, config_setting_t *group, const char *where,
-		const struct key *keys, size_t count, void *target)
+		const struct key *keys, void *target)
 {
 	int members = config_setting_length(group);
 
 	for (int i = 0; i < members; i++) {
 		config_setting_t *value = config_setting_get_elem(group, (unsigned int)i);
 		const char *name = config_setting_name(value);
-		size_t k;
+		const struct key *k = keys;
 
-		for (k = 0; k < count && strcmp(keys[k].name, name); k++)
-			;
-		if (k == count)
-			unknown_key(r, value, where, keys, count);
-		else if (!type_fits(keys[k].type, value))
+		while (k->name && strcmp(k->name, name))
+			k++;
+		if (!k->name)
+			unknown_key(r, value, where, keys);
+		else if (!type_fits(k->type, value))
 			complain(r, value, "%s: \"%s\" has the wrong type: it must be %s", where,
-				 name, type_text(keys[k].type));
+				 name, type_text(k->type));
+		else if (k->set)
+			k->set(r, value, target);
 		else
-			keys[k].set(r, value, target);
+			read_group(r, value, name, k->keys, target);
 	}
 }
 
@@ -143,19 +149,15 @@ static void set_bridge_nics(struct reader *r, config_setting_t *value, void *tar
 	r->s->vs.bridge_nics = config_setting_get_bool(value);
 }
 
-static void set_switch(struct reader *r, config_setting_t *group, void *target)
-{
-	static const struct key keys[] = {
-		{"fdb_capacity", CONFIG_TYPE_INT, set_fdb_capacity},
-		{"fdb_age", CONFIG_TYPE_INT, set_fdb_age},
-		{"max_ports", CONFIG_TYPE_INT, set_max_ports},
-		{"max_vms", CONFIG_TYPE_INT, set_max_vms},
-		{"max_callers", CONFIG_TYPE_INT, set_max_callers},
-		{"bridge_nics", CONFIG_TYPE_BOOL, set_bridge_nics},
-	};
-
-	read_group(r, group, "switch", keys, COUNT(keys), target);
-}
+static const struct key switch_keys[] = {
+	{"fdb_capacity", CONFIG_TYPE_INT, set_fdb_capacity, NULL},
+	{"fdb_age", CONFIG_TYPE_INT, set_fdb_age, NULL},
+	{"max_ports", CONFIG_TYPE_INT, set_max_ports, NULL},
+	{"max_vms", CONFIG_TYPE_INT, set_max_vms, NULL},
+	{"max_callers", CONFIG_TYPE_INT, set_max_callers, NULL},
+	{"bridge_nics", CONFIG_TYPE_BOOL, set_bridge_nics, NULL},
+	{0},
+};
 
 /* Long enough for sockets, too. */
 void set_path(struct reader *r, config_setting_t *value, char **out)
@@ -202,15 +204,11 @@ static void set_control_group(struct reader *r, config_setting_t *value, void *t
 	r->s->control_group = strdup(config_setting_get_string(value));
 }
 
-static void set_control(struct reader *r, config_setting_t *group, void *target)
-{
-	static const struct key keys[] = {
-		{"socket", CONFIG_TYPE_STRING, set_control_socket},
-		{"group", CONFIG_TYPE_STRING, set_control_group},
-	};
-
-	read_group(r, group, "control", keys, COUNT(keys), target);
-}
+static const struct key control_keys[] = {
+	{"socket", CONFIG_TYPE_STRING, set_control_socket, NULL},
+	{"group", CONFIG_TYPE_STRING, set_control_group, NULL},
+	{0},
+};
 
 static void set_local_enable(struct reader *r, config_setting_t *value, void *target)
 {
@@ -222,15 +220,11 @@ static void set_local_socket(struct reader *r, config_setting_t *value, void *ta
 	set_path(r, value, &r->s->local_socket);
 }
 
-static void set_local(struct reader *r, config_setting_t *group, void *target)
-{
-	static const struct key keys[] = {
-		{"enable", CONFIG_TYPE_BOOL, set_local_enable},
-		{"socket", CONFIG_TYPE_STRING, set_local_socket},
-	};
-
-	read_group(r, group, "local", keys, COUNT(keys), target);
-}
+static const struct key local_keys[] = {
+	{"enable", CONFIG_TYPE_BOOL, set_local_enable, NULL},
+	{"socket", CONFIG_TYPE_STRING, set_local_socket, NULL},
+	{0},
+};
 
 static void set_bell_enable(struct reader *r, config_setting_t *value, void *target)
 {
@@ -252,31 +246,23 @@ static void set_bell_vectors(struct reader *r, config_setting_t *value, void *ta
 	set_u32(r, value, 1, BELL_VECTORS_MAX, &r->s->bell_vectors);
 }
 
-static void set_doorbell(struct reader *r, config_setting_t *group, void *target)
-{
-	static const struct key keys[] = {
-		{"enable", CONFIG_TYPE_BOOL, set_bell_enable},
-		{"socket", CONFIG_TYPE_STRING, set_bell_socket},
-		{"group", CONFIG_TYPE_STRING, set_bell_group},
-		{"vectors", CONFIG_TYPE_INT, set_bell_vectors},
-	};
-
-	read_group(r, group, "doorbell", keys, COUNT(keys), target);
-}
+static const struct key doorbell_keys[] = {
+	{"enable", CONFIG_TYPE_BOOL, set_bell_enable, NULL},
+	{"socket", CONFIG_TYPE_STRING, set_bell_socket, NULL},
+	{"group", CONFIG_TYPE_STRING, set_bell_group, NULL},
+	{"vectors", CONFIG_TYPE_INT, set_bell_vectors, NULL},
+	{0},
+};
 
 static void set_force(struct reader *r, config_setting_t *value, void *target)
 {
 	r->s->force_cpu = config_setting_get_bool(value);
 }
 
-static void set_security(struct reader *r, config_setting_t *group, void *target)
-{
-	static const struct key keys[] = {
-		{"force_vulnerable_cpu", CONFIG_TYPE_BOOL, set_force},
-	};
-
-	read_group(r, group, "security", keys, COUNT(keys), target);
-}
+static const struct key security_keys[] = {
+	{"force_vulnerable_cpu", CONFIG_TYPE_BOOL, set_force, NULL},
+	{0},
+};
 
 /* ---- ports ---- */
 
@@ -370,16 +356,17 @@ static void set_port_uplink(struct reader *r, config_setting_t *value, void *tar
 }
 
 static const struct key port_keys[] = {
-	{"name", CONFIG_TYPE_STRING, set_port_name},
-	{"vm", CONFIG_TYPE_STRING, set_port_vm},
-	{"transport", CONFIG_TYPE_STRING, set_port_transport},
-	{"mac", CONFIG_TYPE_STRING, set_port_mac},
-	{"mtu", CONFIG_TYPE_INT, set_port_mtu},
-	{"queues", CONFIG_TYPE_INT, set_port_queues},
-	{"anti_spoof", CONFIG_TYPE_BOOL, set_port_spoof},
-	{"groups", CONFIG_TYPE_LIST, set_port_groups},
-	{"up", CONFIG_TYPE_BOOL, set_port_up},
-	{"uplink", CONFIG_TYPE_STRING, set_port_uplink},
+	{"name", CONFIG_TYPE_STRING, set_port_name, NULL},
+	{"vm", CONFIG_TYPE_STRING, set_port_vm, NULL},
+	{"transport", CONFIG_TYPE_STRING, set_port_transport, NULL},
+	{"mac", CONFIG_TYPE_STRING, set_port_mac, NULL},
+	{"mtu", CONFIG_TYPE_INT, set_port_mtu, NULL},
+	{"queues", CONFIG_TYPE_INT, set_port_queues, NULL},
+	{"anti_spoof", CONFIG_TYPE_BOOL, set_port_spoof, NULL},
+	{"groups", CONFIG_TYPE_LIST, set_port_groups, NULL},
+	{"up", CONFIG_TYPE_BOOL, set_port_up, NULL},
+	{"uplink", CONFIG_TYPE_STRING, set_port_uplink, NULL},
+	{0},
 };
 
 /* The members of a list must be groups with a string `key`; NULL after a complaint. */
@@ -447,7 +434,7 @@ static void add_port(struct reader *r, config_setting_t *item)
 	if (!name)
 		return;
 	port_setting_default(&port, name);
-	read_group(r, item, "ports", port_keys, COUNT(port_keys), &port);
+	read_group(r, item, "ports", port_keys, &port);
 	if (!strcmp(port.vm, CONFIG_VM_LOCAL))
 		port.local = true;
 	check_port_unique(r, item, &port);
@@ -497,19 +484,21 @@ static void set_vm_force(struct reader *r, config_setting_t *value, void *target
 	((struct vm_setting *)target)->force_cpu = config_setting_get_bool(value);
 }
 
+static const struct key vm_keys[] = {
+	{"name", CONFIG_TYPE_STRING, set_vm_name, NULL},
+	{"pid_file", CONFIG_TYPE_STRING, set_vm_pid_file, NULL},
+	{"auto_attach", CONFIG_TYPE_BOOL, set_vm_auto, NULL},
+	{"force_vulnerable_cpu", CONFIG_TYPE_BOOL, set_vm_force, NULL},
+	{0},
+};
+
 static void add_vm(struct reader *r, config_setting_t *item)
 {
-	static const struct key keys[] = {
-		{"name", CONFIG_TYPE_STRING, set_vm_name},
-		{"pid_file", CONFIG_TYPE_STRING, set_vm_pid_file},
-		{"auto_attach", CONFIG_TYPE_BOOL, set_vm_auto},
-		{"force_vulnerable_cpu", CONFIG_TYPE_BOOL, set_vm_force},
-	};
 	struct vm_setting vm = {.auto_attach = true}, *vms;
 
 	if (!item_name(r, item, "vms", "name"))
 		return;
-	read_group(r, item, "vms", keys, COUNT(keys), &vm);
+	read_group(r, item, "vms", vm_keys, &vm);
 	for (size_t i = 0; i < r->s->vm_count; i++)
 		if (!strcmp(r->s->vms[i].name, vm.name))
 			complain(r, item,
@@ -559,18 +548,20 @@ static void set_fdb_port(struct reader *r, config_setting_t *value, void *target
 	complain(r, value, "port: there is no port \"%s\": name one of `ports` or `nics`", name);
 }
 
+static const struct key fdb_keys[] = {
+	{"mac", CONFIG_TYPE_STRING, set_fdb_mac, NULL},
+	{"port", CONFIG_TYPE_STRING, set_fdb_port, NULL},
+	{0},
+};
+
 static void add_fdb(struct reader *r, config_setting_t *item)
 {
-	static const struct key keys[] = {
-		{"mac", CONFIG_TYPE_STRING, set_fdb_mac},
-		{"port", CONFIG_TYPE_STRING, set_fdb_port},
-	};
 	struct fdb_setting fdb = {.port = ""}, *all;
 	unsigned int before = r->errors;
 
 	if (!item_name(r, item, "fdb", "mac") || !item_name(r, item, "fdb", "port"))
 		return;
-	read_group(r, item, "fdb", keys, COUNT(keys), &fdb);
+	read_group(r, item, "fdb", fdb_keys, &fdb);
 	for (size_t i = 0; i < r->s->fdb_count && before == r->errors; i++)
 		if (!memcmp(r->s->fdb[i].mac, fdb.mac, 6))
 			complain(r, item, "fdb: this address is there twice: keep one");
@@ -591,12 +582,37 @@ static void set_fdb(struct reader *r, config_setting_t *list, void *target)
 /* ---- the file ---- */
 
 static const struct key top_keys[] = {
-	{"switch", CONFIG_TYPE_GROUP, set_switch}, {"control", CONFIG_TYPE_GROUP, set_control},
-	{"local", CONFIG_TYPE_GROUP, set_local},   {"security", CONFIG_TYPE_GROUP, set_security},
-	{"ports", CONFIG_TYPE_LIST, set_ports},	   {"vms", CONFIG_TYPE_LIST, set_vms},
-	{"fdb", CONFIG_TYPE_LIST, set_fdb},	   {"doorbell", CONFIG_TYPE_GROUP, set_doorbell},
-	{"nics", CONFIG_TYPE_LIST, set_nics},	   {"dpdk", CONFIG_TYPE_GROUP, set_dpdk},
+	{"switch", CONFIG_TYPE_GROUP, NULL, switch_keys},
+	{"control", CONFIG_TYPE_GROUP, NULL, control_keys},
+	{"local", CONFIG_TYPE_GROUP, NULL, local_keys},
+	{"doorbell", CONFIG_TYPE_GROUP, NULL, doorbell_keys},
+	{"security", CONFIG_TYPE_GROUP, NULL, security_keys},
+	{"ports", CONFIG_TYPE_LIST, set_ports, port_keys},
+	{"nics", CONFIG_TYPE_LIST, set_nics, nic_keys},
+	{"dpdk", CONFIG_TYPE_GROUP, NULL, dpdk_keys},
+	{"vms", CONFIG_TYPE_LIST, set_vms, vm_keys},
+	{"fdb", CONFIG_TYPE_LIST, set_fdb, fdb_keys},
+	{0},
 };
+
+static void keys_print(FILE *out, const char *before, const struct key *keys)
+{
+	char *inside;
+
+	for (const struct key *k = keys; k->name; k++) {
+		if (!k->keys)
+			fprintf(out, "%s%s\n", before, k->name);
+		else if (asprintf(&inside, "%s%s.", before, k->name) >= 0) {
+			keys_print(out, inside, k->keys);
+			free(inside);
+		}
+	}
+}
+
+void settings_keys(FILE *out)
+{
+	keys_print(out, "", top_keys);
+}
 
 static int settings_default(struct settings *s, const char *run_dir)
 {
@@ -679,39 +695,65 @@ static void add_for_nics(struct settings *s)
 	s->vs.callers = callers < VS_CALLERS_MAX ? callers : VS_CALLERS_MAX;
 }
 
-int settings_read(struct settings *s, const char *path, const char *run_dir)
+/* A regular file only: the parser ends the process when it cannot read. */
+static int file_open(struct reader *r, FILE **f)
 {
-	struct reader r = {.s = s, .path = path};
+	int fd = open(r->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), ret = -errno;
+	struct stat st;
+
+	if (fd < 0) {
+		complain_at(r, NULL, 0,
+			    "%s: write one (conf/vswitchd.conf is a sample) or name another with "
+			    "--config",
+			    strerror(-ret));
+		return ret;
+	}
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+		complain_at(r, NULL, 0, "not a regular file: name another with --config");
+		close(fd);
+		return -EINVAL;
+	}
+	*f = fdopen(fd, "re");
+	return *f ? 0 : -ENOMEM;
+}
+
+static void read_all(struct reader *r, config_t *cfg)
+{
 	config_setting_t *fdb;
+
+	read_group(r, config_root_setting(cfg), "top level", top_keys, NULL);
+	fdb = config_lookup(cfg, "fdb");
+	for (int i = 0; fdb && i < config_setting_length(fdb); i++)
+		add_fdb(r, config_setting_get_elem(fdb, (unsigned int)i));
+	check_whole(r, cfg);
+	add_for_nics(r->s);
+}
+
+int settings_read(struct settings *s, const char *path, const char *run_dir,
+		  const struct sink *sink)
+{
+	struct reader r = {.s = s, .path = path, .sink = sink};
+	char folder[PATH_MAX];
+	FILE *f = NULL;
 	config_t cfg;
-	FILE *f;
 	int ret = settings_default(s, run_dir);
 
 	if (ret)
 		return ret;
 	config_init(&cfg);
-	f = fopen(path, "re");
-	if (!f) {
-		fprintf(stderr,
-			"%s: %s: write one (conf/vswitchd.conf is a sample) or name another "
-			"with --config\n",
-			path, strerror(errno));
-		ret = -EINVAL;
+	/* What @include names is beside the file that does. */
+	snprintf(folder, sizeof(folder), "%s", path);
+	config_set_include_dir(&cfg, dirname(folder));
+	ret = file_open(&r, &f);
+	if (!ret)
+		ret = text_check(&r);
+	if (ret)
 		goto out;
-	}
-	if (!config_read(&cfg, f)) {
-		fprintf(stderr, "%s:%d: %s\n",
-			config_error_file(&cfg) ? config_error_file(&cfg) : path,
-			config_error_line(&cfg), config_error_text(&cfg));
-		ret = -EINVAL;
-		goto out;
-	}
-	read_group(&r, config_root_setting(&cfg), "top level", top_keys, COUNT(top_keys), NULL);
-	fdb = config_lookup(&cfg, "fdb");
-	for (int i = 0; fdb && i < config_setting_length(fdb); i++)
-		add_fdb(&r, config_setting_get_elem(fdb, (unsigned int)i));
-	check_whole(&r, &cfg);
-	add_for_nics(s);
+	if (config_read(&cfg, f))
+		read_all(&r, &cfg);
+	else
+		complain_at(&r, config_error_file(&cfg), config_error_line(&cfg), "%s",
+			    config_error_text(&cfg));
 	ret = r.errors ? -EINVAL : 0;
 out:
 	if (f)

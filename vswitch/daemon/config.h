@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 #include <vswitch/nic.h>
 #include "../nic/nic.h"
@@ -79,11 +80,20 @@ struct settings {
 	struct dpdk_setting dpdk;
 };
 
+/* Where messages go, each a sentence on what is wrong, with which value, and what to do. */
+struct sink {
+	void (*line)(void *arg, const char *file, int line, const char *text); /* line 0: none */
+	void *arg;
+};
+
 /*
- * Reads and checks `path`. Every error goes to stderr as "file:line: what, which value, what to
- * do". Returns 0, or -EINVAL. Free with settings_free() in either case.
+ * Reads and checks `path`; says each error that it finds. Returns 0; -EINVAL; or what opening the
+ * file came to, as -ENOENT, -EACCES. Free with settings_free() in each case.
  */
-int settings_read(struct settings *s, const char *path, const char *run_dir);
+int settings_read(struct settings *s, const char *path, const char *run_dir,
+		  const struct sink *sink);
+/* All keys that there are, one a line, as "ports.mtu". */
+void settings_keys(FILE *out);
 void settings_free(struct settings *s);
 const struct nic_setting *nic_setting_find(const struct settings *s, const char *name);
 

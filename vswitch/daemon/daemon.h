@@ -176,6 +176,8 @@ struct daemon {
 	bool stopping;
 };
 
+/* Of sysexits.h, for what start came to. */
+int exit_status(int err);
 uint64_t now_us(void);
 /* Makes the work timer fire within `us`. Its work: draining, waits, attach tries, deadlines. */
 void work_soon(struct daemon *d, uint64_t us);

@@ -10,24 +10,24 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
-#define EXIT_CONFIG 78 /* EX_CONFIG of sysexits.h: systemd need not start it again */
-
 struct options {
 	const char *config, *run_dir;
-	bool check, debug;
+	bool check, debug, keys;
 };
 
-enum { OPT_RUN_DIR = 256, OPT_FOREGROUND };
+enum { OPT_RUN_DIR = 256, OPT_FOREGROUND, OPT_KEYS };
 
 static const struct argp_option option_table[] = {
 	{"config", 'c', "FILE", 0, "configuration (default " CONFIG_DEFAULT_PATH ")", 0},
-	{"check", 'C', NULL, 0, "check the configuration and exit: 0 good, 78 bad", 0},
+	{"check", 'C', NULL, 0, "check the configuration and exit", 0},
 	{"run-dir", OPT_RUN_DIR, "DIR", 0,
 	 "for sockets and state (default " CONFIG_DEFAULT_RUN_DIR ")", 0},
 	{"foreground", OPT_FOREGROUND, NULL, 0, "stay in the foreground (always so)", 0},
+	{"keys", OPT_KEYS, NULL, 0, "list the configuration's keys and exit", 0},
 	{"debug", 'd', NULL, 0, "log more", 0},
 	{0},
 };
@@ -50,6 +50,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_FOREGROUND:
 		return 0;
+	case OPT_KEYS:
+		o->keys = true;
+		return 0;
 	case 'd':
 		o->debug = true;
 		return 0;
@@ -67,8 +70,52 @@ static const struct argp argp = {
 	.doc = "A virtual switch whose code runs on the sending guest's own vCPU.\v"
 	       "Controlled with elisactl(8). SIGTERM ends it; attached VMs see the switch as "
 	       "\"away\" "
-	       "and are served again when it is back.",
+	       "and are served again when it is back.\n\n"
+	       "Exit status: 0 ended as it was told to (or the configuration is good); 64 wrong usage; "
+	       "66 there is no such configuration; 69 another daemon runs; 71 the system refused "
+	       "something; 73 a folder or socket cannot be created; 77 no permission to read; "
+	       "78 wrong configuration.",
 };
+
+/* What goes wrong at start, by kind: sysexits.h. The unit does not try again where it is no use. */
+int exit_status(int err)
+{
+	static const struct {
+		int err, status;
+	} kinds[] = {
+		{0, EX_OK},
+		{-ENOENT, EX_NOINPUT},
+		{-EADDRINUSE, EX_UNAVAILABLE},
+		{-ENODEV, EX_UNAVAILABLE},
+		{-EROFS, EX_CANTCREAT}, /* stands for all reasons, see cannot_create() */
+		{-EACCES, EX_NOPERM},
+		{-EPERM, EX_NOPERM},
+		{-EINVAL, EX_CONFIG},
+		{-EEXIST, EX_CONFIG},
+		{-ENOSPC, EX_CONFIG},
+	};
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (kinds[i].err == err)
+			return kinds[i].status;
+	return EX_OSERR;
+}
+
+/* Of a folder or a socket: no permission for that is no matter of who reads the configuration. */
+static int cannot_create(int err)
+{
+	return err && err != -EADDRINUSE ? -EROFS : err;
+}
+
+/* Before there is a log. */
+static void line_to_stderr(void *arg, const char *file, int line, const char *text)
+{
+	(void)arg;
+	if (line)
+		fprintf(stderr, "%s:%d: %s\n", file, line, text);
+	else
+		fprintf(stderr, "%s: %s\n", file, text);
+}
 
 uint64_t now_us(void)
 {
@@ -202,9 +249,9 @@ static int start(struct daemon *d)
 	if (ret < 0)
 		log_error("no event loop: %s", strerror(-ret));
 	if (!ret)
-		ret = run_dir_make(d);
+		ret = cannot_create(run_dir_make(d));
 	if (!ret)
-		ret = control_open(d); /* first: it also finds out whether another daemon runs */
+		ret = cannot_create(control_open(d)); /* first: it also finds out whether another daemon runs */
 	if (!ret)
 		ret = switch_open(d);
 	if (!ret)
@@ -216,7 +263,7 @@ static int start(struct daemon *d)
 	if (ret)
 		return ret;
 	if (d->set.bell_enable)
-		ret = doorbells_open(d);
+		ret = cannot_create(doorbells_open(d));
 	if (ret)
 		return ret;
 	vms_configure(d);
@@ -224,7 +271,7 @@ static int start(struct daemon *d)
 	if (ctx_open(d))
 		log_warning("%s; VMs will be attached once it is there", d->ctx_note);
 	if (d->set.local_enable) {
-		ret = local_open(d);
+		ret = cannot_create(local_open(d));
 		if (ret)
 			return ret;
 	}
@@ -293,20 +340,25 @@ static int run(struct daemon *d, const struct options *o)
 		sd_notify(0, "STOPPING=1");
 	}
 	stop(d);
-	return ret < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	return exit_status(ret < 0 ? ret : 0);
 }
 
 int main(int argc, char **argv)
 {
 	struct options o = {.config = CONFIG_DEFAULT_PATH, .run_dir = CONFIG_DEFAULT_RUN_DIR};
+	const struct sink to_stderr = {line_to_stderr, NULL};
 	struct daemon d = {0};
 	int ret;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	if (o.keys) {
+		settings_keys(stdout);
+		return EX_OK;
+	}
 	log_init(o.debug);
-	ret = settings_read(&d.set, o.config, o.run_dir);
+	ret = settings_read(&d.set, o.config, o.run_dir, &to_stderr);
 	if (ret)
-		ret = EXIT_CONFIG;
+		ret = exit_status(ret);
 	else if (o.check)
 		printf("%s: good: %zu ports, %zu VMs, %zu static addresses, %zu NICs\n", o.config,
 		       d.set.port_count, d.set.vm_count, d.set.fdb_count, d.set.nic_count);
