@@ -219,7 +219,8 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 	uint64_t hash = load->hash ? load->hash[frame - load->frame] : 0;
 	struct vs_seg whole = {frame->data, (uint16_t)frame->len, {0, 0, 0}};
 	struct vs_from from = {frame->segs ? &load->segs[frame->seg] : &whole, 0};
-	struct vs_offload offload = from.seg->offload;
+	struct vs_offload offload = frame->segs & VS_SEGS_RAW ? (struct vs_offload){0, 0, 0}
+							      : from.seg->offload;
 	uint32_t buf_len = rx->buf_len, left = frame->len;
 	uint32_t lacks = vs_lacks(vs_load(&rx->features), offload.flags);
 	struct vs_checksum checksum = {UINT32_MAX / 2, 0};
@@ -435,6 +436,15 @@ static vs_noinline void attend(struct vs_caller *caller, struct vs_port *to, str
 		vs_bell_tell(caller, rx);
 }
 
+/* Frames from `first` on are dropped at `to`. Nothing is reserved. */
+static vs_noinline void drop_rest(struct vs_caller *caller, struct vs_port *to, struct vs_rx *rx,
+				  const struct vs_load_of *load, uint32_t first, unsigned int why)
+{
+	vs_rx_drop(rx, why, load->count - first);
+	if (vs_load(&to->extras) & VS_EXTRA_DROPS)
+		vs_mirror(caller, to, load, first, load->count, vs_dropped(why));
+}
+
 struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, unsigned int queue,
 			       const struct vs_load_of *load)
 {
@@ -458,7 +468,7 @@ struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, uns
 		}
 	}
 	if (vs_unlikely(drop)) {
-		vs_rx_drop(rx, drop, load->count);
+		drop_rest(caller, to, rx, load, 0, drop);
 		return done;
 	}
 	VS_STEP();
@@ -473,8 +483,10 @@ struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, uns
 		attend(caller, to, rx);
 	vs_store_release(&caller->intent.rx, NULL);
 	VS_STEP();
+	if (vs_unlikely(vs_load(&to->extras) & VS_EXTRA_RX))
+		vs_mirror(caller, to, load, 0, taken.frames, VS_GOT);
 	if (vs_unlikely(taken.frames != load->count))
-		vs_rx_drop(rx, ELISA_DROP_RX_NO_BUFFER, load->count - taken.frames);
+		drop_rest(caller, to, rx, load, taken.frames, ELISA_DROP_RX_NO_BUFFER);
 	if (vs_unlikely(lost.frames)) {
 		count_lost(rx, lost);
 		done.frames -= lost.frames;

@@ -30,10 +30,13 @@ struct vs_from {
 /* The next `len` bytes of a frame, which has that many. */
 void vs_copy_pieces(uint8_t *to, struct vs_from *from, uint64_t len);
 
+#define VS_SEGS_RAW (1 << 15)
+
 struct vs_frame {
 	const uint8_t *data; /* of the first segment */
 	uint32_t len;	     /* of all */
-	/* Index of its vs_seg; 0 segs: it is all in one piece, and asks for nothing. */
+	/* Index of its vs_seg; 0 segs: it is all in one piece, and asks for nothing. Else perhaps
+	 * VS_SEGS_RAW, too: what it asks for is neither done nor told. */
 	uint16_t seg, segs;
 	/* Its first 16 bytes as they were checked. This is what the receiver gets. */
 	__m128i header;
@@ -44,6 +47,7 @@ struct vs_load_of {
 	uint32_t count;
 	uint32_t longest; /* no frame is longer */
 	bool pieces;	  /* some frame has segs, or is shorter than 16 bytes */
+	bool copies;	  /* for a mirror: not to be mirrored */
 	const struct vs_seg *segs;
 	uint64_t *filled; /* counts frames whose checksum was filled in; the sender's own */
 	/* Of each frame: flags of its completion << 32 | hash: ELISA_RXC_HASH with a hash, and
@@ -90,6 +94,21 @@ vs_inline struct vs_delivered vs_deliver_from(struct vs_caller *caller, struct v
 		return vs_steer(caller, to, load);
 	return vs_deliver(caller, to, vs_rx_index(to, queue), load);
 }
+
+/* What mirrors are told of a frame: the lowest bits of a note, see VS_NOTE_RX and VS_NOTE_DROP. */
+#define VS_SENT 0u
+#define VS_GOT	0x20u
+vs_inline uint32_t vs_dropped(unsigned int why)
+{
+	return (why >= ELISA_DROP_RX_LINK_DOWN ? VS_GOT : VS_SENT) | (why + 1);
+}
+
+/*
+ * Copies of frames [first, end) of the load for the port's mirrors that want such. To be called when
+ * nothing is reserved, with the port's VS_EXTRA_* seen.
+ */
+void vs_mirror(struct vs_caller *caller, const struct vs_port *port, const struct vs_load_of *load,
+	       uint32_t first, uint32_t end, uint32_t what);
 
 vs_inline void vs_rx_drop(struct vs_rx *rx, enum elisa_drop why, uint64_t count)
 {

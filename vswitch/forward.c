@@ -42,6 +42,7 @@ struct vs_send {
 	uint32_t next, left; /* descriptors */
 	uint64_t version;
 	uint64_t frame_max;   /* of the sender, untagged */
+	uint8_t extras;	      /* likewise */
 	uint32_t copies_left; /* of flooded frames and of segments */
 	/* The way that the last frame went. */
 	__m128i header;
@@ -128,6 +129,18 @@ static vs_noinline void flush_many(struct vs_send *s)
 	s->dests = 1;
 }
 
+static vs_noinline void mirror_batch(struct vs_send *s)
+{
+	struct vs_load_of load = {
+		.frame = s->frame,
+		.count = s->frames,
+		.segs = s->seg,
+		.hash = s->hash,
+	};
+
+	vs_mirror(s->caller, s->port, &load, 0, s->frames, VS_SENT);
+}
+
 /* Delivers the batch and begins a new one; the current way stays, as the only destination. */
 static void flush(struct vs_send *s)
 {
@@ -135,6 +148,8 @@ static void flush(struct vs_send *s)
 		flush_many(s);
 	else if (vs_likely(s->frames))
 		deliver_to(s, &s->dest[0], s->frame, s->hash, s->frames);
+	if (vs_unlikely(s->extras & VS_EXTRA_TX))
+		mirror_batch(s);
 	s->frames = 0;
 	s->segs = 0;
 	s->run = 0;
@@ -301,6 +316,68 @@ static bool check_offload(struct vs_chain *c, __m128i header)
 	return true;
 }
 
+/* A frame that is alone in its load. */
+static void load_chain(const struct vs_send *s, const struct vs_chain *c, __m128i header,
+		       struct vs_frame *frame, struct vs_load_of *load)
+{
+	*frame = (struct vs_frame){
+		.data = c->seg[0].data,
+		.len = (uint32_t)c->len,
+		.segs = c->segs > 1 || c->offload ? (uint16_t)c->segs : 0,
+		.header = header,
+	};
+	*load = (struct vs_load_of){
+		.frame = frame,
+		.count = 1,
+		.longest = (uint32_t)c->len,
+		.pieces = frame->segs || c->len < VS_HEADER_MIN,
+		.segs = c->seg,
+		.filled = &s->tx->count.csum,
+	};
+}
+
+/* A frame that is not of the batch, after what is. */
+static vs_noinline void mirror_chain(struct vs_send *s, const struct vs_port *port,
+				     const struct vs_chain *c, __m128i header, uint32_t what)
+{
+	struct vs_load_of load;
+	struct vs_frame frame;
+
+	flush(s);
+	load_chain(s, c, header, &frame, &load);
+	vs_mirror(s->caller, port, &load, 0, 1, what);
+}
+
+static void refuse_tx(struct vs_send *s, const struct vs_chain *c, __m128i header,
+		      enum elisa_drop why)
+{
+	tx_drop(s, why);
+	if (s->extras & VS_EXTRA_DROPS)
+		mirror_chain(s, s->port, c, header, vs_dropped(why));
+}
+
+/* Sent, but not for `to`. */
+static void refuse_rx(struct vs_send *s, struct vs_port *to, const struct vs_chain *c,
+		      __m128i header, enum elisa_drop why)
+{
+	vs_rx_drop(&vs_rx_queue(to, s->queue)->rx, why, 1);
+	if (vs_load(&to->extras) & VS_EXTRA_DROPS)
+		mirror_chain(s, to, c, header, vs_dropped(why));
+	if (s->extras & VS_EXTRA_TX)
+		mirror_chain(s, s->port, c, header, VS_SENT);
+}
+
+/* Dropped before all was looked at: what it asks for may make no sense. */
+static vs_noinline void mirror_early(struct vs_send *s, struct vs_chain *c)
+{
+	if (c->drop == ELISA_DROP_TX_BAD_DESC || c->drop == ELISA_DROP_TX_BAD_ADDR ||
+	    c->len < ELISA_FRAME_MIN)
+		return;
+	c->offload = false;
+	c->seg[0].offload = (struct vs_offload){0, 0, 0};
+	mirror_chain(s, s->port, c, gather_header(c), vs_dropped(c->drop));
+}
+
 struct vs_addresses {
 	uint64_t dst, src; /* FDB keys */
 	bool tagged;
@@ -456,19 +533,21 @@ static void unicast(struct vs_send *s, struct vs_port *to, const struct vs_chain
 	struct vs_dest *d;
 
 	if (to == s->port) {
-		tx_drop(s, ELISA_DROP_TX_NO_PORT);
+		refuse_tx(s, c, header, ELISA_DROP_TX_NO_PORT);
 	} else if (!may_reach(s, to)) {
-		tx_drop(s, ELISA_DROP_TX_ISOLATED);
+		refuse_tx(s, c, header, ELISA_DROP_TX_ISOLATED);
 	} else if (vs_unlikely(!vs_wants(to, a->dst))) {
-		vs_rx_drop(&vs_rx_queue(to, s->queue)->rx, ELISA_DROP_RX_FILTERED, 1);
+		refuse_rx(s, to, c, header, ELISA_DROP_RX_FILTERED);
 	} else if (c->wire_len > vs_load(&to->frame_max) + (a->tagged ? 4u : 0)) {
-		vs_rx_drop(&vs_rx_queue(to, s->queue)->rx, ELISA_DROP_RX_TOO_LONG, 1);
+		refuse_rx(s, to, c, header, ELISA_DROP_RX_TOO_LONG);
 	} else if (vs_unlikely(to_be_cut(c, to))) {
 		flush(s);
 		if (cut_up(s, to, c).frames) {
 			s->sent.frames++;
 			s->sent.bytes += c->len;
 		}
+		if (s->extras & VS_EXTRA_TX)
+			mirror_chain(s, s->port, c, header, VS_SENT);
 	} else {
 		d = dest_of(s, to);
 		close_run(s);
@@ -506,17 +585,20 @@ static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_chai
 		     struct vs_delivered *done)
 {
 	struct vs_rx *rx = &vs_rx_queue(to, s->queue)->rx;
+	unsigned int drop = ELISA_DROP_COUNT;
 	struct vs_delivered one;
 
 	if (to == s->port || !may_reach(s, to) || !passes(s, to, a) || !vs_load(&to->up) ||
-	    !(vs_load_acquire(&rx->resv.a) & VS_UP))
+	    vs_load(&to->extras) & VS_MONITOR || !(vs_load_acquire(&rx->resv.a) & VS_UP))
 		return false;
-	if (!vs_wants(to, a->dst)) {
-		vs_rx_drop(rx, ELISA_DROP_RX_FILTERED, 1);
-		return true;
-	}
-	if (c->wire_len > vs_load(&to->frame_max) + (a->tagged ? 4u : 0)) {
-		vs_rx_drop(rx, ELISA_DROP_RX_TOO_LONG, 1);
+	if (!vs_wants(to, a->dst))
+		drop = ELISA_DROP_RX_FILTERED;
+	else if (c->wire_len > vs_load(&to->frame_max) + (a->tagged ? 4u : 0))
+		drop = ELISA_DROP_RX_TOO_LONG;
+	if (drop != ELISA_DROP_COUNT) {
+		vs_rx_drop(rx, drop, 1);
+		if (vs_load(&to->extras) & VS_EXTRA_DROPS)
+			vs_mirror(s->caller, to, load, 0, 1, vs_dropped(drop));
 		return true;
 	}
 	one = to_be_cut(c, to) ? cut_up(s, to, c) : vs_deliver_from(s->caller, to, s->queue, load);
@@ -527,23 +609,12 @@ static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_chai
 static void flood(struct vs_send *s, const struct vs_chain *c, __m128i header,
 		  const struct vs_addresses *a)
 {
-	struct vs_frame frame = {
-		.data = c->seg[0].data,
-		.len = (uint32_t)c->len,
-		.segs = c->segs > 1 || c->offload ? (uint16_t)c->segs : 0,
-		.header = header,
-	};
-	struct vs_load_of load = {
-		.frame = &frame,
-		.count = 1,
-		.longest = (uint32_t)c->len,
-		.pieces = frame.segs || c->len < VS_HEADER_MIN,
-		.segs = c->seg,
-		.filled = &s->tx->count.csum,
-	};
+	struct vs_load_of load;
+	struct vs_frame frame;
 	struct vs_delivered done = {0, 0};
 	uint32_t found = 0, words = (vs_load(&s->vs->ports_high) + 63) / 64;
 
+	load_chain(s, c, header, &frame, &load);
 	for (uint32_t w = 0; w < words; w++) {
 		uint64_t linked = vs_load(&s->vs->linked[w]);
 
@@ -553,7 +624,9 @@ static void flood(struct vs_send *s, const struct vs_chain *c, __m128i header,
 	}
 	copies_take(s, found * c->copies);
 	if (!found)
-		tx_drop(s, ELISA_DROP_TX_NO_PORT);
+		refuse_tx(s, c, header, ELISA_DROP_TX_NO_PORT);
+	else if (s->extras & VS_EXTRA_TX)
+		vs_mirror(s->caller, s->port, &load, 0, 1, VS_SENT);
 	if (!done.frames)
 		return;
 	s->sent.frames++;
@@ -593,6 +666,8 @@ static vs_noinline enum vs_took take_frame(struct vs_send *s)
 	}
 	if (c.drop != ELISA_DROP_COUNT) {
 		tx_drop(s, c.drop);
+		if (vs_unlikely(s->extras & VS_EXTRA_DROPS))
+			mirror_early(s, &c);
 		goto took;
 	}
 	if (!(a.dst & VS_KEY_MULTICAST))
@@ -657,6 +732,7 @@ vs_inline int64_t send_owned(struct vs_caller *caller, struct vs_port *port, uns
 	s.left = (uint32_t)count;
 	s.version = vs_load_acquire(&s.vs->version);
 	s.frame_max = vs_load(&port->frame_max);
+	s.extras = vs_load(&port->extras);
 	s.copies_left = VS_FLOOD_MAX;
 	s.sent = (struct vs_delivered){0, 0};
 	s.frames = 0;

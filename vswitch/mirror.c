@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Mirrors: copies of a port's frames for another one. */
+/*
+ * Mirrors: copies of a port's frames for another one.
+ *
+ * They are made of the loads that were just delivered or dropped, when nothing is reserved any more:
+ * a caller that is stopped in a copy leaves what it would leave of any delivery. Payload is read
+ * from the sender's memory once more; headers are those that were checked.
+ */
 #include "offload.h"
 
 /* ---- control side ---- */
@@ -110,4 +116,96 @@ void vs_mirror_forget(struct vswitch *vs, struct vs_port *port)
 			    vs_mirror_target(vs, vs->ports[p].mirror[i]) == port)
 				vs_store_release(&vs->ports[p].mirror[i], 0);
 	vs_extras_update(vs);
+}
+
+/* ---- callers' side ---- */
+
+struct copies {
+	struct vs_load_of load;
+	uint64_t filled; /* not the sender's */
+	uint64_t hash[VS_BATCH];
+	struct vs_frame frame[VS_BATCH];
+};
+
+/*
+ * A frame that is still to be cut up comes whole where the monitor takes such; elsewhere as much of
+ * it as the port's frames may have. A cut frame says nothing of checksums.
+ */
+static void copy_frame(struct copies *c, const struct vs_frame *frame, const struct vs_seg *segs,
+		       const struct vs_port *to, uint32_t snap)
+{
+	const uint32_t tso = ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6;
+	uint16_t flags = frame->segs ? segs[frame->seg].offload.flags : 0;
+	uint32_t lacks = vs_lacks(vs_load(&to->features), flags) & tso;
+	uint32_t max = flags & VS_TSO && !lacks ? UINT32_MAX : vs_load(&to->frame_max) + 4;
+	struct vs_frame *copy = &c->frame[c->load.count++];
+
+	*copy = *frame;
+	if (snap && snap < max)
+		max = snap;
+	if (copy->len > max)
+		copy->len = max;
+	if (copy->segs && (lacks || copy->len != frame->len))
+		copy->segs |= VS_SEGS_RAW;
+	if (copy->segs || copy->len < 16)
+		c->load.pieces = true;
+	if (copy->len > c->load.longest)
+		c->load.longest = copy->len;
+}
+
+static uint64_t note_of(const struct vs_port *port, uint32_t len, uint32_t what)
+{
+	return (uint64_t)ELISA_RXC_HASH << 32 | (len < UINT16_MAX ? len : UINT16_MAX) << 16 |
+	       (uint32_t)port->id << 6 | what;
+}
+
+static void copy_to(struct vs_caller *caller, const struct vs_port *port, uint64_t mirror,
+		    const struct vs_load_of *load, uint32_t first, uint32_t end, uint32_t what)
+{
+	struct vs_port *to = vs_mirror_target(caller->vs, mirror);
+	bool annotate = mirror & VS_MIRROR_ANNOTATE, yes = true;
+	struct copies c;
+
+	if (!to)
+		return;
+	/* A constant among zeros would come from .rodata. */
+	__asm__("" : "+r"(yes));
+	c.load = (struct vs_load_of){
+		.frame = c.frame,
+		.segs = load->segs,
+		.filled = &c.filled,
+		.hash = annotate || load->hash ? c.hash : NULL,
+		.copies = yes,
+	};
+	for (uint32_t i = first; i < end && c.load.count < VS_BATCH; i++) {
+		uint64_t hash = load->hash ? load->hash[i] : 0;
+
+		if (annotate)
+			hash = (hash & (uint64_t)ELISA_RXC_CSUM_OK << 32) |
+			       note_of(port, load->frame[i].len, what);
+		c.hash[c.load.count] = hash;
+		copy_frame(&c, &load->frame[i], load->segs, to, (uint16_t)(mirror >> 32));
+	}
+	/* One queue, one order; and the note stands where steering would put its hash. */
+	if (annotate)
+		vs_deliver(caller, to, vs_rx_index(to, 0), &c.load);
+	else
+		vs_deliver_from(caller, to, 0, &c.load);
+}
+
+vs_noinline void vs_mirror(struct vs_caller *caller, const struct vs_port *port,
+			   const struct vs_load_of *load, uint32_t first, uint32_t end,
+			   uint32_t what)
+{
+	uint32_t kind = what & 0x1f ? VS_MIRROR_DROPS : what == VS_GOT ? VS_MIRROR_RX : VS_MIRROR_TX;
+
+	if (load->copies || first == end)
+		return;
+	for (unsigned int i = 0; i < VS_MIRRORS_MAX; i++) {
+		uint64_t mirror = vs_load_acquire(&port->mirror[i]);
+
+		VS_STEP();
+		if (what_of(mirror) & kind)
+			copy_to(caller, port, mirror, load, first, end, what);
+	}
 }

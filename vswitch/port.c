@@ -142,9 +142,19 @@ int vs_port_add(struct vswitch *vs, const struct vs_port_config *cfg)
 	return port->id;
 }
 
+static bool vlan_equal(const struct vs_vlan *a, const struct vs_vlan *b)
+{
+	bool equal = a->mode == b->mode && a->native_tagged == b->native_tagged && a->pvid == b->pvid;
+
+	for (unsigned int i = 0; i < 64; i++)
+		equal &= a->allowed[i] == b->allowed[i];
+	return equal;
+}
+
 int vs_port_set(struct vswitch *vs, int id, const struct vs_port_config *cfg)
 {
 	struct vs_port *port = vs_port_get(vs, id);
+	bool moved;
 
 	if (!port)
 		return -ELISA_ENODEV;
@@ -152,8 +162,10 @@ int vs_port_set(struct vswitch *vs, int id, const struct vs_port_config *cfg)
 		return -ELISA_EINVAL;
 	if (cfg->queues != port->queues)
 		return -ELISA_EBUSY;
+	moved = !vlan_equal(&cfg->vlan, &port->config.vlan);
 	config_apply(vs, port, cfg);
-	vs_fdb_forget_left(vs, port);
+	if (moved)
+		vs_fdb_forget_left(vs, port);
 	return 0;
 }
 

@@ -281,6 +281,53 @@ static void sleeper_is_found(void **state)
 	assert_in_range(found, 5, 1000);
 }
 
+/*
+ * What a sender sends and what the receiver gets is mirrored, and the sender dies at its step n:
+ * each slot that it took of the monitor's ring is committed, too, and the ring goes on.
+ */
+static void monitor_outlives_senders(void **state)
+{
+	unsigned int aborted = 0, copies = 0;
+	bool over = false;
+
+	buf_len = *(uint32_t *)*state;
+	for (unsigned int n = 1; !over; n++) {
+		struct t_guest *monitor;
+		struct vs_mirror m = {.what = VS_MIRROR_TX | VS_MIRROR_RX | VS_MIRROR_DROPS};
+		struct vs_queue_info q;
+		unsigned int seen = 0;
+
+		world(3);
+		monitor = sender[3];
+		m.to = monitor->port;
+		m.annotate = n & 1;
+		assert_int_equal(vs_mirror_add(t.vs, sender[0]->port, &m), 0);
+		assert_int_equal(vs_mirror_add(t.vs, receiver->port, &m), 0);
+		put_all();
+		over = run(0, n);
+		assert_true(run(1, TO_THE_END));
+		if (!over)
+			vs_caller_del(t.vs, sender[0]->caller[0]);
+		assert_int_equal(vs_port_queue(t.vs, monitor->port, 0, &q), 0);
+		while (monitor->q[0].rx_next != q.rx_reserved) {
+			assert_true(t_receive(monitor, 0, &frame));
+			aborted += frame.aborted;
+			copies += !frame.aborted;
+			seen++;
+		}
+		/* Sender 0 and the receiver as for it; and what the receiver had of sender 1. */
+		if (over)
+			assert_int_equal(seen, 3 + 3 + 2);
+		assert_int_equal(t_send_one(sender[1], 64, receiver->mac, sender[1]->mac, 77), 1);
+		assert_true(t_receive(monitor, 0, &frame));
+		assert_true(t_frame_is(&frame, 64, receiver->mac, sender[1]->mac, 77));
+		assert_true(vs_grace_done(t.vs, vs_grace_begin(t.vs)));
+		t_destroy(&t);
+	}
+	print_message("%u copies, %u aborted\n", copies, aborted);
+	assert_true(copies > 100 && aborted > 10);
+}
+
 static uint64_t rng;
 static uint32_t rnd(uint32_t below)
 {
@@ -512,6 +559,8 @@ int main(void)
 		cmocka_unit_test_prestate(every_pair_of_steps_short, &single),
 		cmocka_unit_test_prestate(sleeper_is_found, &several),
 		cmocka_unit_test_prestate(sleeper_is_found, &single),
+		cmocka_unit_test_prestate(monitor_outlives_senders, &several),
+		cmocka_unit_test_prestate(monitor_outlives_senders, &single),
 		cmocka_unit_test(random_turns),
 		cmocka_unit_test(stopped_in_setup),
 		cmocka_unit_test(reset_waits_for_senders),
