@@ -155,7 +155,11 @@ static void copy_frame(struct copies *c, const struct vs_frame *frame, const str
 
 static uint64_t note_of(const struct vs_port *port, uint32_t len, uint32_t what)
 {
-	return (uint64_t)ELISA_RXC_HASH << 32 | (len < UINT16_MAX ? len : UINT16_MAX) << 16 |
+	uint32_t max = UINT16_MAX;
+
+	/* As an immediate the compiler would have it in .rodata, for a minimum of vectors. */
+	__asm__("" : "+r"(max));
+	return (uint64_t)ELISA_RXC_HASH << 32 | (len < max ? len : max) << 16 |
 	       (uint32_t)port->id << 6 | what;
 }
 
@@ -163,19 +167,17 @@ static void copy_to(struct vs_caller *caller, const struct vs_port *port, uint64
 		    const struct vs_load_of *load, uint32_t first, uint32_t end, uint32_t what)
 {
 	struct vs_port *to = vs_mirror_target(caller->vs, mirror);
-	bool annotate = mirror & VS_MIRROR_ANNOTATE, yes = true;
+	bool annotate = mirror & VS_MIRROR_ANNOTATE;
 	struct copies c;
 
 	if (!to)
 		return;
-	/* A constant among zeros would come from .rodata. */
-	__asm__("" : "+r"(yes));
 	c.load = (struct vs_load_of){
 		.frame = c.frame,
 		.segs = load->segs,
 		.filled = &c.filled,
 		.hash = annotate || load->hash ? c.hash : NULL,
-		.copies = yes,
+		.copies = true,
 	};
 	for (uint32_t i = first; i < end && c.load.count < VS_BATCH; i++) {
 		uint64_t hash = load->hash ? load->hash[i] : 0;
