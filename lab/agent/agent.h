@@ -12,6 +12,8 @@ int agent_main(const char *device, bool is_host);
  * Starts a guest's QEMU (argv) and relays commands of local clients to the agent in the guest.
  * The directory gets: pid (of QEMU), sock (for clients), status (how QEMU ended, once it did).
  * "{fd}" in an argument becomes the number of the descriptor that is the guest's command link.
+ * With "--socket", PATH instead of QEMU's arguments: relays to the guest of whatever QEMU has that socket
+ * as its virtio port elisa.agent, now or later; the directory gets sock only.
  */
 int guestd_main(const char *dir, char **argv);
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /*
  * Keeper of one guest: starts QEMU, owns its command link, and lets any number of local clients run
- * commands in the guest at the same time.
+ * commands in the guest at the same time. Or somebody else (libvirt) starts and ends QEMU: then the keeper
+ * connects to the socket that is the other end of the guest's virtio port, again whenever that is lost.
  *
  * A client speaks the same frames with id 0, one job per connection; the keeper gives each job an id of
  * its own on the guest's link. Commands wait until the guest's agent says HELLO; a HELLO of a freshly
@@ -25,6 +26,7 @@
 
 #define MAX_CLIENTS 32
 #define PING_MS 1000
+#define CONNECT_MS 200
 
 struct client {
 	bool used;
@@ -37,7 +39,8 @@ struct client {
 
 struct keeper {
 	const char *dir;
-	struct link guest;
+	const char *socket; /* of a QEMU that is not ours, or NULL */
+	struct link guest;  /* its fd is -1 while there is no QEMU */
 	struct client clients[MAX_CLIENTS];
 	int listener;
 	pid_t qemu;
@@ -229,24 +232,62 @@ static void qemu_ended(struct keeper *k)
 			client_end(&k->clients[i], 'g', 0);
 }
 
+static void guest_connect(struct keeper *k)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return;
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", k->socket);
+	if (connect(fd, (struct sockaddr *)&a, sizeof(a))) {
+		close(fd);
+		return;
+	}
+	link_init(&k->guest, fd);
+	to_guest(k, FRAME_PING, 0, NULL, 0);
+}
+
+/* Our own QEMU is ending, and SIGCHLD follows; another's may come back. */
+static void guest_lost(struct keeper *k)
+{
+	if (k->socket) {
+		close(k->guest.fd);
+		k->ready = false;
+		for (int i = 0; i < MAX_CLIENTS; i++)
+			if (k->clients[i].used && k->clients[i].sent)
+				client_end(&k->clients[i], 'g', 0);
+	}
+	k->guest.fd = -1;
+}
+
+static int keeper_patience(struct keeper *k)
+{
+	if (k->socket && k->guest.fd < 0)
+		guest_connect(k);
+	return k->ready ? -1 : k->guest.fd < 0 ? CONNECT_MS : PING_MS;
+}
+
 static void keeper_loop(struct keeper *k)
 {
 	struct pollfd p[MAX_CLIENTS + 2];
 	struct frame f;
 
 	while (!child_ended) {
+		int patience = keeper_patience(k);
+
 		for (int i = 0; i < MAX_CLIENTS; i++)
 			p[i] = (struct pollfd){ .fd = k->clients[i].used ? k->clients[i].link.fd : -1,
 						.events = POLLIN };
 		p[MAX_CLIENTS] = (struct pollfd){ .fd = k->listener, .events = POLLIN };
 		p[MAX_CLIENTS + 1] = (struct pollfd){ .fd = k->guest.fd, .events = POLLIN };
-		if (!poll(p, MAX_CLIENTS + 2, k->ready ? -1 : PING_MS))
+		if (!poll(p, MAX_CLIENTS + 2, patience) && k->guest.fd >= 0)
 			to_guest(k, FRAME_PING, 0, NULL, 0);
 		if (child_ended)
 			return;
 		if (p[MAX_CLIENTS + 1].revents) {
 			if (link_fill(&k->guest) <= 0)
-				k->guest.fd = -1; /* QEMU is ending; SIGCHLD follows */
+				guest_lost(k);
 			while (link_next(&k->guest, &f))
 				guest_frame(k, &f);
 		}
@@ -268,11 +309,20 @@ int guestd_main(const char *dir, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	sigaction(SIGCHLD, &sa, NULL);
 	k.dir = dir;
+	k.guest.fd = -1;
 	k.listener = listen_unix(dir);
-	r = k.listener < 0 ? k.listener : start_qemu(&k, argv);
+	r = k.listener;
+	if (!strcmp(argv[0], "--socket") && argv[1])
+		k.socket = argv[1];
+	else if (r >= 0)
+		r = start_qemu(&k, argv);
 	if (r < 0) {
 		fprintf(stderr, "lab: cannot keep a guest in %s: %s\n", dir, strerror(-r));
 		return 1;
+	}
+	if (k.socket) {
+		keeper_loop(&k);
+		return 0;
 	}
 	snprintf(text, sizeof(text), "%d\n", k.qemu);
 	write_file(dir, "pid", text);

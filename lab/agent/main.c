@@ -10,6 +10,7 @@ static int usage(void)
 	fprintf(stderr, "usage: lab-agent host DEVICE          run commands from a serial line\n"
 			"       lab-agent guest DEVICE         the same, in a guest\n"
 			"       lab-agent guestd DIR QEMU...   start a guest, relay commands to it\n"
+			"       lab-agent guestd DIR --socket PATH   relay to a guest that others start\n"
 			"       lab-agent exec [-t|-i] SOCK COMMAND\n"
 			"       lab-agent qmp SOCK JSON\n");
 	return 2;

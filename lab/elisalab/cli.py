@@ -37,7 +37,8 @@ def run_exec(args) -> int:
     """lab/run --exec: one command in a freshly booted host."""
     run_dir = new_run_dir("exec")
     host = make_host(args, run_dir, args.files, memory=args.memory, cpus=args.cpus, nic=args.nic,
-                     capture=65535 if args.nic else 0)
+                     capture=65535 if args.nic else 0,
+                     init=args.init)
     status = 1
     try:
         began = time.monotonic()
@@ -98,6 +99,8 @@ def run_main() -> int:
     parser.add_argument("--exec", metavar="COMMAND", help="boot the host, run one command in it, end")
     parser.add_argument("--nic", type=int, default=0, choices=range(outside.NICS_MAX + 1),
                         help="with --exec: e1000 cards in the host; frames are captured in the run's directory (--keep)")
+    parser.add_argument("--init", default="agent", choices=scenario.INITS,
+                        help="with --exec: the host's first process")
     parser.add_argument("--outside", metavar="COMMAND", help="with --nic: run this at their other end first")
     parser.add_argument("--timeout", type=float, metavar="S", help="for --exec (default 300)")
     parser.add_argument("--dmesg", action="store_true", help="with --exec: print the host's kernel warnings")
@@ -133,7 +136,7 @@ def shell_main() -> int:
     run_dir = new_run_dir("shell")
     host = make_host(args, run_dir, args.files or project.stage(),
                      memory=scen.host.get("memory", args.memory), cpus=scen.host.get("cpus", args.cpus),
-                     nic=scen.host.get("nic", 0))
+                     nic=scen.host.get("nic", 0), init=scen.host.get("init", "agent"))
     run = runner.Run(scen, host, run_dir, False)
     try:
         host.boot()

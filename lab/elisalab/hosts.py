@@ -64,7 +64,8 @@ class LabHost:
     run_dir_inside = "/run/lab"
 
     def __init__(self, run_dir: Path, files, memory: int = 1536, cpus: int = 1,
-                 model: str = "broadwell_ult", nic: int = 0, capture: int = 0, clock: str = "none"):
+                 model: str = "broadwell_ult", nic: int = 0, capture: int = 0, clock: str = "none",
+                 init: str = "agent"):
         self.run_dir = run_dir
         self.files = files
         self.memory = memory
@@ -73,6 +74,7 @@ class LabHost:
         self.nics = int(nic)
         self.capture = capture
         self.clock = clock
+        self.init = init
         self.outside = None
         self.process = None
         self.link = None
@@ -81,7 +83,7 @@ class LabHost:
 
     def boot(self, timeout: float = 240) -> None:
         """Boots it and waits for its agent. Raises HostDied."""
-        paths = images.base_images()
+        paths = images.base_images(self.init)
         images.make_files_disk(self.files, self.run_dir / "files.img")
         listener = socket.create_server(("127.0.0.1", 0))
         if self.nics:

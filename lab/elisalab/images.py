@@ -4,6 +4,7 @@
 Each image is named after a hash of its recipe, so an image that exists is up to date:
 
     host-HASH.img   root of the emulated host      (packages, kernel)
+    systemd-HASH.img  the same with systemd and libvirt
     guest-HASH.img  root of the guests, with their kernel and initramfs in /boot
     boot-HASH.iso   boot loader, kernel and initramfs of the emulated host
     files-*.img     the project disk of one run: the caller's directory and the lab's own scripts
@@ -27,6 +28,9 @@ RELEASE = "4"  # part of every recipe: raise it when this file builds something 
 COMMON_PACKAGES = ["busybox", "iproute2", "kmod", "mount", "procps", "util-linux"]
 HOST_PACKAGES = COMMON_PACKAGES + [
     "libconfig9", "libjansson4", "libsystemd0", "qemu-system-x86", "socat", "strace"]
+# A host with a service manager ([host] init = "systemd"), with libvirt, and what the project's packages need.
+SYSTEMD_PACKAGES = ["dbus", "libvirt-clients", "libvirt-daemon-system", "systemd-sysv", "udev", "libexpat1",
+                    "libpcap0.8"]
 GUEST_PACKAGES = COMMON_PACKAGES + [
     "arping", "ethtool", "iperf3", "iputils-ping", "libjansson4", "socat", "tcpdump"]
 
@@ -347,7 +351,7 @@ def build_root(kind: str, packages: list, modules: list, with_boot: bool, versio
             make_initramfs(kernel, version, modules, root / "boot/initrd")
         if finish:
             finish(root, version)
-        make_ext4(root, image, f"elisa-{kind}")
+        make_ext4(root, image, "elisa-guest" if with_boot else "elisa-host")
     remove_old(kind, image)
     return image
 
@@ -398,7 +402,7 @@ def add_lab_files(target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     shutil.copy(build_agent(), target / "lab-agent")
-    for name in ["common-init", "host-init", "guest-init", "guest", "nic"]:
+    for name in ["common-init", "host-init", "guest-init", "guest", "nic", "systemd-init"]:
         shutil.copy(LAB / "rootfs" / name, target / name)
 
 
@@ -414,13 +418,20 @@ def make_files_disk(files: Path, image: Path) -> None:
         make_ext4(top, image, "elisa-files", spare_mib=2)
 
 
-def base_images() -> dict:
+def build_host(init: str, version: str) -> Path:
+    kind, packages = "host", HOST_PACKAGES
+    if init == "systemd":
+        kind, packages = "systemd", HOST_PACKAGES + SYSTEMD_PACKAGES
+    return build_root(kind, packages, [], False, version, HOST_FILES, (), finish_host)
+
+
+def base_images(init: str = "agent") -> dict:
     """Paths of the images that do not depend on the project: host, guest, boot."""
     version = kernel_version()
     with locked("images"):
         known = set(work_dir().iterdir())
         images = {
-            "host": build_root("host", HOST_PACKAGES, [], False, version, HOST_FILES, (), finish_host),
+            "host": build_host(init, version),
             "guest": build_root("guest", GUEST_PACKAGES, GUEST_INITRAMFS_MODULES, True, version,
                                 GUEST_FILES, NON_FREE_FILES),
             "boot": build_boot(version),

@@ -372,13 +372,14 @@ def missing_need(need: str, args, files) -> str:
 def run_one(scen, args, files, prefix: str) -> int:
     """Runs one scenario. Returns 0, 1 or SKIP."""
     from .cli import make_host, new_run_dir
-    for need in [*scen.needs, *(["lab", "outside"] if scen.host.get("nic") else [])]:
+    for need in [*scen.needs, *(["lab", "outside"] if scen.host.get("nic") else []),
+                 *(["lab"] if scen.host.get("init") == "systemd" else [])]:
         if why := missing_need(need, args, files):
             print(f"{prefix}SKIP {scen.name}: {why}", flush=True)
             return SKIP
     run_dir = new_run_dir(scen.name)
     settings = {"memory": scen.host.get("memory", args.memory), "cpus": scen.host.get("cpus", args.cpus)}
-    settings |= {key: scen.host[key] for key in ("model", "nic", "capture", "clock") if key in scen.host}
+    settings |= {key: scen.host[key] for key in ("model", "nic", "capture", "clock", "init") if key in scen.host}
     host = make_host(args, run_dir, files, **settings)
     run = Run(scen, host, run_dir, args.verbose, prefix)
     ok = False

@@ -13,7 +13,8 @@ from .paths import SCENARIOS, LabError
 TOP_KEYS = {"description", "groups", "needs", "timeout", "include", "vars", "host", "guest", "step",
             "report", "keep_going"}
 HOST_KEYS = {"memory": int, "cpus": int, "model": str, "allow_log": list,
-             "nic": int, "capture": int, "clock": str}
+             "nic": int, "capture": int, "clock": str, "init": str}
+INITS = ("agent", "systemd")
 CLOCKS = ("none", "slowdown")
 GUEST_KEYS = {"name": str, "memory": int, "smp": int, "cpu": str, "shared": bool, "hugetlb": bool, "hugepages": int,
               "accel": str, "append": str, "extra": str, "net": str, "net_mac": str, "doorbell": str}
@@ -192,6 +193,8 @@ def _check_host(path: Path, host: dict) -> None:
         raise ScenarioError(f"{path}: [host] capture: bytes of each frame, 0 to 65535; needs nic = 1 or more")
     if host.get("clock", "none") not in CLOCKS:
         raise ScenarioError(f"{path}: [host] clock = '{host['clock']}': {' or '.join(CLOCKS)}")
+    if host.get("init", "agent") not in INITS:
+        raise ScenarioError(f"{path}: [host] init = '{host['init']}': {' or '.join(INITS)}")
 
 
 def _check_guest(path: Path, guest: dict) -> None:

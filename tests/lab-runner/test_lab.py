@@ -16,6 +16,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import tty
 import types
 import unittest
 from pathlib import Path
@@ -246,6 +247,54 @@ class Agent(unittest.TestCase):
         self.assertEqual(p.returncode, 255)
         self.assertIn("no running guest", p.stderr)
 
+    def test_guestd_follows_a_guest_that_others_start(self):
+        """An agent at the other end of the socket stands for libvirt's QEMU: it comes late, ends, comes back."""
+        run = Path(self.tmp.name) / "adopted"
+        run.mkdir()
+        keeper = subprocess.Popen([self.agent, "guestd", run, "--socket", run / "qemu"])
+        self.addCleanup(lambda: (keeper.kill(), keeper.wait()))
+
+        def client(command):
+            while not (run / "sock").exists():
+                time.sleep(0.02)
+            return subprocess.Popen(["timeout", "30", self.agent, "exec", run / "sock", command],
+                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+        for life in [b"first\n", b"second\n"]:
+            early = client(f"echo {life.decode()}")
+            time.sleep(0.4)
+            (run / "qemu").unlink(missing_ok=True)
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(run / "qemu"))
+                listener.listen()
+                listener.settimeout(20)
+                sock, _ = listener.accept()
+            guest = subprocess.Popen([self.agent, "guest", "/dev/stdin"], stdin=self.bridge(sock))
+            self.assertEqual((early.communicate()[0], early.returncode), (life, 0))
+            late = client("sleep 60")
+            time.sleep(0.4)
+            sock.shutdown(socket.SHUT_RDWR)
+            self.addCleanup(sock.close)
+            self.assertEqual((late.communicate()[0], late.returncode), (b"", 255))
+            guest.kill()
+            guest.wait()
+
+    def bridge(self, sock):
+        """A terminal that is the other end of a socket (an agent opens its device by name)."""
+        master, slave = pty.openpty()
+        tty.setraw(slave)
+
+        def relay(read, write):
+            try:
+                while data := read(65536):
+                    write(data)
+            except OSError:
+                pass
+
+        for ends in [(sock.recv, lambda d: os.write(master, d)), (lambda n: os.read(master, n), sock.sendall)]:
+            threading.Thread(target=relay, args=ends, daemon=True).start()
+        self.addCleanup(os.close, slave)
+        return slave
 
 class Scenarios(unittest.TestCase):
     def setUp(self):
@@ -315,6 +364,7 @@ class Scenarios(unittest.TestCase):
         self.refused("[host]\nnic = 3\n", "0 to 2 cards")
         self.refused("[host]\ncapture = 96\n", "needs nic")
         self.refused("[host]\nclock = 'fast'\n", "none or slowdown")
+        self.refused("[host]\ninit = 'runit'\n", "agent or systemd")
         self.refused("[[step]]\nrun = 'x'\non = 'outside'\n", r"'outside' needs \[host\] nic")
         self.refused("[[guest]]\nname = 'outside'\n", "needs a name")
         self.refused("a = \n", "s.toml")
