@@ -12,6 +12,7 @@ packages="
 	libdpdk-dev dpdk-dev xz-utils python3-pyelftools
 	linux-headers-amd64 linux-headers-cloud-amd64
 	clang libclang-rt-14-dev
+	user-mode-linux libmnl-dev
 	iperf3 iproute2 iputils-ping tcpdump
 	dpkg-dev debhelper dh-dkms dkms scdoc lintian man-db systemd udev
 	python3
