@@ -271,6 +271,11 @@ int process_file(const struct process *p, const struct vma *vma);
 #define RAM_AREA     0x680000000000ULL
 #define RAM_AREA_END 0x700000000000ULL
 #define RAM_SMALL    (64ULL << 20) /* private slots below it are not taken for RAM */
+/*
+ * So much is made present, pinned and mapped in one step, or given back: some 10 ms where pages are
+ * small and new, and not so little that a large VM were a long list of mappings to the module.
+ */
+#define RAM_CHUNK    (32ULL << 20)
 
 /* A file that has guest RAM. */
 struct view {
@@ -282,8 +287,10 @@ struct view {
 	char *base;	    /* address of offset `low`; NULL: not mapped yet */
 	struct {
 		uint64_t start, end;  /* file offsets */
-	} extents[ELISA_MAX_REGIONS]; /* what is mapped and exported; sorted, apart */
-	uint32_t count, done;	      /* done: so many are exported */
+	} extents[ELISA_MAX_REGIONS]; /* what is mapped; sorted, apart */
+	uint32_t count;
+	uint32_t extent; /* exported are all before this one... */
+	uint64_t done;	 /* ...and so many bytes of it */
 };
 struct ram {
 	uint32_t count, view_count;
@@ -300,9 +307,12 @@ struct ram {
  */
 int ram_plan(struct ram *ram, const struct process *p, struct elisa_slot *slots, uint32_t count,
 	     struct elisa_why *why);
-/* Maps and exports it; ctx->lock held. */
-int ram_map(struct ram *ram, struct elisa_ctx *ctx);
-/* Undoes both. `ctx` (its lock held) is NULL when its exports are gone already. */
+/* Gives it addresses here, and regions theirs. */
+int ram_map(struct ram *ram);
+/* Exports, or unexports, one chunk of it; ctx->lock held. 1 (true): one; 0: none is left. */
+int ram_export_step(struct ram *ram, struct elisa_ctx *ctx);
+bool ram_unexport_step(struct ram *ram, struct elisa_ctx *ctx);
+/* Undoes all. `ctx` (its lock held) is NULL when its exports are gone already. */
 void ram_release(struct ram *ram, struct elisa_ctx *ctx);
 
 /* ---- vm.c ---- */
@@ -317,6 +327,8 @@ struct elisa_vm {
 	int fd;
 	pid_t pid;
 	struct ram ram;
+	bool attached;	    /* all of it is exported */
+	bool left;	    /* the module has let it go */
 	struct vcpu *vcpus; /* the armed ones */
 	size_t vcpu_count;
 };

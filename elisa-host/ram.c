@@ -216,7 +216,8 @@ static int place_view(struct view *v)
 	return -ENOMEM;
 }
 
-static int map_view(struct view *v, struct elisa_ctx *ctx)
+/* Adds what the file has of RAM to this process's mappings. Pages come with map_chunk(). */
+static int map_view(struct view *v)
 {
 	int rc = place_view(v);
 	uint32_t i;
@@ -231,9 +232,6 @@ static int map_view(struct view *v, struct elisa_ctx *ctx)
 		/* Guests' memory belongs in no core dump, and in no child. */
 		madvise(at, len, MADV_DONTDUMP);
 		madvise(at, len, MADV_DONTFORK);
-		rc = ctx_export(ctx, (uintptr_t)at, len, ELISA_MAP_R | ELISA_MAP_W);
-		if (!rc)
-			v->done = i + 1;
 	}
 	if (!rc) {
 		close(v->fd);
@@ -242,13 +240,13 @@ static int map_view(struct view *v, struct elisa_ctx *ctx)
 	return rc;
 }
 
-int ram_map(struct ram *ram, struct elisa_ctx *ctx)
+int ram_map(struct ram *ram)
 {
 	uint32_t i;
 	int rc = 0;
 
 	for (i = 0; i < ram->view_count && !rc; i++)
-		rc = map_view(&ram->views[i], ctx);
+		rc = map_view(&ram->views[i]);
 	if (rc)
 		return rc;
 	for (i = 0; i < ram->count; i++) {
@@ -259,16 +257,83 @@ int ram_map(struct ram *ram, struct elisa_ctx *ctx)
 	return 0;
 }
 
+/* The next chunk of this view. 1: done; 0: there is none left. */
+static int export_chunk(struct view *v, struct elisa_ctx *ctx)
+{
+	uint64_t start, end;
+	int rc;
+
+	if (v->extent == v->count)
+		return 0;
+	start = v->extents[v->extent].start + v->done;
+	end = (start + RAM_CHUNK) & ~(RAM_CHUNK - 1);
+	if (end > v->extents[v->extent].end)
+		end = v->extents[v->extent].end;
+	rc = ctx_export(ctx, (uintptr_t)v->base + (start - v->low), end - start,
+			ELISA_MAP_R | ELISA_MAP_W);
+	if (rc)
+		return rc;
+	v->done += end - start;
+	if (end == v->extents[v->extent].end) {
+		v->extent++;
+		v->done = 0;
+	}
+	return 1;
+}
+
+int ram_export_step(struct ram *ram, struct elisa_ctx *ctx)
+{
+	uint32_t i;
+	int rc = 0;
+
+	for (i = 0; i < ram->view_count && !rc; i++)
+		rc = export_chunk(&ram->views[i], ctx);
+	return rc;
+}
+
+/* The last chunk of this view that is exported. False: there is none. */
+static bool unexport_chunk(struct view *v, struct elisa_ctx *ctx)
+{
+	uint64_t start, end;
+	char *at;
+
+	if (!v->done) {
+		if (!v->extent)
+			return false;
+		v->extent--;
+		v->done = v->extents[v->extent].end - v->extents[v->extent].start;
+	}
+	end = v->extents[v->extent].start + v->done;
+	start = (end - 1) & ~(RAM_CHUNK - 1);
+	if (start < v->extents[v->extent].start)
+		start = v->extents[v->extent].start;
+	at = v->base + (start - v->low);
+	ctx_unexport(ctx, (uintptr_t)at, end - start);
+	/* Of this process's page tables, too, which munmap() would do all at once. */
+	madvise(at, end - start, MADV_DONTNEED);
+	v->done -= end - start;
+	return true;
+}
+
+bool ram_unexport_step(struct ram *ram, struct elisa_ctx *ctx)
+{
+	uint32_t i;
+
+	for (i = 0; i < ram->view_count; i++)
+		if (unexport_chunk(&ram->views[i], ctx))
+			return true;
+	return false;
+}
+
 void ram_release(struct ram *ram, struct elisa_ctx *ctx)
 {
-	uint32_t i, j;
+	uint32_t i;
 
+	while (ctx && ram_unexport_step(ram, ctx))
+		;
 	for (i = 0; i < ram->view_count; i++) {
 		struct view *v = &ram->views[i];
 
-		for (j = 0; ctx && j < v->done; j++)
-			ctx_unexport(ctx, (uintptr_t)v->base + v->extents[j].start - v->low,
-				     v->extents[j].end - v->extents[j].start);
 		if (v->base)
 			munmap(v->base, v->high - v->low);
 		if (v->fd >= 0)

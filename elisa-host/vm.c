@@ -96,7 +96,7 @@ static int get_slots(struct elisa_vm *vm, struct elisa_slot **slots, uint32_t *c
 	return 0;
 }
 
-static int map_ram(struct elisa_vm *vm, const struct process *p, struct elisa_why *why)
+static int find_ram(struct elisa_vm *vm, const struct process *p, struct elisa_why *why)
 {
 	struct elisa_slot *slots;
 	uint32_t count;
@@ -110,7 +110,7 @@ static int map_ram(struct elisa_vm *vm, const struct process *p, struct elisa_wh
 		return process_error(rc, why);
 	if (rc)
 		return rc;
-	return ram_map(&vm->ram, vm->ctx);
+	return ram_map(&vm->ram);
 }
 
 /* ctx->lock held. */
@@ -125,7 +125,7 @@ static int attach_locked(struct elisa_vm *vm, const struct process *p, uint32_t 
 	rc = attach(vm, p, flags, why);
 	if (rc)
 		return rc;
-	rc = map_ram(vm, p, why);
+	rc = find_ram(vm, p, why);
 	if (rc) {
 		/* No vCPU was armed: nothing to wait for. */
 		vm_must(vm, ELISA_VM_DETACH, &timeout);
@@ -138,8 +138,8 @@ static int attach_locked(struct elisa_vm *vm, const struct process *p, uint32_t 
 	return 0;
 }
 
-ELISA_PUBLIC int elisa_vm_attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flags,
-				 struct elisa_why *why, struct elisa_vm **vm)
+ELISA_PUBLIC int elisa_vm_attach_begin(struct elisa_ctx *ctx, pid_t pid, uint32_t flags,
+				       struct elisa_why *why, struct elisa_vm **vm)
 {
 	struct elisa_vm *v = calloc(1, sizeof(*v));
 	struct process p;
@@ -165,6 +165,36 @@ ELISA_PUBLIC int elisa_vm_attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flag
 	return 0;
 free:
 	free(v);
+	return rc;
+}
+
+ELISA_PUBLIC int elisa_vm_attach_step(struct elisa_vm *vm)
+{
+	int rc = -EINVAL;
+
+	pthread_mutex_lock(&vm->ctx->lock);
+	if (!vm->left)
+		rc = ram_export_step(&vm->ram, vm->ctx);
+	vm->attached = !rc;
+	pthread_mutex_unlock(&vm->ctx->lock);
+	return rc;
+}
+
+ELISA_PUBLIC int elisa_vm_attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flags,
+				 struct elisa_why *why, struct elisa_vm **vm)
+{
+	struct elisa_vm *v;
+	int rc = elisa_vm_attach_begin(ctx, pid, flags, why, &v);
+
+	if (rc)
+		return rc;
+	do
+		rc = elisa_vm_attach_step(v);
+	while (rc > 0);
+	if (rc)
+		elisa_vm_detach(v, 0);
+	else
+		*vm = v;
 	return rc;
 }
 
@@ -247,10 +277,11 @@ static int disarm(struct elisa_vm *vm, struct vcpu *v, uint32_t timeout_ms)
 
 ELISA_PUBLIC int elisa_vm_arm(struct elisa_vm *vm, uint32_t vcpu_id, void *cookie)
 {
-	int rc;
+	int rc = -EINVAL;
 
 	pthread_mutex_lock(&vm->ctx->lock);
-	rc = arm(vm, vcpu_id, cookie);
+	if (vm->attached)
+		rc = arm(vm, vcpu_id, cookie);
 	pthread_mutex_unlock(&vm->ctx->lock);
 	return rc;
 }
@@ -291,6 +322,29 @@ static void unlink_vm(struct elisa_vm *vm)
 		*at = vm->next;
 }
 
+/* From here on none of its vCPUs is inside or can come in. */
+static void leave(struct elisa_vm *vm, uint32_t timeout_ms)
+{
+	if (vm->left)
+		return;
+	vm_must(vm, ELISA_VM_DETACH, &timeout_ms);
+	while (vm->vcpu_count)
+		free_vcpu(vm, &vm->vcpus[vm->vcpu_count - 1]);
+	vm->attached = false;
+	vm->left = true;
+}
+
+ELISA_PUBLIC int elisa_vm_detach_step(struct elisa_vm *vm, uint32_t timeout_ms)
+{
+	int rc;
+
+	pthread_mutex_lock(&vm->ctx->lock);
+	leave(vm, timeout_ms);
+	rc = ram_unexport_step(&vm->ram, vm->ctx);
+	pthread_mutex_unlock(&vm->ctx->lock);
+	return rc;
+}
+
 ELISA_PUBLIC void elisa_vm_detach(struct elisa_vm *vm, uint32_t timeout_ms)
 {
 	struct elisa_ctx *ctx;
@@ -299,11 +353,9 @@ ELISA_PUBLIC void elisa_vm_detach(struct elisa_vm *vm, uint32_t timeout_ms)
 		return;
 	ctx = vm->ctx;
 	pthread_mutex_lock(&ctx->lock);
-	vm_must(vm, ELISA_VM_DETACH, &timeout_ms);
+	leave(vm, timeout_ms);
 	close(vm->fd);
 	unlink_vm(vm);
-	while (vm->vcpu_count)
-		free_vcpu(vm, &vm->vcpus[vm->vcpu_count - 1]);
 	ram_release(&vm->ram, ctx);
 	pthread_mutex_unlock(&ctx->lock);
 	free(vm->vcpus);

@@ -168,6 +168,16 @@ struct elisa_region {
  */
 int elisa_vm_attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flags, struct elisa_why *why,
 		    struct elisa_vm **vm);
+/*
+ * The same in steps, for one that has other things to do: making all RAM of a large VM present and
+ * pinning it takes seconds. begin() is all but that. Each step() then is at most 32 MiB of RAM (one
+ * page where pages are larger), some milliseconds: 1, there is more to do; 0, the VM is attached; or
+ * an error, after which, as instead of any step, comes elisa_vm_detach(). Regions are known from
+ * begin() on, but not to be used, and no vCPU can be armed (EINVAL), before it is attached.
+ */
+int elisa_vm_attach_begin(struct elisa_ctx *ctx, pid_t pid, uint32_t flags, struct elisa_why *why,
+			  struct elisa_vm **vm);
+int elisa_vm_attach_step(struct elisa_vm *vm);
 /* Number of regions, with *regions pointing into `vm`. Fixed for the attachment's life. */
 int elisa_vm_regions(struct elisa_vm *vm, const struct elisa_region **regions);
 /*
@@ -183,6 +193,11 @@ int elisa_vm_disarm(struct elisa_vm *vm, uint32_t vcpu_id, uint32_t timeout_ms);
  * The caller has first made sure that no other VM's call still uses this VM's RAM.
  */
 void elisa_vm_detach(struct elisa_vm *vm, uint32_t timeout_ms);
+/*
+ * Detach in steps as of elisa_vm_attach_step(): 1, there is more to do; 0, elisa_vm_detach(), which
+ * has to follow, does not take long any more. From the first on the VM is no longer attached.
+ */
+int elisa_vm_detach_step(struct elisa_vm *vm, uint32_t timeout_ms);
 /*
  * The first half of detach alone: from its return on, no vCPU of this VM is inside or can enter,
  * while its RAM is still mapped for others. Detach afterwards as usual.

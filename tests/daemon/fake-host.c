@@ -4,6 +4,8 @@
  * Any process can be a "VM". What it does is read from $FAKE_HOST_DIR/PID, lines of "KEY NUMBER":
  *
  *	refuse, detail	attach is refused so
+ *	steps, step_ms	attach and detach take so many more steps of RAM (0), each so long (0)
+ *	step_fails	the step that is left at this number fails (0: none does)
  *	vcpus		how many there are (2)
  *	inside		how many are stopped inside (0)
  *	kill, code	it was killed so
@@ -54,6 +56,7 @@ struct elisa_vm {
 	int epoll, pidfd, inotify, news;
 	struct elisa_region regions[REGIONS];
 	unsigned int armed;
+	long steps, mapped;
 	bool arm[64];
 	long reset;
 };
@@ -280,8 +283,8 @@ static uint32_t refusal(struct elisa_ctx *ctx, pid_t pid)
 	return (uint32_t)value(pid, "refuse", 0);
 }
 
-int elisa_vm_attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flags, struct elisa_why *why,
-		    struct elisa_vm **out)
+int elisa_vm_attach_begin(struct elisa_ctx *ctx, pid_t pid, uint32_t flags, struct elisa_why *why,
+			  struct elisa_vm **out)
 {
 	struct elisa_vm *vm;
 	unsigned int slot = 0;
@@ -297,6 +300,7 @@ int elisa_vm_attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flags, struct eli
 	vm->ctx = ctx;
 	vm->pid = pid;
 	vm->reset = value(pid, "reset", 0);
+	vm->steps = value(pid, "steps", 0);
 	vm->epoll = vm->pidfd = vm->inotify = vm->news = -1;
 	ret = watch(vm);
 	for (unsigned int i = 0; i < REGIONS && !ret; i++)
@@ -312,6 +316,30 @@ int elisa_vm_attach(struct elisa_ctx *ctx, pid_t pid, uint32_t flags, struct eli
 	note("attach %d%s", (int)pid, flags & ELISA_VM_FORCE_CPU ? " force" : "");
 	*out = vm;
 	return 0;
+}
+
+static int step(struct elisa_vm *vm, long by)
+{
+	long fails = value(vm->pid, "step_fails", 0);
+
+	usleep((useconds_t)value(vm->pid, "step_ms", 0) * 1000);
+	if (by > 0 && fails && vm->steps - vm->mapped == fails)
+		return -ENOMEM;
+	vm->mapped += by;
+	return 1;
+}
+
+int elisa_vm_attach_step(struct elisa_vm *vm)
+{
+	if (vm->mapped < vm->steps)
+		return step(vm, 1);
+	note("mapped %d", (int)vm->pid);
+	return 0;
+}
+
+int elisa_vm_detach_step(struct elisa_vm *vm, uint32_t timeout_ms)
+{
+	return vm->mapped ? step(vm, -1) : 0;
 }
 
 int elisa_vm_regions(struct elisa_vm *vm, const struct elisa_region **regions)
@@ -409,7 +437,7 @@ int elisa_vm_disarm_all(struct elisa_vm *vm, uint32_t timeout_ms)
 
 void elisa_vm_detach(struct elisa_vm *vm, uint32_t timeout_ms)
 {
-	note("detach %d", (int)vm->pid);
+	note("detach %d%s", (int)vm->pid, vm->mapped ? " all at once" : "");
 	vm_free(vm);
 }
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
 import daemontest as dt
@@ -194,6 +195,105 @@ class Vm(dt.DaemonCase):
             self.script(pid, reset=i + 1)
             dt.wait_for(lambda: self.d.log().count("VM web (pid %d): reset" % pid) == i + 1)
         self.assertEqual(self.state("web"), "attached")
+
+    # ---- large ones: their memory comes and goes in steps ----
+
+    def slowly(self, steps=150, step_ms=10, **more):
+        pid = self.vm()
+        self.script(pid, steps=steps, step_ms=step_ms, **more)
+        return pid
+
+    def begin(self, **params):
+        """An attach that is under way, as the thread that waits for it; .outcome."""
+        def run():
+            try:
+                t.outcome = self.attach(**params)["state"]
+            except (dt.Refused, OSError, ValueError) as e:
+                t.outcome = e
+        t = threading.Thread(target=run)
+        t.outcome = None
+        t.start()
+        self.addCleanup(t.join)
+        dt.wait_for(lambda: self.state(params["name"]) == "attaching" or t.outcome)
+        return t
+
+    def served_until(self, over):
+        """How long requests took, sorted, from now until over()."""
+        took = []
+        while not over():
+            begin = time.monotonic()
+            self.d.call("port.list")
+            took.append(time.monotonic() - begin)
+        return sorted(took)
+
+    def check_served(self, took):
+        # The median: this machine may have more to do than this test.
+        self.assertGreater(len(took), 10)
+        self.assertLess(took[len(took) // 2], 0.1)
+
+    def test_slow_attach_and_detach(self):
+        pid = self.slowly()
+        began = time.monotonic()
+        t = self.begin(pid=pid, name="web")
+        self.assertIn("is being mapped", self.d.call("status")["vms"]["web"]["note"])
+        self.check_served(self.served_until(lambda: t.outcome))
+        self.assertEqual(t.outcome, "attached")
+        self.assertGreater(time.monotonic() - began, 1.5)
+        t = threading.Thread(target=self.d.call, args=("detach",), kwargs={"name": "web"})
+        t.start()
+        self.check_served(self.served_until(lambda: self.state("web") is None))
+        t.join()
+        self.assertIn("detach %d" % pid, self.fake_log())   # and not "all at once"
+
+    def test_small_beside_large(self):
+        large, small = self.slowly(steps=10000), self.vm()
+        self.begin(pid=large, name="web")
+        self.script(small, steps=5)
+        for i in range(2):
+            self.assertEqual(self.attach(pid=small, name="other", ports=["free0"])["state"], "attached")
+            self.assertEqual(self.d.call("detach", name="other")["state"], "detached")
+        self.assertEqual(self.state("web"), "attaching")
+        os.kill(large, signal.SIGKILL)
+
+    def test_gone_while_mapped(self):
+        pid = self.slowly()
+        t = self.begin(pid=pid, name="web")
+        os.kill(pid, signal.SIGKILL)
+        self.children[-1].wait()
+        t.join(5)
+        self.assertRegex(str(t.outcome), "its process ended meanwhile")
+        self.assertIsNone(self.state("web"))
+        self.assertNotIn("mapped %d" % pid, self.fake_log())
+        self.assertIn("detach %d" % pid, self.fake_log())
+        self.assertEqual(self.attach(pid=self.vm(), name="web")["state"], "attached")
+
+    def test_detached_while_mapped(self):
+        pid = self.slowly()
+        t = self.begin(pid=pid, name="web")
+        self.assertEqual(self.d.call("detach", name="web")["state"], "detached")
+        t.join(5)
+        self.assertRegex(str(t.outcome), "detached by the administrator")
+        self.assertIn("detach %d" % pid, self.fake_log())
+
+    def test_map_fails(self):
+        pid = self.slowly(steps=20, step_fails=7)
+        with self.assertRaisesRegex(dt.Refused, "its memory cannot be mapped: Cannot allocate"):
+            self.attach(pid=pid, name="web")
+        self.assertIsNone(self.state("web"))
+        self.assertIn("detach %d" % pid, self.fake_log())
+
+    def test_stop_while_mapped(self):
+        pid = self.slowly(steps=1000)
+        t = self.begin(pid=pid, name="web")
+        begin = time.monotonic()
+        self.d.process.terminate()
+        self.assertEqual(self.d.process.wait(), 0)
+        self.assertLess(time.monotonic() - begin, 3)
+        t.join(5)
+        self.assertIsInstance(t.outcome, Exception)
+        self.assertIn("away %d" % pid, self.fake_log())
+        self.assertNotIn("detach %d" % pid, self.fake_log())
+        self.d.start()
 
     # ---- stopped inside ----
 

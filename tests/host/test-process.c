@@ -378,6 +378,19 @@ static size_t open_files(void)
 	return n;
 }
 
+/* Maps and exports all of it. */
+static int map_all(struct ram *ram)
+{
+	int rc = ram_map(ram);
+
+	if (rc)
+		return rc;
+	do
+		rc = ram_export_step(ram, ctx);
+	while (rc > 0);
+	return rc;
+}
+
 /* A PC: RAM below and above the VGA hole, ROM, video memory, RAM below and above 4 GiB. */
 static void test_pc(void **state)
 {
@@ -406,7 +419,7 @@ static void test_pc(void **state)
 	assert_int_equal(ram.regions[2].gpa, 0x100000000);
 	assert_int_equal(ram.view_count, 1);
 	pthread_mutex_lock(&ctx->lock);
-	assert_int_equal(ram_map(&ram, ctx), 0);
+	assert_int_equal(map_all(&ram), 0);
 	pthread_mutex_unlock(&ctx->lock);
 	/* The hole is not mapped here; the rest is, each byte at base + offset. */
 	assert_int_equal(ram.views[0].count, 2);
@@ -450,7 +463,7 @@ static void test_views(void **state)
 	assert_int_equal(plan(&ram, slots, 3, &why), 0);
 	assert_int_equal(ram.count, 3);
 	assert_int_equal(ram.view_count, 2);
-	assert_int_equal(ram_map(&ram, ctx), 0);
+	assert_int_equal(map_all(&ram), 0);
 	assert_int_equal(ram.views[0].count, 1);
 	assert_ptr_equal(ram.regions[2].addr, (char *)ram.regions[0].addr + MIB);
 	assert_ptr_not_equal(ram.views[0].base, ram.views[1].base);
@@ -534,7 +547,7 @@ static void test_closed_file(void **state)
 	close(fd);
 	rc = ram_plan(&ram, &self, &slot, 1, &why);
 	if (!rc) {
-		assert_int_equal(ram_map(&ram, ctx), 0);
+		assert_int_equal(map_all(&ram), 0);
 		p[5] = 55;
 		assert_int_equal(((char *)ram.regions[0].addr)[5], 55);
 		ram_release(&ram, ctx);
@@ -563,7 +576,7 @@ static void test_map_failures(void **state)
 		assert_int_equal(plan(&ram, slots, 2, &why), 0);
 		model.fail_after = i;
 		model.fail_rc = -ENOMEM;
-		rc = ram_map(&ram, ctx);
+		rc = map_all(&ram);
 		ram_release(&ram, ctx);
 		assert_int_equal(open_files(), before);
 		assert_int_equal(ctx->book.count, 3);
@@ -574,7 +587,98 @@ static void test_map_failures(void **state)
 	close(fd);
 }
 
+/* One chunk a step, both ways, wherever it is broken off. */
+static void test_steps(void **state)
+{
+	int fd, fd2, rc, i, stop, steps = 0;
+	char *p = backend(100 * MIB, MAP_SHARED, &fd), *q = backend(MIB, MAP_SHARED, &fd2);
+	struct elisa_slot slots[] = {
+		/* From 5 MiB of its file, not a chunk's multiple: 5-32, 32-64, 64-95; and 99-100. */
+		{0, 90 * MIB, (uintptr_t)p + 5 * MIB, 0, 0},
+		{GIB, MIB, (uintptr_t)p + 99 * MIB, 0, 1},
+		{2 * GIB, MIB, (uintptr_t)q, 0, 2},
+	};
+	struct elisa_why why;
+	struct ram ram;
+
+	for (stop = 0; stop <= 5; stop++) {
+		assert_int_equal(plan(&ram, slots, 3, &why), 0);
+		assert_int_equal(ram_map(&ram), 0);
+		assert_int_equal(ctx->book.count, 3);
+		for (i = 0; i < stop; i++) {
+			rc = ram_export_step(&ram, ctx);
+			assert_int_equal(rc, 1);
+			assert_int_equal(ctx->book.count, 4 + i);
+		}
+		if (stop == 5)
+			assert_int_equal(ram_export_step(&ram, ctx), 0);
+		for (i = 0; (size_t)i < ctx->book.count; i++)
+			assert_true(ctx->book.all[i].len <= RAM_CHUNK);
+		/* Those of views and extents that were begun, and no more. */
+		for (steps = 0; ram_unexport_step(&ram, ctx); steps++)
+			assert_int_equal(ctx->book.count, 3 + stop - steps - 1);
+		assert_int_equal(steps, stop);
+		/* And again, all: steps back leave it as it was. */
+		for (steps = 0; (rc = ram_export_step(&ram, ctx)) > 0;)
+			steps++;
+		assert_int_equal(rc, 0);
+		assert_int_equal(steps, 5);
+		ram_release(&ram, ctx);
+		assert_int_equal(ctx->book.count, 3);
+	}
+	munmap(p, 100 * MIB);
+	munmap(q, MIB);
+	close(fd);
+	close(fd2);
+}
+
 /* ---- VMs ---- */
+
+static struct elisa_vm *bare_vm(void)
+{
+	struct elisa_vm *vm = calloc(1, sizeof(*vm));
+
+	assert_non_null(vm);
+	vm->ctx = ctx;
+	vm->attached = true;
+	vm->fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	vm->next = ctx->vms;
+	ctx->vms = vm;
+	return vm;
+}
+
+/* What detach does in steps, from an attach that was not over; and that it is none in between. */
+static void test_detach_steps(void **state)
+{
+	struct elisa_vm *vm = bare_vm();
+	int fd, steps;
+	char *p = backend(80 * MIB, MAP_SHARED, &fd);
+	struct elisa_slot slot = {0, 80 * MIB, (uintptr_t)p, 0, 0};
+	struct elisa_why why = {0};
+
+	vm->attached = false;
+	assert_int_equal(ram_plan(&vm->ram, &self, &slot, 1, &why), 0);
+	assert_int_equal(ram_map(&vm->ram), 0);
+	assert_int_equal(elisa_vm_attach_step(vm), 1);
+	assert_int_equal(elisa_vm_arm(vm, 0, NULL), -EINVAL);
+	assert_int_equal(elisa_vm_attach_step(vm), 1);
+	assert_int_equal(elisa_vm_attach_step(vm), 1);
+	assert_int_equal(elisa_vm_attach_step(vm), 0);
+	assert_int_equal(elisa_vm_arm(vm, 0, NULL), 0);
+	assert_int_equal(elisa_vm_detach_step(vm, 10), 1);
+	assert_int_equal(model.detached, 1);
+	assert_int_equal(elisa_vm_attach_step(vm), -EINVAL);
+	assert_int_equal(elisa_vm_arm(vm, 0, NULL), -EINVAL);
+	for (steps = 1; elisa_vm_detach_step(vm, 10); steps++)
+		;
+	assert_int_equal(steps, 3);
+	assert_int_equal(ctx->book.count, 3);
+	elisa_vm_detach(vm, 10);
+	assert_int_equal(model.detached, 1);
+	assert_null(ctx->vms);
+	munmap(p, 80 * MIB);
+	close(fd);
+}
 
 static void test_attach_refused(void **state)
 {
@@ -590,18 +694,6 @@ static void test_attach_refused(void **state)
 	assert_int_equal(elisa_vm_attach(ctx, getpid(), 0, &why, &vm), -EPERM);
 	assert_int_equal(why.refusal, ELISA_REFUSE_NO_KVM);
 	assert_null(ctx->vms);
-}
-
-static struct elisa_vm *bare_vm(void)
-{
-	struct elisa_vm *vm = calloc(1, sizeof(*vm));
-
-	assert_non_null(vm);
-	vm->ctx = ctx;
-	vm->fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	vm->next = ctx->vms;
-	ctx->vms = vm;
-	return vm;
 }
 
 static void test_arm(void **state)
@@ -674,6 +766,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_short_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_closed_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_map_failures, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_steps, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_detach_steps, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_attach_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_arm, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_arm_failures, setup, teardown),

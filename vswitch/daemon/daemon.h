@@ -49,6 +49,8 @@
 #define LOCAL_RAM_END 0x320000000000ull /* ...to here */
 #define HUGE_PAGE     0x200000ull
 
+#define ATTACH_WAIT (20 * SEC) /* a request waits so long for an attach that makes no progress */
+
 struct request;
 struct control;
 struct local;
@@ -78,11 +80,13 @@ TAILQ_HEAD(port_list, port);
 
 enum guest_state {
 	GUEST_WAITING,	 /* to be attached as soon as possible; `note` says why not yet */
+	GUEST_MAPPING,	 /* its RAM is being mapped here */
 	GUEST_ATTACHING, /* local clients map its RAM */
 	GUEST_ATTACHED,
 	GUEST_DRAIN_OUT,     /* its vCPUs are leaving */
 	GUEST_DRAIN_GRACE,   /* others are leaving its RAM */
 	GUEST_DRAIN_REGIONS, /* local clients unmap its RAM */
+	GUEST_DRAIN_RAM,     /* its RAM is being unmapped here */
 	GUEST_DETACHED,	     /* by the administrator, or killed */
 };
 
@@ -120,6 +124,7 @@ struct guest {
 	sd_event_source *source;
 	struct elisa_local_region *regions[ELISA_MAX_REGIONS];
 	unsigned int region_count, regions_ready, regions_left;
+	uint64_t turn; /* when it had a step of mapping last, in daemon.turns */
 	bool entering; /* not yet attached since the last try */
 	bool no_local; /* local clients can't map its RAM */
 	unsigned int tries, again;
@@ -162,7 +167,7 @@ struct daemon {
 	struct elisa_ctx *ctx;
 	char ctx_note[WHY_LEN]; /* why there is no context */
 	struct guest_list guests;
-	uint64_t kills;
+	uint64_t kills, turns;
 	uint64_t fdb_moved; /* as told by an event */
 
 	struct local *local;
@@ -234,7 +239,7 @@ void guest_holders(struct guest *g, char *text, size_t len);
 /* Opens the module and makes the context, if not done yet. -errno with d->ctx_note. */
 int ctx_open(struct daemon *d);
 void ctx_close(struct daemon *d);
-/* Begins; the outcome is in g->state and g->note, or comes later (GUEST_ATTACHING). */
+/* Begins; the outcome is in g->state and g->note, or comes later (GUEST_MAPPING). */
 int vm_attach(struct guest *g);
 void vm_detach(struct guest *g);
 /* elisa_vm_status(), which forgets a reset once told: so it is acted upon here, whoever asks. */

@@ -62,6 +62,7 @@ const char *guest_state_name(const struct guest *g)
 	switch (g->state) {
 	case GUEST_WAITING:
 		return "waiting";
+	case GUEST_MAPPING:
 	case GUEST_ATTACHING:
 		return "attaching";
 	case GUEST_ATTACHED:

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #define DETACH_WAIT_MS 5000
-#define ATTACH_WAIT_MS 20000
 #define WAIT_MAX_MS    600000
 
 struct method {
@@ -381,8 +380,8 @@ static void do_attach(struct request *req, json_t *params)
 	memset(&g->killed, 0, sizeof(g->killed));
 	g->attach_request = req;
 	req->guest = g;
-	req->deadline = now_us() + ATTACH_WAIT_MS * MSEC;
-	work_soon(d, ATTACH_WAIT_MS * MSEC);
+	req->deadline = now_us() + ATTACH_WAIT;
+	work_soon(d, ATTACH_WAIT);
 	vm_attach(g); /* answers, now or later */
 }
 

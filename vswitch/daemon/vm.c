@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * VMs. In: elisa_vm_attach -> its RAM into local clients -> guest, ports, vCPUs. Out, always in
- * this order, each step from the event loop so that a stopped VM holds up nobody but itself:
+ * VMs. In: elisa_vm_attach_begin -> its RAM, a chunk a step (MAPPING) -> the same into local clients
+ * (ATTACHING) -> guest, ports, vCPUs. Out, always in this order, each step from the event loop so
+ * that a stopped or large VM holds up nobody but itself:
  *
  *	ports unbound		nobody begins to use its rings
  *	DRAIN_OUT		its vCPUs leave; then none can enter (elisa_vm_disarm_all)
  *	callers deleted		what they had reserved in others' rings is given back
  *	DRAIN_GRACE		others leave its RAM
  *	DRAIN_REGIONS		local clients unmap its RAM
- *	guest deleted, elisa_vm_detach
+ *	guest deleted
+ *	DRAIN_RAM		its RAM, a chunk a step
+ *	elisa_vm_detach
  */
 #include "daemon.h"
 
@@ -237,20 +240,22 @@ static void vm_drain(struct guest *g)
 	work_soon(g->daemon, 0);
 }
 
-static void vm_drained(struct guest *g)
+/* Nobody knows its RAM any more. */
+static void vm_drain_ram(struct guest *g)
 {
-	struct daemon *d = g->daemon;
-	int ret = vs_guest_del(d->vs, g->id);
+	g->state = GUEST_DRAIN_RAM;
+	work_soon(g->daemon, 0);
+}
+
+static void vm_out(struct guest *g)
+{
 	char was[WHY_LEN];
 
-	if (ret)
-		log_error("VM %s: not deleted from the switch: %s", g->name, strerror(-ret));
-	g->id = -1;
 	if (g->vm)
 		elisa_vm_detach(g->vm, DISARM_MS);
 	g->vm = NULL;
 	g->no_local = false;
-	event_say(d, EVENT_VM_DETACHED, SD_NOTICE, g->name, NULL, "VM %s (pid %d): detached",
+	event_say(g->daemon, EVENT_VM_DETACHED, SD_NOTICE, g->name, NULL, "VM %s (pid %d): detached",
 		  g->name, (int)g->pid);
 	if (g->entering) {
 		/* `note` says why it did not get in. */
@@ -260,6 +265,16 @@ static void vm_drained(struct guest *g)
 	}
 	g->next_try = now_us();
 	vm_settle(g);
+}
+
+static void vm_drained(struct guest *g)
+{
+	int ret = vs_guest_del(g->daemon->vs, g->id);
+
+	if (ret)
+		log_error("VM %s: not deleted from the switch: %s", g->name, strerror(-ret));
+	g->id = -1;
+	vm_drain_ram(g);
 }
 
 static void drain_regions(struct guest *g)
@@ -338,6 +353,8 @@ void vm_detach(struct guest *g)
 	state_changed(g->daemon);
 	if (g->state == GUEST_WAITING || g->state == GUEST_DETACHED)
 		vm_settle(g);
+	else if (g->state == GUEST_MAPPING)
+		vm_drain_ram(g);
 	else if (g->state == GUEST_ATTACHING || g->state == GUEST_ATTACHED)
 		vm_drain(g);
 }
@@ -515,7 +532,7 @@ static int vm_open(struct guest *g)
 			   g->daemon->ctx_note);
 		return ret;
 	}
-	ret = elisa_vm_attach(g->daemon->ctx, g->pid, flags, &why, &g->vm);
+	ret = elisa_vm_attach_begin(g->daemon->ctx, g->pid, flags, &why, &g->vm);
 	if (!ret)
 		return 0;
 	g->vm = NULL;
@@ -536,33 +553,82 @@ int vm_attach(struct guest *g)
 
 	snprintf(was, sizeof(was), "%s", g->note);
 	ret = vm_open(g);
-	if (ret)
-		goto fail;
+	if (ret) {
+		vm_failed(g, was);
+		return ret;
+	}
+	g->state = GUEST_MAPPING;
+	g->entering = true;
+	guest_note(g, "its memory is being mapped");
+	work_soon(g->daemon, 0);
+	return 0;
+}
+
+/* All of its RAM is mapped. */
+static int vm_mapped(struct guest *g)
+{
+	int ret;
+
 	if (proc_start(g->pid) != g->pid_start) {
 		guest_note(g, "its process ended meanwhile");
-		ret = -ESRCH;
-		goto close;
+		return -ESRCH;
 	}
 	ret = vm_switch_add(g);
 	if (ret) {
 		guest_note(g, "the switch has no room for it: %s%s", strerror(-ret),
 			   ret == -ENOSPC ? ": raise switch.max_vms" : "");
-		goto close;
+		return ret;
 	}
 	g->state = GUEST_ATTACHING;
-	g->entering = true;
-	ret = local_share(g);
-	if (ret)
+	if (local_share(g))
 		vm_drain(g);
 	else if (!g->region_count)
 		vm_enter(g);
-	return ret;
-close:
-	elisa_vm_detach(g->vm, DISARM_MS);
-	g->vm = NULL;
-fail:
-	vm_failed(g, was);
-	return ret;
+	return 0;
+}
+
+static void map_step(struct guest *g)
+{
+	struct elisa_vm_status st;
+	int ret = vm_status(g, &st);
+
+	if (ret || st.state & ELISA_VM_GONE) {
+		guest_note(g, "its process ended meanwhile");
+		vm_drain_ram(g);
+		return;
+	}
+	ret = elisa_vm_attach_step(g->vm);
+	if (ret < 0)
+		guest_note(g, "its memory cannot be mapped: %s", strerror(-ret));
+	else if (!ret)
+		ret = vm_mapped(g);
+	if (ret < 0)
+		vm_drain_ram(g);
+	/* Large VMs take as long as they take, as long as they go on. */
+	if (g->attach_request)
+		g->attach_request->deadline = now_us() + ATTACH_WAIT;
+}
+
+/*
+ * One chunk of one VM's RAM: requests and frames between chunks wait for no more than that, however
+ * many VMs come and go. VMs take turns, so that one that goes need not wait for a large one to come.
+ */
+static bool ram_step(struct daemon *d)
+{
+	struct guest *g, *next = NULL;
+
+	TAILQ_FOREACH(g, &d->guests, link)
+	if (!g->local && (g->state == GUEST_MAPPING || g->state == GUEST_DRAIN_RAM) &&
+	    (!next || g->turn < next->turn))
+		next = g;
+	if (!next)
+		return false;
+	next->turn = ++d->turns;
+	if (next->state == GUEST_MAPPING)
+		map_step(next);
+	else if (!next->vm || elisa_vm_detach_step(next->vm, DISARM_MS) <= 0)
+		vm_out(next);
+	return true;
 }
 
 /* ---- time ---- */
@@ -631,7 +697,7 @@ uint64_t vm_work(struct daemon *d)
 		if (us && (!soon || us < soon))
 			soon = us;
 	}
-	return soon;
+	return ram_step(d) ? 1 : soon;
 }
 
 void vms_configure(struct daemon *d)
