@@ -50,6 +50,8 @@ struct vm_setting {
 	char *pid_file; /* NULL: look for a QEMU that was started with -name NAME */
 	bool auto_attach;
 	bool force_cpu;
+	pid_t pid; /* 0: to be found */
+	uint64_t pid_start;
 };
 
 struct fdb_setting {

@@ -7,6 +7,7 @@
  *	port-json.c	what a port may have, as JSON
  *	guest.c		what VMs and local clients have in common: callers, ports, names
  *	vm.c		VMs through libelisa-host: attach, arm, drain, detach
+ *	domain.c	VMs that libvirt's hook tells of, with their ports
  *	local.c		local clients (no isolation)
  *	doorbell.c	how a VM that sleeps is woken
  *	nic*.c		NIC ports; the only ones with threads of their own
@@ -58,6 +59,7 @@ struct doorbells;
 struct guest;
 struct nics;
 struct nic_port;
+struct domain;
 struct daemon;
 
 struct port {
@@ -71,6 +73,7 @@ struct port {
 	uint32_t bell;	     /* as told to libvswitch; 0: none */
 	bool bell_short;     /* ... for want of vectors */
 	struct nic_port *nic; /* it is a NIC: then nobody's */
+	struct domain *domain; /* which brought it along: `runtime`, but not in the state file */
 	bool no_carrier;      /* as told to libvswitch */
 	bool link_told;	      /* by an event */
 	bool pinned;	      /* `pinned_mac` is a static address of it */
@@ -112,7 +115,8 @@ struct guest {
 	uint64_t drain_since; /* CLOCK_MONOTONIC, microseconds */
 
 	/* VMs */
-	const struct vm_setting *setting; /* from the configuration, or NULL */
+	struct domain *domain;		  /* NULL: it is none of libvirt's */
+	const struct vm_setting *setting; /* from the configuration, or its domain's, or NULL */
 	bool wanted;			  /* attach (again) whenever possible */
 	bool held;			  /* configured, but detached by the administrator */
 	bool force_cpu, force_drain;
@@ -162,6 +166,7 @@ struct daemon {
 	struct vswitch *vs;
 	struct port_list ports;
 	TAILQ_HEAD(, wait) waits;
+	TAILQ_HEAD(, domain) domains;
 
 	struct elisa_host *host;
 	struct elisa_ctx *ctx;
@@ -199,7 +204,8 @@ int port_create(struct daemon *d, const struct port_setting *set, bool runtime, 
 		char why[WHY_LEN]);
 int port_change(struct daemon *d, struct port *port, const struct port_setting *set,
 		char why[WHY_LEN]);
-void port_forget(struct daemon *d, struct port *port);
+/* Unbinds and deletes it; it is gone after a grace period. 0: begun. */
+int port_remove(struct daemon *d, struct port *port);
 /* To be called when VMs, their ports or the ports' groups have changed. */
 void ports_changed(struct daemon *d);
 const char *port_transport(const struct port *port);
@@ -210,6 +216,7 @@ bool waits_poll(struct daemon *d);
 
 /* ---- port-json.c ---- */
 
+#define PORT_JSON_KEYS "mac mtu queues anti_spoof groups up vm transport uplink "
 /*
  * Reads what `params` has into `set`, what it has not stays; other keys are the caller's. -EINVAL
  * with a sentence: `set` is not to be used then.
@@ -255,6 +262,16 @@ void vms_configure(struct daemon *d);
 /* Ends the requests that wait for `g`. */
 void vm_answer_attach(struct guest *g);
 void vm_answer_detach(struct guest *g);
+
+/* ---- domain.c ---- */
+
+int domains_load(struct daemon *d);
+void domains_close(struct daemon *d);
+/* Those whose ports had to wait for the end of former ones. */
+void domains_work(struct daemon *d);
+const char *domain_uuid(const struct domain *dom);
+void do_vm_define(struct request *req, json_t *params);
+void do_vm_undefine(struct request *req, json_t *params);
 
 /* ---- local.c ---- */
 

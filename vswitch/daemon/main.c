@@ -158,6 +158,7 @@ static int on_work(sd_event_source *source, uint64_t usec, void *user)
 		soon = 2 * MSEC;
 	if (control_work(d) && (!soon || soon > 20 * MSEC))
 		soon = 20 * MSEC;
+	domains_work(d);
 	if (d->state_dirty)
 		state_save(d);
 	if (soon)
@@ -267,6 +268,9 @@ static int start(struct daemon *d)
 	if (ret)
 		return ret;
 	vms_configure(d);
+	ret = domains_load(d);
+	if (ret)
+		return ret;
 	state_load(d);
 	if (ctx_open(d))
 		log_warning("%s; VMs will be attached once it is there", d->ctx_note);
@@ -305,6 +309,7 @@ static void stop(struct daemon *d)
 	control_close(d);
 	FOREACH_SAFE(g, &d->guests, link, next)
 	guest_free(g);
+	domains_close(d);
 	nics_close(d);
 	switch_close(d);
 	d->tick = sd_event_source_disable_unref(d->tick);
@@ -322,6 +327,7 @@ static int run(struct daemon *d, const struct options *o)
 	TAILQ_INIT(&d->guests);
 	TAILQ_INIT(&d->ports);
 	TAILQ_INIT(&d->waits);
+	TAILQ_INIT(&d->domains);
 	d->arena_fd = -1;
 	/* Some descriptors for each VM, vCPU and client; the soft limit is 1,024 by tradition. */
 	if (!getrlimit(RLIMIT_NOFILE, &files)) {

@@ -123,7 +123,7 @@ json_t *vm_json(struct guest *g)
 {
 	json_t *vm = json_pack("{s:s, s:s, s:s, s:s, s:i, s:b}", "name", g->name, "transport",
 			       guest_transport(g), "state", guest_state_name(g), "note", g->note,
-			       "pid", (int)g->pid, "configured", (int)!!g->setting);
+			       "pid", (int)g->pid, "configured", (int)(g->setting && !g->domain));
 	json_t *ports = json_array();
 	struct elisa_vm_status st;
 	struct port *port;
@@ -133,6 +133,8 @@ json_t *vm_json(struct guest *g)
 		json_array_append_new(ports, json_string(port->set.vs.name));
 	json_object_set_new(vm, "ports", ports);
 	json_object_set_new(vm, "callers", json_integer(g->caller_count));
+	if (g->domain)
+		json_object_set_new(vm, "domain", json_string(domain_uuid(g->domain)));
 	if (!g->local)
 		json_object_set_new(vm, "doorbells", guest_doorbells_json(g));
 	if (g->vm && !vm_status(g, &st)) {
@@ -474,7 +476,9 @@ static json_t *port_json(struct daemon *d, struct port *port)
 			 (int)port->set.vs.queues, "up", (int)port->set.vs.up, "anti_spoof",
 			 (int)port->set.vs.anti_spoof, "groups", groups, "vm", port->set.vm,
 			 "transport", port_transport(port), "origin",
-			 port->runtime ? "control" : "configuration", "link", (int)info.link);
+			 port->domain    ? "domain"
+			 : port->runtime ? "control"
+					 : "configuration", "link", (int)info.link);
 	json_object_set_new(json, "bound_to",
 			    port->guest ? json_string(port->guest->name) : json_null());
 	if (port->guest)
@@ -601,17 +605,12 @@ static void do_port_set(struct request *req, json_t *params)
 	request_reply(req, port_json(req->daemon, port));
 }
 
-static void port_deleted(struct daemon *d, void *arg)
-{
-	port_forget(d, arg);
-}
-
 static void do_port_del(struct request *req, json_t *params)
 {
 	struct daemon *d = req->daemon;
 	struct port *port;
 	char name[VS_NAME_LEN];
-	int ret = 0;
+	int ret;
 
 	if (!get_port(req, params, "name", &port))
 		return;
@@ -621,13 +620,14 @@ static void do_port_del(struct request *req, json_t *params)
 			      "port \"%s\" is a NIC: take it out of the configuration", name);
 		return;
 	}
-	if (port->guest)
-		ret = vs_port_unbind(d->vs, port->id);
-	port->guest = NULL;
-	port->deleting = true;
-	ports_changed(d);
-	if (!ret)
-		ret = wait_grace(d, port_deleted, port);
+	if (port->domain) {
+		request_error(req, RPC_REFUSED, err_data(-EBUSY),
+			      "port \"%s\" belongs to the libvirt domain \"%s\": take it out of its "
+			      "metadata",
+			      name, port->set.vm);
+		return;
+	}
+	ret = port_remove(d, port);
 	if (ret) {
 		request_error(req, RPC_REFUSED, err_data(ret), "port \"%s\" was not deleted: %s",
 			      name, strerror(-ret));
@@ -791,16 +791,16 @@ static void do_doctor(struct request *req, json_t *params)
 
 /* ---- which ---- */
 
-#define PORT_PARAMS "mac mtu queues anti_spoof groups up vm transport uplink "
-
 static const struct method methods[] = {
 	{"status", do_status, ""},
 	{"attach", do_attach, "pid name ports force "},
 	{"detach", do_detach, "name pid wait_ms force "},
+	{"vm.define", do_vm_define, "name uuid pid required ports check "},
+	{"vm.undefine", do_vm_undefine, "uuid "},
 	{"port.list", do_port_list, ""},
 	{"port.show", do_port_show, "name "},
-	{"port.add", do_port_add, "name " PORT_PARAMS},
-	{"port.set", do_port_set, "name " PORT_PARAMS},
+	{"port.add", do_port_add, "name " PORT_JSON_KEYS},
+	{"port.set", do_port_set, "name " PORT_JSON_KEYS},
 	{"port.del", do_port_del, "name "},
 	{"fdb.list", do_fdb_list, "port "},
 	{"fdb.add", do_fdb_add, "mac port "},

@@ -61,7 +61,7 @@ static json_t *save_all(struct daemon *d)
 	if (!g->local && ((g->wanted && g->pid) || g->held))
 		json_array_append_new(vms, save_vm(g));
 	TAILQ_FOREACH(port, &d->ports, link)
-	if (port->runtime && !port->deleting)
+	if (port->runtime && !port->domain && !port->deleting)
 		json_array_append_new(ports, save_port(port));
 	return json_pack("{s:i, s:o, s:o, s:o}", "revision", STATE_REVISION, "vms", vms, "ports",
 			 ports, "doorbells", doorbells_save(d));

@@ -209,8 +209,9 @@ int port_change(struct daemon *d, struct port *port, const struct port_setting *
 }
 
 /* It is unbound and a grace period is over. */
-void port_forget(struct daemon *d, struct port *port)
+static void port_forget(struct daemon *d, void *arg)
 {
+	struct port *port = arg;
 	int ret = vs_port_del(d->vs, port->id);
 
 	if (ret)
@@ -218,6 +219,16 @@ void port_forget(struct daemon *d, struct port *port)
 			  strerror(-ret));
 	TAILQ_REMOVE(&d->ports, port, link);
 	free(port);
+}
+
+int port_remove(struct daemon *d, struct port *port)
+{
+	int ret = port->guest ? vs_port_unbind(d->vs, port->id) : 0;
+
+	port->guest = NULL;
+	port->deleting = true;
+	ports_changed(d);
+	return ret ? ret : wait_grace(d, port_forget, port);
 }
 
 void ports_changed(struct daemon *d)

@@ -635,11 +635,13 @@ static bool ram_step(struct daemon *d)
 
 static void vm_look(struct guest *g)
 {
-	pid_t pid = g->setting->pid_file ? proc_pid_file(g->setting->pid_file)
-					 : proc_find_qemu(g->name);
+	const struct vm_setting *set = g->setting;
+	pid_t pid = set->pid	    ? set->pid
+		    : set->pid_file ? proc_pid_file(set->pid_file)
+				    : proc_find_qemu(g->name);
 	uint64_t start = pid > 0 ? proc_start(pid) : 0;
 
-	if (!start) {
+	if (!start || (set->pid && start != set->pid_start)) {
 		guest_note(g, pid == -ENOTUNIQ
 				      ? "several QEMU processes have that name: attach one "
 					"with --pid"
