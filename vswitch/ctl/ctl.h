@@ -55,6 +55,7 @@ void print_flushed(json_t *result);
 void print_nothing(json_t *result);
 void print_stats(json_t *result);
 void print_doctor(json_t *result);
+void print_metrics(json_t *result);
 
 /* ---- print-nic.c ---- */
 

@@ -63,6 +63,7 @@ static const struct command {
 	{"stats", NULL, "stats", TAKES_PORT, print_stats, NULL},
 	{"doctor", NULL, "doctor", TAKES_NONE, print_doctor, NULL},
 	{"events", NULL, NULL, TAKES_NONE, NULL, run_events},
+	{"metrics", NULL, "metrics", TAKES_NONE, print_metrics, NULL},
 };
 
 struct options {
@@ -351,7 +352,8 @@ static const struct argp argp = {
 		    "nic [list]\nnic [show] NAME\nnic check NAME\n"
 		    "stats [PORT]\n"
 		    "doctor\n"
-		    "events",
+		    "events\n"
+		    "metrics",
 	.doc = "Controls elisa-vswitchd.\v"
 	       "Exit status: 0 done, 1 refused by the daemon (its reason is on stderr), 2 wrong "
 	       "usage, "

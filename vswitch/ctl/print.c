@@ -304,3 +304,8 @@ void print_doctor(json_t *r)
 	}
 	printf("%lld failed, %lld warnings\n", num(r, "fail"), num(r, "warn"));
 }
+
+void print_metrics(json_t *result)
+{
+	fputs(str(result, "text"), stdout);
+}

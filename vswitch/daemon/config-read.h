@@ -45,6 +45,15 @@ void set_port_queues(struct reader *r, config_setting_t *value, void *target);
 void set_port_up(struct reader *r, config_setting_t *value, void *target);
 void set_port_groups(struct reader *r, config_setting_t *value, void *target);
 
+bool read_gid(struct reader *r, config_setting_t *value, gid_t *gid);
+
+/* ---- config-metrics.c ---- */
+
+extern const struct key metrics_keys[];
+int metrics_settings_default(struct settings *s, const char *run_dir);
+void metrics_settings_check(struct reader *r, config_setting_t *root);
+void metrics_settings_free(struct settings *s);
+
 /* ---- config-nic.c ---- */
 
 void set_nics(struct reader *r, config_setting_t *list, void *target);

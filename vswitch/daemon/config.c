@@ -181,7 +181,7 @@ static void set_control_socket(struct reader *r, config_setting_t *value, void *
 	set_path(r, value, &r->s->control_socket);
 }
 
-static bool read_gid(struct reader *r, config_setting_t *value, gid_t *gid)
+bool read_gid(struct reader *r, config_setting_t *value, gid_t *gid)
 {
 	const char *name = config_setting_get_string(value);
 	struct group *group = *name ? getgrnam(name) : NULL;
@@ -592,6 +592,7 @@ static const struct key top_keys[] = {
 	{"dpdk", CONFIG_TYPE_GROUP, NULL, dpdk_keys},
 	{"vms", CONFIG_TYPE_LIST, set_vms, vm_keys},
 	{"fdb", CONFIG_TYPE_LIST, set_fdb, fdb_keys},
+	{"metrics", CONFIG_TYPE_GROUP, NULL, metrics_keys},
 	{0},
 };
 
@@ -634,6 +635,8 @@ static int settings_default(struct settings *s, const char *run_dir)
 		s->local_socket = NULL;
 	if (asprintf(&s->bell_socket, "%s/doorbell.sock", run_dir) < 0)
 		s->bell_socket = NULL;
+	if (metrics_settings_default(s, run_dir))
+		return -ENOMEM;
 	return s->control_socket && s->local_socket && s->bell_socket && s->dpdk.library ? 0
 											 : -ENOMEM;
 }
@@ -677,6 +680,7 @@ static void check_whole(struct reader *r, config_t *cfg)
 		complain(r, root,
 			 "doorbell.socket is \"%s\", as another socket is: they must differ",
 			 r->s->bell_socket);
+	metrics_settings_check(r, root);
 	for (size_t i = 0; i < r->s->port_count; i++)
 		if (r->s->ports[i].local && !r->s->local_enable)
 			complain(r, ports,
@@ -774,5 +778,6 @@ void settings_free(struct settings *s)
 	free(s->control_group);
 	free(s->local_socket);
 	free(s->bell_socket);
+	metrics_settings_free(s);
 	*s = (struct settings){0};
 }

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 #include <vswitch/nic.h>
 #include "../nic/nic.h"
+#include "metrics.h"
 
 #define CONFIG_DEFAULT_PATH    "/etc/elisa/vswitchd.conf"
 #define CONFIG_DEFAULT_RUN_DIR "/run/elisa"
@@ -80,6 +81,7 @@ struct settings {
 	struct nic_setting *nics;
 	size_t nic_count;
 	struct dpdk_setting dpdk;
+	struct metrics_setting metrics;
 };
 
 /* Where messages go, each a sentence on what is wrong, with which value, and what to do. */

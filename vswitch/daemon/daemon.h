@@ -14,6 +14,7 @@
  *	state.c		what outlives the daemon
  *	control.c	control socket, JSON-RPC framing
  *	methods.c	its methods; stats.c, doctor.c: the longer ones
+ *	metrics.c	stats for Prometheus; metrics-http.c: their socket
  *	event.c		what an operator wants to know at once
  */
 #ifndef VSWITCHD_DAEMON_H
@@ -181,6 +182,7 @@ struct daemon {
 	struct nics *nics;	     /* NULL: none is configured */
 	bool no_local_nic;	     /* local clients can't map a NIC's buffers */
 	struct control *control;
+	struct web *web; /* metrics */
 	uint64_t started; /* CLOCK_MONOTONIC, microseconds */
 	bool state_dirty;
 	bool stopping;

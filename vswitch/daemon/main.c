@@ -279,6 +279,9 @@ static int start(struct daemon *d)
 		if (ret)
 			return ret;
 	}
+	ret = web_open(d);
+	if (ret)
+		return ret;
 	nics_run(d);
 	ports_changed(d);
 	return 0;
@@ -306,6 +309,7 @@ static void stop(struct daemon *d)
 	nics_join(d);
 	local_close(d);
 	doorbells_close(d);
+	web_close(d);
 	control_close(d);
 	FOREACH_SAFE(g, &d->guests, link, next)
 	guest_free(g);

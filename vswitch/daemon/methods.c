@@ -778,6 +778,25 @@ static void do_stats(struct request *req, json_t *params)
 	request_reply(req, stats_json(req->daemon, port ? port->set.vs.name : NULL));
 }
 
+static void do_metrics(struct request *req, json_t *params)
+{
+	bool openmetrics = false;
+	char *text;
+	size_t len;
+
+	if (!get_bool(req, params, "openmetrics", &openmetrics))
+		return;
+	text = metrics_text(req->daemon, openmetrics, &len);
+	if (text)
+		request_reply(req, json_pack("{s:s, s:o}", "type",
+					     openmetrics ? METRICS_TYPE_OPENMETRICS
+							 : METRICS_TYPE_PROMETHEUS,
+					     "text", json_stringn(text, len)));
+	else
+		request_error(req, RPC_REFUSED, err_data(-ENOMEM), "out of memory");
+	free(text);
+}
+
 static void do_events_subscribe(struct request *req, json_t *params)
 {
 	control_subscribe(req);
@@ -812,6 +831,7 @@ static const struct method methods[] = {
 	{"stats", do_stats, "port "},
 	{"doctor", do_doctor, ""},
 	{"events.subscribe", do_events_subscribe, ""},
+	{"metrics", do_metrics, "openmetrics "},
 };
 
 static bool param_known(const struct method *m, const char *key)

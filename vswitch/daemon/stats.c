@@ -38,6 +38,7 @@ static json_t *queue_json(unsigned int index, const struct vs_queue_info *q)
 static json_t *port_stats(struct daemon *d, struct port *port)
 {
 	struct elisa_port_counters c;
+	struct vs_port_info info;
 	struct vs_queue_info q;
 	json_t *json, *queues = json_array();
 
@@ -46,6 +47,9 @@ static json_t *port_stats(struct daemon *d, struct port *port)
 	json = json_pack("{s:s, s:s, s:s}", "name", port->set.vs.name, "transport",
 			 port_transport(port), "bound_to",
 			 port->guest ? port->guest->name : "");
+	json_object_set_new(
+		json, "link",
+		json_boolean(!vs_port_info(d->vs, port->id, &info) && info.link));
 	json_object_set_new(json, "tx_frames", count(c.tx_frames));
 	json_object_set_new(json, "tx_bytes", count(c.tx_bytes));
 	json_object_set_new(json, "rx_frames", count(c.rx_frames));
@@ -175,6 +179,8 @@ json_t *stats_json(struct daemon *d, const char *only)
 	vs_fdb_stats(d->vs, &fdb);
 	json = json_pack("{s:I, s:o, s:o}", "generation", (json_int_t)d->generation, "ports", ports,
 			 "vms", vms);
+	json_object_set_new(json, "uptime_s", count((now_us() - d->started) / SEC));
+	json_object_set_new(json, "context", json_boolean(d->ctx));
 	json_object_set_new(json, "kills", count(d->kills));
 	json_object_set_new(json, "fdb",
 			    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "capacity",
