@@ -15,7 +15,7 @@ packages="
 	user-mode-linux libmnl-dev
 	iperf3 iproute2 iputils-ping tcpdump
 	dpkg-dev debhelper dh-dkms dkms scdoc lintian man-db systemd udev
-	python3
+	python3 python3-prometheus-client tshark libpcap-dev
 	bochs bochs-term bochsbios vgabios bsdutils
 	mmdebstrap xorriso isolinux syslinux-common
 	e2fsprogs busybox-static kmod cpio lz4 binutils
@@ -28,6 +28,9 @@ for p in $packages; do
 	state=$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)
 	[ "$state" = installed ] || missing="$missing $p"
 done
+# Of Prometheus itself (a service) only the program that checks metrics.
+command -v promtool >/dev/null || missing="$missing promtool"
+packages=$(echo "$missing" | sed 's/ promtool//')
 [ -n "$missing" ] || exit 0
 if [ "${2-}" = --missing ]; then
 	echo $missing
@@ -44,14 +47,23 @@ if ! command -v apt-get >/dev/null; then
 fi
 if [ "$(id -u)" != 0 ]; then
 	echo "lab: not root; install the missing packages first:" >&2
-	echo "  sudo apt-get install --no-install-recommends$missing" >&2
+	echo "  sudo apt-get install --no-install-recommends$packages" >&2
 	exit 1
 fi
 
 echo "lab: installing:$missing"
 log=$(mktemp)
 export DEBIAN_FRONTEND=noninteractive
-if ! { apt-get update -q && apt-get install -q -y --no-install-recommends $missing; } >"$log" 2>&1; then
+promtool() {
+	dir=$(mktemp -d)
+	(cd "$dir" && chmod 755 . && apt-get download -q prometheus && dpkg-deb -x prometheus_*.deb x &&
+		install -m 755 x/usr/bin/promtool /usr/local/bin/promtool)
+	state=$?
+	rm -rf "$dir"
+	return $state
+}
+if ! { apt-get update -q && apt-get install -q -y --no-install-recommends $packages &&
+	{ [ "$packages" = "$missing" ] || promtool; }; } >"$log" 2>&1; then
 	tail -20 "$log" >&2
 	echo "lab: apt-get failed, full log: $log" >&2
 	exit 1
