@@ -115,6 +115,21 @@ static void check_kvm(json_t *list)
 		    "kvm enable_pmu=Y");
 }
 
+/* Why modprobe fails where all is installed. */
+static void check_lockdown(json_t *list)
+{
+	char line[64];
+
+	proc_read_line("/sys/kernel/security/lockdown", line, sizeof(line));
+	if (!*line || strstr(line, "[none]"))
+		return;
+	add(list, "module", WARN,
+	    "mokutil --import /var/lib/dkms/mok.pub (the key that DKMS signs with), then reboot and "
+	    "enrol it when the firmware asks",
+	    "the kernel is locked down (%s): it loads modules only if it knows the key that signed them",
+	    line);
+}
+
 static void check_module(struct daemon *d, json_t *list)
 {
 	struct elisa_why why = {0};
@@ -124,9 +139,10 @@ static void check_module(struct daemon *d, json_t *list)
 	ctx_open(d);
 	if (!d->ctx) {
 		add(list, "module", FAIL,
-		    "modprobe elisa (built from elisa-host/kmod for this kernel); "
+		    "modprobe elisa (package elisa-vswitch-dkms builds it for this kernel); "
 		    "see the kernel log",
 		    "%s", d->ctx_note);
+		check_lockdown(list);
 		if (!d->host)
 			return;
 	}
