@@ -172,7 +172,7 @@ class DaemonCase(unittest.TestCase):
         self.d.start()
 
     def spawn(self, *args, **kw):
-        child = subprocess.Popen(args, stdin=subprocess.DEVNULL, **kw)
+        child = subprocess.Popen(args, **{"stdin": subprocess.DEVNULL, **kw})
         self.children.append(child)
         return child
 
