@@ -29,6 +29,8 @@ int ctl_ask(FILE *in, const char *socket, const char *method, json_t *params, bo
 /* ---- commands that are more than a request and its printed result; they take `params` ---- */
 
 int run_events(const char *socket, bool as_json, json_t *params);
+int run_top(const char *socket, bool as_json, json_t *params);
+int run_drops(const char *socket, bool as_json, json_t *params);
 
 /* ---- table.c: columns as wide as their widest cell ---- */
 

@@ -25,6 +25,10 @@ enum {
 	OPT_WAIT,
 	OPT_PID,
 	OPT_NAME,
+	OPT_ONCE,
+	OPT_INTERVAL,
+	OPT_EXPLAIN,
+	OPT_END
 };
 
 /* What may stand behind a subcommand. */
@@ -37,6 +41,8 @@ enum takes {
 	OPTS_ATTACH = 1 << 4,
 	OPTS_DETACH = 1 << 5,
 	OPTS_PORT = 1 << 6,
+	OPTS_TOP = 1 << 7,
+	OPTS_DROPS = 1 << 8,
 };
 
 static const struct command {
@@ -63,6 +69,8 @@ static const struct command {
 	{"stats", NULL, "stats", TAKES_PORT, print_stats, NULL},
 	{"doctor", NULL, "doctor", TAKES_NONE, print_doctor, NULL},
 	{"events", NULL, NULL, TAKES_NONE, NULL, run_events},
+	{"top", NULL, NULL, OPTS_TOP, NULL, run_top},
+	{"drops", NULL, NULL, TAKES_PORT | OPTS_DROPS, NULL, run_drops},
 	{"metrics", NULL, "metrics", TAKES_NONE, print_metrics, NULL},
 };
 
@@ -77,7 +85,7 @@ struct options {
 
 static const struct argp_option option_table[] = {
 	{"socket", 's', "PATH", 0, "control socket (default " DEFAULT_SOCKET ")", 1},
-	{"json", 'j', NULL, 0, "print the result as JSON (events: one object a line)", 1},
+	{"json", 'j', NULL, 0, "print the result as JSON (events, top: one object a line)", 1},
 	{NULL, 0, NULL, 0, "attach, detach:", 2},
 	{"pid", OPT_PID, "PID", 0, "process of the VM's QEMU", 2},
 	{"name", OPT_NAME, "NAME", 0, "what to call the VM (default: QEMU's -name)", 2},
@@ -98,6 +106,10 @@ static const struct argp_option option_table[] = {
 	{"vm", OPT_VM, "NAME", 0, "the VM that gets it; \"\": none", 3},
 	{"uplink", OPT_UPLINK, "NIC", 0, "its guests see the link of this NIC; \"\": none", 3},
 	{"local", OPT_LOCAL, NULL, 0, "for processes of this host (no isolation), not for VMs", 3},
+	{NULL, 0, NULL, 0, "top, drops:", 4},
+	{"once", OPT_ONCE, NULL, 0, "top: one interval, then end", 4},
+	{"interval", OPT_INTERVAL, "SECONDS", 0, "top: 0.1 to 3600 (default 1)", 4},
+	{"explain", OPT_EXPLAIN, NULL, 0, "drops: all reasons there are, and what they mean", 4},
 	{0},
 };
 
@@ -110,6 +122,17 @@ static void set_number(struct argp_state *state, struct options *o, const char *
 	if (end == text || *end || n < 0 || n > 1000000000)
 		argp_error(state, "%s: \"%s\" is not a number", key, text);
 	json_object_set_new(o->params, key, json_integer(n * scale));
+}
+
+static void set_interval(struct argp_state *state, struct options *o, const char *text)
+{
+	char *end;
+	double s = strtod(text, &end);
+
+	if (end == text || *end || !(s >= 0.1 && s <= 3600))
+		argp_error(state, "interval: \"%s\" is not a number of seconds from 0.1 to 3600",
+			   text);
+	json_object_set_new(o->params, "interval_ms", json_integer((json_int_t)(s * 1000)));
 }
 
 static void set_groups(struct argp_state *state, struct options *o, const char *text)
@@ -161,6 +184,11 @@ static unsigned int option_kind(int key)
 		return OPTS_ATTACH;
 	case OPT_WAIT:
 		return OPTS_DETACH;
+	case OPT_ONCE:
+	case OPT_INTERVAL:
+		return OPTS_TOP;
+	case OPT_EXPLAIN:
+		return OPTS_DROPS;
 	default:
 		return OPTS_PORT;
 	}
@@ -222,6 +250,15 @@ static void set_option(struct argp_state *state, struct options *o, int key, cha
 		break;
 	case OPT_LOCAL:
 		set_string(state, o, "transport", "local");
+		break;
+	case OPT_ONCE:
+		json_object_set_new(o->params, "once", json_true());
+		break;
+	case OPT_INTERVAL:
+		set_interval(state, o, arg);
+		break;
+	case OPT_EXPLAIN:
+		json_object_set_new(o->params, "explain", json_true());
 		break;
 	}
 }
@@ -330,7 +367,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 				   o->command->sub ? o->command->sub : "");
 		return 0;
 	}
-	if (key < OPT_PORT || key > OPT_NAME)
+	if (key < OPT_PORT || key >= OPT_END)
 		return ARGP_ERR_UNKNOWN;
 	kinds_seen = kinds_seen ? kinds_seen & option_kind(key) : option_kind(key);
 	if (!kinds_seen)
@@ -352,7 +389,7 @@ static const struct argp argp = {
 		    "nic [list]\nnic [show] NAME\nnic check NAME\n"
 		    "stats [PORT]\n"
 		    "doctor\n"
-		    "events\n"
+		    "top\ndrops [PORT]\nevents\n"
 		    "metrics",
 	.doc = "Controls elisa-vswitchd.\v"
 	       "Exit status: 0 done, 1 refused by the daemon (its reason is on stderr), 2 wrong "
