@@ -8,7 +8,7 @@ set -eu
 # What the build and the unit tests need, then what the emulated machine needs.
 packages="
 	gcc libc6-dev make meson ninja-build pkg-config
-	libconfig-dev libjansson-dev libsystemd-dev libcmocka-dev
+	libconfig-dev libexpat1-dev libjansson-dev libsystemd-dev libcmocka-dev
 	libdpdk-dev dpdk-dev xz-utils python3-pyelftools
 	linux-headers-amd64 linux-headers-cloud-amd64
 	clang libclang-rt-14-dev
