@@ -48,6 +48,7 @@ struct vs_load_of {
 	uint32_t longest; /* no frame is longer */
 	bool pieces;	  /* some frame has segs, or is shorter than 16 bytes */
 	bool copies;	  /* for a mirror: not to be mirrored */
+	bool paid;	  /* not to be policed any more */
 	const struct vs_seg *segs;
 	uint64_t *filled; /* counts frames whose checksum was filled in; the sender's own */
 	/* Of each frame: flags of its completion << 32 | hash: ELISA_RXC_HASH with a hash, and
@@ -73,6 +74,20 @@ struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, uns
 struct vs_delivered vs_steer(struct vs_caller *caller, struct vs_port *to,
 			     const struct vs_load_of *load);
 
+/* To a port with VS_POLICE_RX. */
+struct vs_delivered vs_deliver_policed(struct vs_caller *caller, struct vs_port *to,
+				       unsigned int queue, const struct vs_load_of *load);
+
+/*
+ * rate.c: may a frame pass, or all of several? If so their tokens are taken. `bytes`: VS_TX_BYTES or
+ * VS_RX_BYTES, with the bucket for frames beside it.
+ */
+bool vs_police(struct vs_port *port, unsigned int bytes, uint64_t len);
+bool vs_police_many(struct vs_port *port, unsigned int bytes, const struct vs_frame *frame,
+		    uint32_t count);
+/* May a frame flood? */
+bool vs_storm(struct vs_port *port, unsigned int bucket);
+
 unsigned int vs_queue_of_caller(const struct vs_caller *caller, const struct vs_port *to);
 
 /* RX queue that goes with a sender's queue. */
@@ -90,6 +105,8 @@ vs_inline struct vs_queue *vs_rx_queue(struct vs_port *to, unsigned int queue)
 vs_inline struct vs_delivered vs_deliver_from(struct vs_caller *caller, struct vs_port *to,
 					      unsigned int queue, const struct vs_load_of *load)
 {
+	if (vs_unlikely(vs_load(&to->extras) & VS_POLICE_RX) && !load->paid)
+		return vs_deliver_policed(caller, to, queue, load);
 	if (vs_unlikely(vs_load(&to->rss.types)))
 		return vs_steer(caller, to, load);
 	return vs_deliver(caller, to, vs_rx_index(to, queue), load);

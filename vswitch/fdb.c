@@ -105,14 +105,46 @@ static bool is_static(struct vs_pair e)
 	return e.b & VS_FDB_STATIC;
 }
 
-static bool slot_free(struct vs_pair *at, struct vs_pair was)
+/*
+ * How many addresses are learned at a port: vs_port.macs counts them, before they are put in, and
+ * counts its own changes above. Whoever dies in between leaves it wrong until macs_recount().
+ */
+#define MACS_CHANGED (1ull << 32)
+
+static bool macs_take(struct vs_port *port)
 {
-	return vs_cas_pair(at, &was, (struct vs_pair){0, 0});
+	uint32_t limit = vs_load(&port->mac_limit);
+	uint64_t had = vs_fetch_add(&port->macs, MACS_CHANGED + 1);
+
+	VS_STEP();
+	if (!limit || (int32_t)had < (int64_t)limit)
+		return true;
+	vs_fetch_add(&port->macs, MACS_CHANGED - 1);
+	return false;
+}
+
+/* One that had this value is gone. */
+static void macs_give(struct vswitch *vs, uint64_t value)
+{
+	VS_STEP();
+	if (!(value & VS_FDB_STATIC))
+		vs_fetch_add(&vs->ports[(uint16_t)value].macs, MACS_CHANGED - 1);
+}
+
+static bool slot_free(struct vswitch *vs, struct vs_pair *at, struct vs_pair was)
+{
+	uint64_t value = was.b;
+
+	if (!vs_cas_pair(at, &was, (struct vs_pair){0, 0}))
+		return false;
+	macs_give(vs, value);
+	return true;
 }
 
 /* Finds `key`: the static entry if there is one, else the first; removes any other. */
-static void search(const struct vs_fdb *fdb, uint64_t key, struct vs_search *s)
+static void search(struct vswitch *vs, uint64_t key, struct vs_search *s)
 {
+	const struct vs_fdb *fdb = &vs->fdb;
 	struct vs_spot spot = spot_of(fdb, key);
 	struct vs_pair *room[2][VS_FDB_WAYS];
 	unsigned int rooms[2] = {0, 0}, ways = spot.bucket[0] == spot.bucket[1] ? 1 : 2;
@@ -129,11 +161,11 @@ static void search(const struct vs_fdb *fdb, uint64_t key, struct vs_search *s)
 					s->at = at;
 					s->was = e;
 				} else if (is_static(e) && !is_static(s->was)) {
-					slot_free(s->at, s->was);
+					slot_free(vs, s->at, s->was);
 					s->at = at;
 					s->was = e;
 				} else {
-					slot_free(at, e);
+					slot_free(vs, at, e);
 				}
 			}
 		}
@@ -162,47 +194,79 @@ static bool insert(struct vs_search *s, uint64_t key, uint64_t value)
 /* A guest's own address is not outside, whoever says so there. */
 static bool is_own(const struct vs_port *port, uint64_t key)
 {
-	return vs_load(&port->key) == key && vs_load(&port->guest);
+	return vs_load(&port->key) == (key & ~(uint64_t)UINT16_MAX) && vs_load(&port->guest);
 }
 
-/* The address was seen at `port` now. On the data path, but once a second for each address. */
-vs_noinline void vs_fdb_learn(struct vswitch *vs, uint64_t key, uint16_t port)
+/*
+ * The address was seen at `port` now. On the data path, but once a second for each address. False:
+ * the port has as many as it may have.
+ */
+vs_noinline bool vs_fdb_learn(struct vswitch *vs, uint64_t key, uint16_t port)
 {
 	struct vs_fdb *fdb = &vs->fdb;
-	uint32_t now = vs_load(&vs->now);
-	uint64_t value = value_of(port, 0, now);
+	uint64_t value = value_of(port, 0, vs_load(&vs->now)), was;
 	struct vs_search s;
 
-	search(fdb, key, &s);
+	search(vs, key, &s);
 	VS_STEP();
 	if (s.at) {
-		bool moved = (uint16_t)s.was.b != port;
-
-		if (is_static(s.was) || s.was.b == value)
-			return;
-		if (moved && vs->ports[port].nic && is_own(&vs->ports[(uint16_t)s.was.b], key))
-			return;
-		/* Lost to another change? Then that one counts; there is a next frame. */
-		if (!vs_cas_pair(s.at, &s.was, (struct vs_pair){key, value}) || !moved)
-			return;
+		was = s.was.b;
+		if (is_static(s.was) || was == value)
+			return true;
+		if ((uint16_t)was == port) {
+			/* Lost to another change? Then that one counts; there is a next frame. */
+			vs_cas_pair(s.at, &s.was, (struct vs_pair){key, value});
+			return true;
+		}
+		if (vs->ports[port].nic && is_own(&vs->ports[(uint16_t)was], key))
+			return true;
+		if (!macs_take(&vs->ports[port]))
+			return false;
+		if (!vs_cas_pair(s.at, &s.was, (struct vs_pair){key, value})) {
+			macs_give(vs, value);
+			return true;
+		}
+		macs_give(vs, was);
 		VS_STEP();
 		vs_count(&fdb->moved, 1);
 		vs_changed(vs);
-		return;
+		return true;
 	}
+	if (!macs_take(&vs->ports[port]))
+		return false;
 	if (!insert(&s, key, value)) {
+		macs_give(vs, value);
 		vs_count(&fdb->full, 1);
-		return;
+		return true;
 	}
 	VS_STEP();
 	vs_count(&fdb->learned, 1);
 	/* Somebody else may have put it in meanwhile. */
-	search(fdb, key, &s);
+	search(vs, key, &s);
+	return true;
 }
 
 static uint64_t slots(const struct vs_fdb *fdb)
 {
 	return (fdb->mask + 1) * VS_FDB_WAYS;
+}
+
+/*
+ * Once for each way through the table: where nothing changed meanwhile, what was seen is what there
+ * is.
+ */
+static void macs_recount(struct vswitch *vs)
+{
+	for (uint32_t i = 0; i < vs->ports_high; i++) {
+		struct vs_port *port = &vs->ports[i];
+		uint64_t before = port->macs_before;
+
+		if ((uint32_t)before != port->macs_seen)
+			vs_cas(&port->macs, &before,
+			       ((before >> 32) + 1) << 32 | port->macs_seen);
+		port->macs_seen = 0;
+		port->macs_before = vs_load(&port->macs);
+	}
 }
 
 /*
@@ -221,15 +285,22 @@ void vs_fdb_age(struct vswitch *vs, uint32_t elapsed)
 		buckets = VS_FDB_AGE_MAX;
 	if (buckets > all)
 		buckets = all;
-	for (uint64_t n = 0; age && n < buckets; n++) {
-		struct vs_pair *bucket = fdb->slot + (fdb->cursor++ & fdb->mask) * VS_FDB_WAYS;
+	for (uint64_t n = 0; n < buckets; n++) {
+		struct vs_pair *bucket = fdb->slot + (fdb->cursor & fdb->mask) * VS_FDB_WAYS;
 
+		if (!(fdb->cursor++ & fdb->mask))
+			macs_recount(vs);
 		for (int i = 0; i < VS_FDB_WAYS; i++) {
 			struct vs_pair e = vs_load_pair(&bucket[i]);
 
-			if (e.a && !is_static(e) && vs->now - (uint32_t)(e.b >> 32) > age &&
-			    slot_free(&bucket[i], e))
-				vs_count(&fdb->aged, 1);
+			if (!e.a || is_static(e))
+				continue;
+			if (age && vs->now - (uint32_t)(e.b >> 32) > age) {
+				if (slot_free(vs, &bucket[i], e))
+					vs_count(&fdb->aged, 1);
+			} else {
+				vs->ports[(uint16_t)e.b].macs_seen++;
+			}
 		}
 	}
 }
@@ -244,7 +315,7 @@ unsigned int vs_fdb_forget(struct vswitch *vs, int port, bool statics)
 
 		if (!e.a || (is_static(e) && !statics) || (port >= 0 && (uint16_t)e.b != port))
 			continue;
-		count += slot_free(&vs->fdb.slot[i], e);
+		count += slot_free(vs, &vs->fdb.slot[i], e);
 	}
 	vs_changed(vs);
 	return count;
@@ -258,7 +329,7 @@ void vs_fdb_forget_left(struct vswitch *vs, const struct vs_port *port)
 
 		if (e.a && !is_static(e) && (uint16_t)e.b == port->id &&
 		    !vs_vlan_member(port, (uint16_t)e.a))
-			slot_free(&vs->fdb.slot[i], e);
+			slot_free(vs, &vs->fdb.slot[i], e);
 	}
 	vs_changed(vs);
 }
@@ -279,17 +350,19 @@ static bool entry_valid(const struct vswitch *vs, const uint8_t mac[6], uint16_t
 
 int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], uint16_t vid, int port)
 {
-	uint64_t key = vs_mac_key(mac) | vid, value = value_of((uint64_t)port, VS_FDB_STATIC, 0);
+	uint64_t key = vs_mac_key(mac) | vid, value = value_of((uint64_t)port, VS_FDB_STATIC, 0), was;
 	struct vs_search s;
 
 	if (!entry_valid(vs, mac, vid, port))
 		return -ELISA_EINVAL;
 	for (int tries = 0; tries < VS_FDB_TRIES; tries++) {
-		search(&vs->fdb, key, &s);
+		search(vs, key, &s);
+		was = s.at ? s.was.b : VS_FDB_STATIC;
 		if (s.at ? !vs_cas_pair(s.at, &s.was, (struct vs_pair){key, value})
 			 : !insert(&s, key, value))
 			continue;
-		search(&vs->fdb, key, &s);
+		macs_give(vs, was);
+		search(vs, key, &s);
 		vs_changed(vs);
 		return 0;
 	}
@@ -305,12 +378,16 @@ int vs_fdb_restore(struct vswitch *vs, const struct vs_fdb_entry *entry)
 	if (!entry_valid(vs, entry->mac, entry->vid, entry->port) || entry->is_static ||
 	    !vs_vlan_member(&vs->ports[entry->port], entry->vid))
 		return -ELISA_EINVAL;
-	search(&vs->fdb, key, &s);
+	search(vs, key, &s);
 	if (s.at)
 		return -VS_EEXIST;
-	if (!insert(&s, key, value))
+	if (!macs_take(&vs->ports[entry->port]))
 		return -VS_ENOSPC;
-	search(&vs->fdb, key, &s);
+	if (!insert(&s, key, value)) {
+		macs_give(vs, value);
+		return -VS_ENOSPC;
+	}
+	search(vs, key, &s);
 	vs_changed(vs);
 	return 0;
 }
@@ -324,10 +401,10 @@ int vs_fdb_del(struct vswitch *vs, const uint8_t mac[6], uint16_t vid)
 	if (!key)
 		return -ELISA_ENODEV;
 	for (int tries = 0; tries < VS_FDB_TRIES; tries++) {
-		search(&vs->fdb, key, &s);
+		search(vs, key, &s);
 		if (!s.at)
 			break;
-		if (slot_free(s.at, s.was))
+		if (slot_free(vs, s.at, s.was))
 			result = 0;
 	}
 	vs_changed(vs);

@@ -43,6 +43,7 @@ struct vs_send {
 	uint64_t version;
 	uint64_t frame_max;   /* of the sender, untagged */
 	uint8_t extras;	      /* likewise */
+	bool one_by_one;      /* no frame takes the short way */
 	uint32_t copies_left; /* of flooded frames and of segments */
 	/* The way that the last frame went. */
 	__m128i header;
@@ -67,7 +68,7 @@ struct vs_send {
 
 enum vs_took { VS_TOOK, VS_FLUSH_FIRST, VS_STOP };
 
-static void tx_drop(struct vs_send *s, enum elisa_drop why)
+static void tx_drop(struct vs_send *s, unsigned int why)
 {
 	vs_count_owned(&s->tx->count.drops[why], 1);
 }
@@ -217,6 +218,26 @@ vs_inline bool take_run(struct vs_send *s, bool nic)
 	return count == to_end;
 }
 
+/* Frames from `first` on have just taken the short way: what is above the port's rate goes. */
+static vs_noinline void police_run(struct vs_send *s, uint32_t first)
+{
+	uint32_t kept = first;
+
+	if (vs_police_many(s->port, VS_TX_BYTES, &s->frame[first], s->frames - first))
+		return;
+	for (uint32_t i = first; i < s->frames; i++) {
+		if (!vs_police(s->port, VS_TX_BYTES, s->frame[i].len)) {
+			tx_drop(s, ELISA_DROP_TX_POLICED);
+			continue;
+		}
+		s->frame[kept] = s->frame[i];
+		if (s->hash)
+			s->known[kept] = s->known[i];
+		kept++;
+	}
+	s->frames = kept;
+}
+
 struct vs_chain {
 	uint32_t descs;
 	uint32_t segs;
@@ -349,7 +370,7 @@ static vs_noinline void mirror_chain(struct vs_send *s, const struct vs_port *po
 }
 
 static void refuse_tx(struct vs_send *s, const struct vs_chain *c, __m128i header,
-		      enum elisa_drop why)
+		      unsigned int why)
 {
 	tx_drop(s, why);
 	if (s->extras & VS_EXTRA_DROPS)
@@ -381,18 +402,27 @@ static vs_noinline void mirror_early(struct vs_send *s, struct vs_chain *c)
 struct vs_addresses {
 	uint64_t dst, src; /* FDB keys */
 	bool tagged;
+	uint8_t flood; /* what it is if it floods: 0 broadcast, 1 multicast, 2 unknown */
 };
+
+_Static_assert(VS_FLOOD_MULTICAST == VS_FLOOD_BROADCAST << 1 &&
+		       VS_FLOOD_UNKNOWN == VS_FLOOD_BROADCAST << 2 &&
+		       VS_STORM_MULTICAST == VS_STORM_BROADCAST + 1 &&
+		       VS_STORM_UNKNOWN == VS_STORM_BROADCAST + 2,
+	       "kinds of floods go by the same order");
 
 static struct vs_addresses addresses_of(__m128i header)
 {
 	uint64_t low = (uint64_t)_mm_cvtsi128_si64(header);
 	uint64_t high = (uint64_t)_mm_cvtsi128_si64(_mm_bsrli_si128(header, 6));
 	uint16_t type = __builtin_bswap16((uint16_t)(high >> 48));
+	uint64_t dst = low << 16;
 
 	return (struct vs_addresses){
-		.dst = low << 16,
+		.dst = dst,
 		.src = high << 16,
 		.tagged = type == VS_TPID_C || type == VS_TPID_S,
+		.flood = dst == VS_KEY_BROADCAST ? 0 : dst & VS_KEY_MULTICAST ? 1 : 2,
 	};
 }
 
@@ -408,16 +438,35 @@ static unsigned int check(const struct vs_send *s, const struct vs_addresses *a,
 	return ELISA_DROP_COUNT;
 }
 
-static void learn(struct vs_send *s, uint64_t src)
+/* False: it is one address too many, and frames from it are not to pass. */
+static bool learn(struct vs_send *s, uint64_t src)
 {
 	struct vs_tx *tx = s->tx;
 
 	if (vs_likely(tx->learned == src && tx->learned_version == s->version))
-		return;
+		return true;
 	tx->learned_version = 0;
 	vs_store_release(&tx->learned, src);
-	vs_fdb_learn(s->vs, src, s->port->id);
+	if (!vs_fdb_learn(s->vs, src, s->port->id) && vs_load(&s->port->mac_limit_drop))
+		return false;
 	vs_store_release(&tx->learned_version, s->version);
+	return true;
+}
+
+/*
+ * A good frame meets the port's limits, once only: nothing makes it wait for the next call any
+ * more. As check().
+ */
+static unsigned int admit(struct vs_send *s, const struct vs_chain *c, const struct vs_addresses *a,
+			  bool floods)
+{
+	if (vs_unlikely(s->extras & VS_POLICE_TX) && !vs_police(s->port, VS_TX_BYTES, c->len))
+		return ELISA_DROP_TX_POLICED;
+	if (vs_unlikely(!learn(s, a->src)))
+		return ELISA_DROP_TX_MAC_LIMIT;
+	if (floods && s->extras & VS_STORM && !vs_storm(s->port, VS_STORM_BROADCAST + a->flood))
+		return ELISA_DROP_TX_STORM;
+	return ELISA_DROP_COUNT;
 }
 
 static struct vs_dest *dest_of(struct vs_send *s, struct vs_port *to)
@@ -442,6 +491,8 @@ vs_inline uint64_t way_max(const struct vs_send *s, struct vs_port *to)
 	uint64_t max = vs_load(&to->frame_max),
 		 buf = vs_load(&vs_rx_queue(to, s->queue)->rx.buf_len);
 
+	if (vs_unlikely(s->one_by_one))
+		return 0;
 	if (max > s->frame_max)
 		max = s->frame_max;
 	return max < buf ? max : buf;
@@ -500,10 +551,17 @@ static bool to_be_cut(const struct vs_chain *c, const struct vs_port *to)
 static vs_noinline struct vs_delivered cut_up(struct vs_send *s, struct vs_port *to,
 					      const struct vs_chain *c)
 {
-	struct vs_load_of load = {.filled = &s->tx->count.csum};
+	struct vs_load_of load = {.filled = &s->tx->count.csum, .paid = true};
 	struct vs_delivered done = {0, 0};
 	struct vs_cut cut;
 
+	if (vs_load(&to->extras) & VS_POLICE_RX && !vs_police(to, VS_RX_BYTES, c->len)) {
+		vs_rx_drop(&vs_rx_queue(to, s->queue)->rx, ELISA_DROP_RX_POLICED, 1);
+		if (vs_load(&to->extras) & VS_EXTRA_DROPS)
+			mirror_chain(s, to, c, VS_GET128(c->gso.header),
+				     vs_dropped(ELISA_DROP_RX_POLICED));
+		return done;
+	}
 	vs_cut_begin(&cut, &c->gso, c->seg);
 	while (vs_cut_next(&cut, &load)) {
 		struct vs_delivered some = vs_deliver_from(s->caller, to, s->queue, &load);
@@ -589,7 +647,8 @@ static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_chai
 	struct vs_delivered one;
 
 	if (to == s->port || !may_reach(s, to) || !passes(s, to, a) || !vs_load(&to->up) ||
-	    vs_load(&to->extras) & VS_MONITOR || !(vs_load_acquire(&rx->resv.a) & VS_UP))
+	    vs_load(&to->extras) & VS_MONITOR || vs_load(&to->flood_off) >> a->flood & 1 ||
+	    !(vs_load_acquire(&rx->resv.a) & VS_UP))
 		return false;
 	if (!vs_wants(to, a->dst))
 		drop = ELISA_DROP_RX_FILTERED;
@@ -631,9 +690,9 @@ static void flood(struct vs_send *s, const struct vs_chain *c, __m128i header,
 		return;
 	s->sent.frames++;
 	s->sent.bytes += c->len;
-	if (a->dst == VS_KEY_BROADCAST)
+	if (!a->flood)
 		vs_count_owned(&s->tx->count.broadcast, 1);
-	else if (a->dst & VS_KEY_MULTICAST)
+	else if (a->flood == 1)
 		vs_count_owned(&s->tx->count.multicast, 1);
 	else
 		vs_count_owned(&s->tx->count.flooded, 1);
@@ -676,8 +735,10 @@ static vs_noinline enum vs_took take_frame(struct vs_send *s)
 		return VS_STOP;
 	if (to >= 0 && c.gso.segments && !copies_allowed(s, c.gso.segments))
 		return VS_STOP;
-	learn(s, a.src);
-	if (to >= 0) {
+	c.drop = admit(s, &c, &a, to < 0);
+	if (c.drop != ELISA_DROP_COUNT) {
+		refuse_tx(s, &c, header, c.drop);
+	} else if (to >= 0) {
 		unicast(s, &s->vs->ports[to], &c, header, &a);
 		copies_take(s, c.gso.segments);
 	} else {
@@ -733,6 +794,8 @@ vs_inline int64_t send_owned(struct vs_caller *caller, struct vs_port *port, uns
 	s.version = vs_load_acquire(&s.vs->version);
 	s.frame_max = vs_load(&port->frame_max);
 	s.extras = vs_load(&port->extras);
+	/* Whose drops are mirrored in their order. */
+	s.one_by_one = s.extras & VS_POLICE_TX && s.extras & VS_EXTRA_DROPS;
 	s.copies_left = VS_FLOOD_MAX;
 	s.sent = (struct vs_delivered){0, 0};
 	s.frames = 0;
@@ -741,9 +804,12 @@ vs_inline int64_t send_owned(struct vs_caller *caller, struct vs_port *port, uns
 	s.hash = nic ? s.known : NULL;
 	resume_way(&s);
 	for (;;) {
+		uint32_t first = s.frames;
 		bool wrapped = take_run(&s, nic);
 		enum vs_took took;
 
+		if (vs_unlikely(s.extras & VS_POLICE_TX))
+			police_run(&s, first);
 		if (!s.left)
 			break;
 		if (wrapped)

@@ -397,7 +397,7 @@ void vs_recover_intent(struct vswitch *vs, struct vs_caller *caller);
 size_t vs_fdb_size(uint32_t capacity);
 void vs_fdb_init(struct vs_fdb *fdb, void *slots, uint32_t capacity, uint64_t seed);
 int vs_fdb_find(const struct vs_fdb *fdb, uint64_t key);
-void vs_fdb_learn(struct vswitch *vs, uint64_t key, uint16_t port);
+bool vs_fdb_learn(struct vswitch *vs, uint64_t key, uint16_t port);
 void vs_fdb_age(struct vswitch *vs, uint32_t elapsed);
 void vs_fdb_forget_left(struct vswitch *vs, const struct vs_port *port);
 unsigned int vs_fdb_forget(struct vswitch *vs, int port, bool statics);

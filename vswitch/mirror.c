@@ -178,6 +178,7 @@ static void copy_to(struct vs_caller *caller, const struct vs_port *port, uint64
 		.filled = &c.filled,
 		.hash = annotate || load->hash ? c.hash : NULL,
 		.copies = true,
+		.paid = true,
 	};
 	for (uint32_t i = first; i < end && c.load.count < VS_BATCH; i++) {
 		uint64_t hash = load->hash ? load->hash[i] : 0;

@@ -134,6 +134,8 @@ int vs_port_add(struct vswitch *vs, const struct vs_port_config *cfg)
 		port->rx_map[i] = 0;
 	}
 	vs_tune_reset(port);
+	vs_store(&port->macs, 0);
+	port->macs_before = UINT64_MAX; /* what was counted so far is of the former port */
 	vs_store(&port->bell, 0);
 	port->used = true;
 	if (vs->ports_high <= port->id)
@@ -254,6 +256,7 @@ int vs_port_info(const struct vswitch *vs, int id, struct vs_port_info *info)
 		.guest = port->guest ? (int)(port->guest - vs->guests) : -1,
 		.guest_index = port->guest_index,
 		.link = vs_port_link(port),
+		.macs = (uint32_t)vs_load(&port->macs),
 	};
 	return 0;
 }

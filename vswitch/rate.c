@@ -97,3 +97,101 @@ bool vs_refill(struct vswitch *vs, uint64_t now_us)
 	}
 	return any;
 }
+
+/* ---- callers' side ---- */
+
+vs_inline bool has(const struct vs_port *port, unsigned int bucket, uint64_t tokens)
+{
+	return !vs_load(&port->bucket.burst[bucket]) ||
+	       vs_load(&port->bucket.tokens[bucket]) >= (int64_t)tokens;
+}
+
+vs_inline void take(struct vs_port *port, unsigned int bucket, uint64_t tokens)
+{
+	VS_STEP();
+	if (vs_load(&port->bucket.burst[bucket]))
+		vs_count(&port->bucket.tokens[bucket], -(int64_t)tokens);
+}
+
+/* All of these or none. `bytes`: the bucket for bytes, beside which is the one for frames. */
+static bool take_all(struct vs_port *port, unsigned int bytes, uint32_t frames, uint64_t len)
+{
+	if (!has(port, bytes, len) || !has(port, bytes + 1, frames))
+		return false;
+	take(port, bytes, len);
+	take(port, bytes + 1, frames);
+	return true;
+}
+
+/* A frame that is longer than its bucket is deep, for it is still to be cut up, may take it all. */
+bool vs_police(struct vs_port *port, unsigned int bytes, uint64_t len)
+{
+	uint64_t burst = vs_load(&port->bucket.burst[bytes]);
+
+	_Static_assert(VS_TX_FRAMES == VS_TX_BYTES + 1 && VS_RX_FRAMES == VS_RX_BYTES + 1,
+		       "they are beside each other");
+	if (!has(port, bytes, len < burst ? len : burst) || !has(port, bytes + 1, 1))
+		return false;
+	take(port, bytes, len);
+	take(port, bytes + 1, 1);
+	return true;
+}
+
+bool vs_police_many(struct vs_port *port, unsigned int bytes, const struct vs_frame *frame,
+		    uint32_t count)
+{
+	uint64_t len = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		len += frame[i].len;
+	return take_all(port, bytes, count, len);
+}
+
+bool vs_storm(struct vs_port *port, unsigned int bucket)
+{
+	if (!has(port, bucket, 1))
+		return false;
+	take(port, bucket, 1);
+	return true;
+}
+
+/* vs_deliver_from() to a port with limits: what is above them is dropped. */
+vs_noinline struct vs_delivered vs_deliver_policed(struct vs_caller *caller, struct vs_port *to,
+						   unsigned int queue,
+						   const struct vs_load_of *load)
+{
+	struct vs_delivered done = {0, 0}, some;
+	struct vs_frame frame[VS_BATCH];
+	uint64_t hash[VS_BATCH];
+	struct vs_load_of part = *load;
+
+	part.paid = true;
+	if (vs_police_many(to, VS_RX_BYTES, load->frame, load->count))
+		return vs_deliver_from(caller, to, queue, &part);
+	part.frame = frame;
+	part.hash = load->hash ? hash : NULL;
+	part.count = 0;
+	for (uint32_t i = 0; i <= load->count; i++) {
+		bool end = i == load->count,
+		     pass = !end && vs_police(to, VS_RX_BYTES, load->frame[i].len);
+
+		if (pass) {
+			frame[part.count] = load->frame[i];
+			hash[part.count++] = load->hash ? load->hash[i] : 0;
+			continue;
+		}
+		/* What came before it is first, for mirrors' sake. */
+		if (part.count) {
+			some = vs_deliver_from(caller, to, queue, &part);
+			done.frames += some.frames;
+			done.bytes += some.bytes;
+			part.count = 0;
+		}
+		if (end)
+			break;
+		vs_rx_drop(&vs_rx_queue(to, queue)->rx, ELISA_DROP_RX_POLICED, 1);
+		if (vs_load(&to->extras) & VS_EXTRA_DROPS)
+			vs_mirror(caller, to, load, i, i + 1, vs_dropped(ELISA_DROP_RX_POLICED));
+	}
+	return done;
+}

@@ -189,6 +189,7 @@ struct vs_port_info {
 	int id, guest;			/* guest -1: unbound */
 	uint16_t guest_index;		/* its index among the guest's ports */
 	bool link;			/* up, bound, with carrier, at least one queue set up */
+	uint32_t macs;			/* addresses learned here */
 };
 int vs_port_by_name(const struct vswitch *vs, const char *name);	/* ENODEV */
 /* ENODEV for an id that is not in use; ids are below vs_config.ports. */

@@ -228,6 +228,298 @@ static void mirror_control(void **state)
 	assert_int_equal(vs_mirror_add(t.vs, c->port, &m), 0);
 }
 
+/* ---- floods ---- */
+
+static const uint8_t nobody[6] = {2, 9, 9, 9, 9, 9}, multicast[6] = {1, 0, 0x5e, 0, 0, 1};
+static const uint8_t *const floods[] = {t_broadcast, multicast, nobody};
+
+static void floods_that_do_not_reach(void **state)
+{
+	(void)state;
+	for (unsigned int off = 0; off < 8; off++) {
+		cfg = t_port_config(&t, b);
+		cfg.flood_off = (uint8_t)off;
+		t_port_set(&t, b, &cfg);
+		for (unsigned int i = 0; i < 3; i++) {
+			assert_int_equal(t_send_one(a, 60, floods[i], a->mac, i), 1);
+			assert_int_equal(t_receive(b, 0, &frame), !(off >> i & 1));
+			assert_true(t_receive(c, 0, &frame));
+			assert_true(t_frame_is(&frame, 60, floods[i], a->mac, i));
+		}
+	}
+	/* What is known does. */
+	assert_int_equal(t_send_one(b, 60, a->mac, b->mac, 0), 1);
+	assert_int_equal(t_send_one(a, 60, b->mac, a->mac, 0), 1);
+	assert_true(t_receive(b, 0, &frame));
+	/* Nobody left. */
+	cfg = t_port_config(&t, c);
+	cfg.flood_off = VS_FLOOD_UNKNOWN;
+	t_port_set(&t, c, &cfg);
+	assert_int_equal(t_send_one(a, 60, nobody, a->mac, 0), 1);
+	assert_int_equal(t_all_drops(&t, a), 1);
+	assert_int_equal(t_drops(&t, a, ELISA_DROP_TX_NO_PORT), 1);
+}
+
+/* Of the sender's floods as many as there are tokens; its other frames and other senders go on. */
+static void storms(void **state)
+{
+	uint64_t now = 1000000;
+
+	(void)state;
+	vs_refill(t.vs, now);
+	for (unsigned int i = 0; i < 3; i++) {
+		uint64_t before = t_drops(&t, a, ELISA_DROP_TX_STORM);
+
+		cfg.rate[VS_STORM_BROADCAST + i] = (struct vs_rate){100, 5};
+		assert_int_equal(set_a(&cfg), 0);
+		assert_true(vs_refill(t.vs, now));
+		for (uint32_t n = 0; n < 8; n++) {
+			assert_int_equal(t_send_one(a, 60, floods[i], a->mac, n), 1);
+			assert_int_equal(t_receive(b, 0, &frame), n < 5);
+		}
+		assert_int_equal(t_drops(&t, a, ELISA_DROP_TX_STORM) - before, 3);
+		/* 100 a second: one in 10 ms, and no fraction is lost. */
+		for (unsigned int ms = 0; ms < 8; ms++) {
+			vs_refill(t.vs, now += 4000);
+			assert_int_equal(t_send_one(a, 60, floods[i], a->mac, 0), 1);
+			assert_int_equal(t_receive(b, 0, &frame), ms == 2 || ms == 4 || ms == 7);
+		}
+		/* The other kinds, other senders and unicast do not. */
+		for (uint32_t n = 0; n < 8; n++) {
+			if (i < 2)
+				assert_int_equal(t_send_one(a, 60, floods[2], a->mac, n), 1);
+			assert_int_equal(t_send_one(c, 60, floods[i], c->mac, n), 1);
+			assert_int_equal(t_send_one(a, 60, c->mac, a->mac, n), 1);
+			while (t_receive(b, 0, &frame) || t_receive(c, 0, &frame) ||
+			       t_receive(a, 0, &frame))
+				;
+		}
+		assert_int_equal(t_drops(&t, a, ELISA_DROP_TX_STORM) - before, 3 + 5);
+	}
+	assert_int_equal(t_all_drops(&t, a), t_drops(&t, a, ELISA_DROP_TX_STORM));
+	assert_int_equal(t_all_drops(&t, b) + t_all_drops(&t, c), 0);
+}
+
+/* ---- rates ---- */
+
+static void know_each_other(void)
+{
+	struct t_guest *g[] = {a, b, c};
+
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(t_send_one(g[i], 60, t_broadcast, g[i]->mac, 0), 1);
+	for (int i = 0; i < 3; i++)
+		while (t_receive(g[i], 0, &frame))
+			;
+}
+
+/* Bursts of 30 frames: which of them come is what a bucket says, one frame after the other. */
+static void rate_of(struct t_guest *limited, unsigned int bucket, enum elisa_drop why)
+{
+	struct vs_port_config with = t_port_config(&t, limited);
+	bool bytes = bucket == VS_TX_BYTES || bucket == VS_RX_BYTES;
+	int64_t tokens = bytes ? 9000 : 20;
+	uint64_t drops = 0, now = 5000000;
+
+	know_each_other();
+	with.rate[bucket] = (struct vs_rate){bytes ? 100000 : 1000, (uint64_t)tokens};
+	vs_refill(t.vs, now);
+	t_port_set(&t, limited, &with);
+	assert_true(vs_refill(t.vs, now));
+	for (uint32_t round = 0; round < 20; round++) {
+		bool pass[30];
+
+		for (uint32_t i = 0; i < 30; i++) {
+			uint32_t len = 60 + (i * 97 + round * 31) % 1400;
+			int64_t want = bytes ? len : 1;
+
+			pass[i] = tokens >= want;
+			tokens -= pass[i] ? want : 0;
+			drops += !pass[i];
+			t_frame_put(a, 0, len, b->mac, a->mac, i);
+		}
+		assert_int_equal(t_send(a, 0, 30), 30);
+		for (uint32_t i = 0; i < 30; i++) {
+			if (!pass[i])
+				continue;
+			assert_true(t_receive(b, 0, &frame));
+			assert_true(t_frame_is(&frame, 60 + (i * 97 + round * 31) % 1400, b->mac,
+					       a->mac, i));
+		}
+		assert_false(t_receive(b, 0, &frame));
+		assert_int_equal(t_drops(&t, limited, why), drops);
+		vs_refill(t.vs, now += 40000);
+		tokens += bytes ? 4000 : 40;
+		if (tokens > (bytes ? 9000 : 20))
+			tokens = bytes ? 9000 : 20;
+	}
+	assert_true(drops > 50 && drops < 500);
+	assert_int_equal(t_all_drops(&t, a) + t_all_drops(&t, b), drops);
+	/* The other way it is not limited; and without the limit not at all. */
+	for (uint32_t i = 0; i < 60; i++)
+		t_frame_put(b, 0, 1400, a->mac, b->mac, i);
+	assert_int_equal(t_send(b, 0, 60), 60);
+	for (uint32_t i = 0; i < 60; i++)
+		assert_true(t_receive(a, 0, &frame));
+	with.rate[bucket].per_s = 0;
+	t_port_set(&t, limited, &with);
+	assert_false(vs_refill(t.vs, now));
+	for (uint32_t i = 0; i < 60; i++)
+		t_frame_put(a, 0, 1400, b->mac, a->mac, i);
+	assert_int_equal(t_send(a, 0, 60), 60);
+	for (uint32_t i = 0; i < 60; i++)
+		assert_true(t_receive(b, 0, &frame));
+}
+
+static void rates(void **state)
+{
+	setup(state);
+	rate_of(a, VS_TX_BYTES, ELISA_DROP_TX_POLICED);
+	teardown(state);
+	setup(state);
+	rate_of(a, VS_TX_FRAMES, ELISA_DROP_TX_POLICED);
+	teardown(state);
+	setup(state);
+	rate_of(b, VS_RX_BYTES, ELISA_DROP_RX_POLICED);
+	teardown(state);
+	setup(state);
+	rate_of(b, VS_RX_FRAMES, ELISA_DROP_RX_POLICED);
+	teardown(state);
+}
+
+/* Floods are policed at each receiver; what is dropped is mirrored there with its reason. */
+static void rates_of_floods_and_mirrors(void **state)
+{
+	struct vs_mirror m = {.what = 7, .annotate = true};
+	struct t_guest *monitor = t_guest_up(&t, false);
+	uint32_t note[3];
+
+	(void)state;
+	know_each_other();
+	while (t_receive(monitor, 0, &frame))
+		;
+	m.to = monitor->port;
+	assert_int_equal(vs_mirror_add(t.vs, b->port, &m), 0);
+	cfg = t_port_config(&t, b);
+	cfg.rate[VS_RX_FRAMES] = (struct vs_rate){1, 2};
+	t_port_set(&t, b, &cfg);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_int_equal(t_send_one(a, 60, t_broadcast, a->mac, i), 1);
+		assert_int_equal(t_receive(b, 0, &frame), i < 2);
+		assert_true(t_receive(c, 0, &frame));
+		assert_true(t_receive(monitor, 0, &frame));
+		assert_true(t_frame_is(&frame, 60, t_broadcast, a->mac, i));
+		note[i] = monitor->q[0].comp[(monitor->q[0].rx_next - 1) % T_SIZE].hash;
+	}
+	assert_int_equal(VS_NOTE_DROP(note[1]), 0);
+	assert_int_equal(VS_NOTE_DROP(note[2]), ELISA_DROP_RX_POLICED + 1);
+	assert_true(VS_NOTE_RX(note[2]));
+	/* A sender whose drops are mirrored: one after the other, in its order. */
+	assert_int_equal(vs_mirror_del(t.vs, b->port, monitor->port), 0);
+	cfg.rate[VS_RX_FRAMES].per_s = 0;
+	t_port_set(&t, b, &cfg);
+	assert_int_equal(vs_mirror_add(t.vs, a->port, &m), 0);
+	cfg = t_port_config(&t, a);
+	cfg.rate[VS_TX_BYTES] = (struct vs_rate){1, 1600};
+	t_port_set(&t, a, &cfg);
+	for (uint32_t i = 0; i < 20; i++)
+		t_frame_put(a, 0, i % 2 ? 1000 : 60, b->mac, a->mac, i);
+	assert_int_equal(t_send(a, 0, 20), 20);
+	for (uint32_t i = 0; i < 20; i++) {
+		uint32_t hash;
+
+		assert_true(t_receive(monitor, 0, &frame));
+		assert_true(t_frame_is(&frame, i % 2 ? 1000 : 60, b->mac, a->mac, i));
+		hash = monitor->q[0].comp[(monitor->q[0].rx_next - 1) % T_SIZE].hash;
+		assert_int_equal(VS_NOTE_DROP(hash),
+				 i > 1 && (i % 2 || i > 18) ? ELISA_DROP_TX_POLICED + 1 : 0);
+		assert_false(VS_NOTE_RX(hash));
+	}
+}
+
+/* ---- addresses ---- */
+
+static uint32_t macs_of(struct t_guest *g)
+{
+	struct vs_port_info info;
+	struct vs_fdb_entry e;
+	uint64_t cursor = 0;
+	uint32_t count = 0;
+
+	assert_int_equal(vs_port_info(t.vs, g->port, &info), 0);
+	while (vs_fdb_next(t.vs, &cursor, &e))
+		count += e.port == g->port && !e.is_static;
+	assert_int_equal(info.macs, count);
+	return count;
+}
+
+static void send_from(struct t_guest *g, uint8_t n)
+{
+	const uint8_t src[6] = {2, 7, 7, 7, 7, n};
+
+	assert_int_equal(t_send_one(g, 60, nobody, src, 0), 1);
+	while (t_receive(a, 0, &frame) || t_receive(c, 0, &frame))
+		;
+}
+
+static void address_limit(void **state)
+{
+	const uint8_t fixed[6] = {2, 7, 7, 7, 7, 200};
+
+	(void)state;
+	for (unsigned int drop = 0; drop < 2; drop++) {
+		vs_fdb_flush(t.vs, -1);
+		vs_tick(t.vs, 1000 + 2000 * drop);
+		cfg.mac_limit = 3;
+		cfg.mac_limit_drop = drop;
+		assert_int_equal(set_a(&cfg), 0);
+		assert_int_equal(macs_of(a), 0);
+		for (uint8_t n = 0; n < 6; n++) {
+			send_from(a, n);
+			assert_int_equal(t_receive(b, 0, &frame), n < 3 || !drop);
+			assert_int_equal(macs_of(a), n < 3 ? n + 1u : 3);
+		}
+		assert_int_equal(t_drops(&t, a, ELISA_DROP_TX_MAC_LIMIT), drop ? 3 : 0);
+		/* Those that are known go on; an address that is static does not count. */
+		send_from(a, 1);
+		assert_true(t_receive(b, 0, &frame));
+		assert_int_equal(vs_fdb_add(t.vs, fixed, 0, a->port), 0);
+		send_from(a, 200);
+		assert_true(t_receive(b, 0, &frame));
+		assert_int_equal(macs_of(a), 3);
+		/* A known one that becomes static makes room; one that moves away, too. */
+		assert_int_equal(vs_fdb_add(t.vs, (const uint8_t[]){2, 7, 7, 7, 7, 0}, 0, a->port), 0);
+		assert_int_equal(macs_of(a), 2);
+		send_from(c, 1);
+		assert_true(t_receive(b, 0, &frame));
+		assert_int_equal(macs_of(a), 1);
+		assert_int_equal(macs_of(c), 1);
+		send_from(a, 10);
+		send_from(a, 11);
+		while (t_receive(b, 0, &frame))
+			;
+		assert_int_equal(macs_of(a), 3);
+		/* And one that would move to it is one more. */
+		send_from(a, 1);
+		assert_int_equal(t_receive(b, 0, &frame), !drop);
+		assert_int_equal(macs_of(a), 3);
+		assert_int_equal(macs_of(c), 1);
+		/* Forgotten ones make room: by age, by flushing. */
+		vs_tick(t.vs, 1200 + 2000 * drop);
+		send_from(a, 2);
+		vs_tick(t.vs, 1301 + 2000 * drop);
+		assert_int_equal(macs_of(a), 1);
+		vs_fdb_flush(t.vs, a->port);
+		assert_int_equal(macs_of(a), 0);
+		while (t_receive(b, 0, &frame))
+			;
+		assert_int_equal(vs_fdb_del(t.vs, fixed, 0), 0);
+		assert_int_equal(vs_fdb_del(t.vs, (const uint8_t[]){2, 7, 7, 7, 7, 0}, 0), 0);
+		assert_int_equal(macs_of(a), 0);
+	}
+	assert_int_equal(t_all_drops(&t, a), 4);
+}
+
 /* ---- mirrors: frames ---- */
 
 static struct t_guest *monitor;
@@ -439,6 +731,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(vlan_configuration, setup, teardown),
 		cmocka_unit_test_setup_teardown(rate_configuration, setup, teardown),
 		cmocka_unit_test_setup_teardown(restored_addresses, setup, teardown),
+		cmocka_unit_test_setup_teardown(floods_that_do_not_reach, setup, teardown),
+		cmocka_unit_test_setup_teardown(storms, setup, teardown),
+		cmocka_unit_test(rates),
+		cmocka_unit_test_setup_teardown(rates_of_floods_and_mirrors, setup, teardown),
+		cmocka_unit_test_setup_teardown(address_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(mirror_control, setup, teardown),
 		cmocka_unit_test_setup_teardown(mirror_tx, setup_mirror, teardown),
 		cmocka_unit_test_setup_teardown(mirror_rx, setup_mirror, teardown),
