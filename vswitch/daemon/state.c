@@ -35,6 +35,8 @@ static json_t *save_vm(const struct guest *g)
 	for (size_t i = 0; i < g->lend_count; i++)
 		json_array_append_new(lend, json_string(g->lend[i]));
 	json_object_set_new(vm, "ports", lend);
+	if (g->domain)
+		json_object_set_new(vm, "domain", json_string(domain_uuid(g->domain)));
 	return vm;
 }
 
@@ -166,6 +168,9 @@ static void load_vm(struct daemon *d, json_t *entry)
 		return;
 	alive = start && proc_start(pid) == (uint64_t)start;
 	g = guest_find(d, name);
+	/* A domain that ended while no daemon was there has no file any more. */
+	if (json_object_get(entry, "domain") && !(g && g->domain))
+		return;
 	if (!g && (!alive || !wanted))
 		return;
 	if (!g)

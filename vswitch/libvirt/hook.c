@@ -253,9 +253,11 @@ static int show(struct domain_xml *dom, int bad)
 {
 	if (bad) {
 		fprintf(stderr, "elisa: %s\n", dom->why);
-	} else {
-		json_dumpf(dom->define, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+	} else if (dom->define) {
+		json_dumpf(dom->define, stdout, JSON_INDENT(2));
 		putchar('\n');
+	} else {
+		puts("null");
 	}
 	return bad ? EXIT_FAILURE : 0;
 }
