@@ -13,6 +13,7 @@ packages="
 	linux-headers-amd64 linux-headers-cloud-amd64
 	clang libclang-rt-14-dev
 	user-mode-linux libmnl-dev
+	libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
 	iperf3 iproute2 iputils-ping tcpdump
 	dpkg-dev debhelper dh-dkms dkms scdoc lintian man-db systemd udev
 	python3 python3-prometheus-client tshark libpcap-dev
