@@ -7,6 +7,14 @@ import unittest
 
 import daemontest as dt
 
+PORTS3 = 'ports = ( { name = "a"; },\n { name = "b"; }, { name = "c"; } );\n'
+
+
+def P(text):
+    """A port with `text`, which begins in line 3."""
+    return 'ports = (\n { name = "a";\n %s }\n);\n' % text
+
+
 # text, line, what the message says
 ERRORS = [
     ("ports = (\n", 2, "syntax error"),
@@ -92,6 +100,60 @@ ERRORS = [
     ('nics = (\n' + ",\n".join(' { name = "n%d"; vdev = "net_null%d"; }' % (i, i) for i in range(17)) +
      "\n);\n", 18, '"n16" is number 17: at most 16'),
     ('ports = (\n { name = "a";\n uplink = "up0"; }\n);\n', 3, 'uplink: there is no NIC "up0"'),
+    # what a port may have besides
+    (P("vlan = 5;"), 3, '"vlan" has the wrong type: it must be a group'),
+    (P('vlan = {\n mod = "access"; };'), 4, "vlan.mod: unknown key: known are mode, pvid, allowed, native_tagged"),
+    (P('vlan = {\n mode = "hybrid"; };'), 4, 'vlan.mode: "hybrid" is not known: use none, access, trunk or qinq'),
+    (P('vlan = { mode = "access";\n pvid = 0; };'), 4, "vlan.pvid: 0 is out of range: use 1 to 4094"),
+    (P('vlan = { mode = "access";\n pvid = 4095; };'), 4, "vlan.pvid: 4095 is out of range"),
+    (P('vlan = { mode = "access";\n pvid = "10"; };'), 4, "vlan.pvid: must be a whole number"),
+    (P('vlan = { mode = "access"; };'), 3, 'vlan.pvid: mode "access" needs it'),
+    (P('vlan = { mode = "qinq"; };'), 3, 'vlan.pvid: mode "qinq" needs it'),
+    (P('vlan = {\n pvid = 10; };'), 4, 'vlan.pvid: mode "none" has no VLAN: add mode'),
+    (P('vlan = { mode = "access"; pvid = 1;\n allowed = "2"; };'), 4, 'vlan.allowed: is for mode "trunk"'),
+    (P('vlan = { mode = "access"; pvid = 1;\n native_tagged = true; };'), 4, 'native_tagged: is for mode "trunk"'),
+    (P('vlan = { mode = "trunk"; };'), 3, "vlan.allowed: a trunk needs it, or pvid"),
+    (P('vlan = { mode = "trunk";\n allowed = "10-"; };'), 4, '"10-" is not a list of VLANs'),
+    (P('vlan = { mode = "trunk";\n allowed = "10,"; };'), 4, '"10," is not a list of VLANs'),
+    (P('vlan = { mode = "trunk";\n allowed = "-5"; };'), 4, '"-5" is not a list of VLANs'),
+    (P('vlan = { mode = "trunk";\n allowed = "x"; };'), 4, '"x" is not a list of VLANs'),
+    (P('vlan = { mode = "trunk";\n allowed = "0-5"; };'), 4, "0-5 is not of 1 to 4094"),
+    (P('vlan = { mode = "trunk";\n allowed = "5-4095"; };'), 4, "5-4095 is not of 1 to 4094"),
+    (P('vlan = { mode = "trunk";\n allowed = "30-20"; };'), 4, "30-20 is not of 1 to 4094"),
+    (P('vlan = { mode = "trunk"; allowed = "5";\n native_tagged = true; };'), 4, "there is no pvid that could be tagged"),
+    (P("rate = {\n tx = 5; };"), 4, "rate.tx: unknown key: known are tx_bytes"),
+    (P("rate = {\n tx_bytes = -1; };"), 4, "rate.tx_bytes: -1 is out of range"),
+    (P("rate = {\n tx_bytes = 2000000000000L; };"), 4, "rate.tx_bytes: 2000000000000 is out of range"),
+    (P("rate = {\n tx_bytes = 2000000000000; };"), 4, "write an L behind a number above"),
+    (P("rate = {\n tx_bytes = 1.5; };"), 4, "rate.tx_bytes: must be a whole number"),
+    (P("rate = {\n burst_tx_bytes = 5000; };"), 4, "rate.burst_tx_bytes: there is no tx_bytes"),
+    (P("rate = { tx_bytes = 1000;\n burst_tx_bytes = 1517; };"), 4, "rate.burst_tx_bytes: 1517 is too small: at least 1518"),
+    (P("rate = { rx_frames = 100000;\n burst_rx_frames = 999; };"), 4, "999 is too small: at least 1000"),
+    (P("storm = {\n brodcast = 5; };"), 4, "storm.brodcast: unknown key: known are broadcast, burst_broadcast"),
+    (P("storm = {\n unknown = -5; };"), 4, "storm.unknown: -5 is out of range"),
+    (P('no_flood = "broadcast";'), 3, '"no_flood" has the wrong type: it must be a list'),
+    (P('no_flood = [ "broadcats" ];'), 3, 'no_flood: "broadcats" is not known: use "broadcast"'),
+    (P("no_flood = [ 1 ];"), 3, 'no_flood: "?" is not known'),
+    (P("mac_limit = 5;"), 3, '"mac_limit" has the wrong type'),
+    (P("mac_limit = {\n adresses = 5; };"), 4, "mac_limit.adresses: unknown key"),
+    (P("mac_limit = {\n addresses = 2000000; };"), 4, "mac_limit.addresses: 2000000 is out of range"),
+    (P("mac_limit = {\n drop = true; };"), 4, "mac_limit.drop: there is no limit"),
+    (PORTS3 + "mirrors = ( 5 );\n", 3, "mirrors: must be a group"),
+    (PORTS3 + 'mirrors = (\n { to = "a"; } );\n', 4, "mirrors.port: is missing"),
+    (PORTS3 + 'mirrors = (\n { port = "a"; } );\n', 4, "mirrors.to: is missing"),
+    (PORTS3 + 'mirrors = (\n { port = "a";\n to = "nix"; } );\n', 5, 'mirrors.to: there is no port "nix"'),
+    (PORTS3 + 'mirrors = (\n { port = "a";\n to = "a"; } );\n', 5, 'mirrors.to: "a" would be mirrored to itself'),
+    (PORTS3 + 'mirrors = (\n { port = "a"; to = "b";\n what = ["tx", "all"]; } );\n', 5, 'mirrors.what: "all" is not known'),
+    (PORTS3 + 'mirrors = (\n { port = "a"; to = "b";\n what = []; } );\n', 5, "mirrors.what: empty"),
+    (PORTS3 + 'mirrors = (\n { port = "a"; to = "b";\n snap = 5; } );\n', 5, "mirrors.snap: 5 is out of range"),
+    (PORTS3 + 'mirrors = (\n { port = "a"; to = "b"; },\n { port = "a"; to = "b"; } );\n', 5, '"a" is mirrored to "b" already'),
+    (PORTS3 + 'mirrors = (\n { port = "a"; to = "b"; },\n { port = "b"; to = "c"; } );\n', 5, '"b" is where "a" is mirrored to'),
+    (PORTS3 + 'mirrors = (\n { port = "a"; to = "b"; },\n { port = "c"; to = "a"; } );\n', 5, '"a" is mirrored itself, to "b"'),
+    ('ports = ( { name = "m"; }, ' + ", ".join('{ name = "p%d"; }' % i for i in range(5)) + " );\nmirrors = (\n" +
+     ",\n".join(' { port = "m"; to = "p%d"; }' % i for i in range(5)) + "\n);\n", 7, '"m" has 4 mirrors already'),
+    ('ports = ( { name = "a"; } );\nfdb = (\n { mac = "02:00:00:00:00:01"; port = "a";\n vid = 0; } );\n', 4,
+     "vid: 0 is out of range: use 1 to 4094"),
+    ('state_dir = "var";\n', 1, "must be an absolute path"),
     ("dpdk = {\n memory = 4;\n};\n", 2, "memory: 4 is out of range"),
     ('dpdk = {\n huge_dir = "x";\n};\n', 2, "must be an absolute path"),
     ('dpdk = {\n library = "";\n};\n', 2, "library: empty"),
@@ -100,6 +162,19 @@ ERRORS = [
     ('ports = ( { name = "a"; } );\nfdb = (\n { mac = "02:00:00:00:00:01"; port = "a"; },\n'
      ' { mac = "02:00:00:00:00:01"; port = "a"; }\n);\n', 4, "twice"),
 ]
+
+
+SWITCH = """
+ports = (
+  { name = "a"; vlan = { mode = "access"; pvid = 10; }; rate = { tx_bytes = 125000000; burst_tx_bytes = 1500000; }; },
+  { name = "b"; vlan = { mode = "trunk"; allowed = "1,10-20,4094"; pvid = 5; native_tagged = true; };
+    rate = { rx_bytes = 5000000000L; rx_frames = 1000; tx_frames = 0; }; },
+  { name = "c"; vlan = { mode = "qinq"; pvid = 4094; }; storm = { broadcast = 100; multicast = 200; unknown = 300;
+    burst_unknown = 900; }; no_flood = [ "multicast", "unknown" ]; mac_limit = { addresses = 16; drop = true; }; },
+  { name = "d"; vlan = { mode = "none"; }; no_flood = []; } );
+fdb = ( { mac = "02:00:00:00:00:01"; port = "a"; vid = 10; }, { mac = "02:00:00:00:00:01"; port = "b"; vid = 11; } );
+mirrors = ( { port = "a"; to = "d"; }, { port = "b"; to = "d"; what = [ "drops" ]; snap = 64; } );
+"""
 
 
 NICS = """
@@ -140,7 +215,7 @@ class Config(unittest.TestCase):
         self.assertEqual([int(l.split(":")[1]) for l in r.stderr.splitlines()], [2, 3, 5])
 
     def test_good(self):
-        for text in ("", dt.TWO_PORTS, 'ports = ( { name = "a"; groups = [0, 63]; mtu = 68; } );', NICS):
+        for text in ("", dt.TWO_PORTS, 'ports = ( { name = "a"; groups = [0, 63]; mtu = 68; } );', SWITCH, NICS):
             path, r = self.check(text)
             self.assertEqual(r.returncode, 0, r.stderr)
         self.assertIn("2 ports, 0 VMs, 1 static addresses, 3 NICs", r.stdout)
@@ -228,6 +303,25 @@ class Config(unittest.TestCase):
         path, r = self.check("ports = ( { name = \"a\"; bogus = 1; } );")
         for key in r.stderr.split("known are ")[1].strip().split(", "):
             self.assertIn("ports." + key, " ".join(keys))
+
+    def test_switch_features(self):
+        """What the file says of ports arrives, and goes round through the state file's form."""
+        d = dt.Daemon(config=SWITCH)
+        self.addCleanup(d.stop)
+        p = d.start().call("port.list")["ports"]
+        self.assertEqual(p["a"]["vlan"], {"mode": "access", "pvid": 10})
+        self.assertEqual(p["a"]["rate"], {"tx_bytes": 125000000, "burst_tx_bytes": 1500000})
+        self.assertEqual(p["b"]["vlan"], {"mode": "trunk", "pvid": 5, "allowed": "1,10-20,4094", "native_tagged": True})
+        self.assertEqual(p["b"]["rate"], {"rx_bytes": 5000000000, "rx_frames": 1000})
+        self.assertEqual(p["c"]["storm"], {"broadcast": 100, "multicast": 200, "unknown": 300, "burst_unknown": 900})
+        self.assertEqual((p["c"]["no_flood"], p["c"]["mac_limit"]),
+                         (["multicast", "unknown"], {"addresses": 16, "drop": True}))
+        self.assertEqual((p["d"]["vlan"], p["d"]["rate"], p["d"]["no_flood"]), ({"mode": "none"}, {}, []))
+        self.assertEqual({(e["mac"], e["vid"], e["port"]) for e in d.call("fdb.list")["entries"]},
+                         {("02:00:00:00:00:01", 10, "a"), ("02:00:00:00:00:01", 11, "b")})
+        self.assertEqual(d.call("mirror.list")["mirrors"], [
+            {"port": "a", "to": "d", "what": ["tx", "rx"], "origin": "configuration"},
+            {"port": "b", "to": "d", "what": ["drops"], "snap": 64, "origin": "configuration"}])
 
     def test_derived_addresses(self):
         """Stable, unicast, locally administered, different."""

@@ -54,6 +54,7 @@ void print_port(json_t *result);
 void print_deleted(json_t *result);
 void print_fdb(json_t *result);
 void print_flushed(json_t *result);
+void print_mirrors(json_t *result);
 void print_nothing(json_t *result);
 void print_stats(json_t *result);
 void print_doctor(json_t *result);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* elisactl: one subcommand, one request to elisa-vswitchd. */
 #include "ctl.h"
+#include "options.h"
 
 #include <argp.h>
 #include <stdio.h>
@@ -31,20 +32,6 @@ enum {
 	OPT_END
 };
 
-/* What may stand behind a subcommand. */
-enum takes {
-	TAKES_NONE = 0,
-	TAKES_NAME = 1 << 0, /* argument -> "name" */
-	TAKES_PORT = 1 << 1, /* argument -> "port" */
-	TAKES_MAC = 1 << 2,  /* argument -> "mac", before the port */
-	NEEDS_ALL = 1 << 3,
-	OPTS_ATTACH = 1 << 4,
-	OPTS_DETACH = 1 << 5,
-	OPTS_PORT = 1 << 6,
-	OPTS_TOP = 1 << 7,
-	OPTS_DROPS = 1 << 8,
-};
-
 static const struct command {
 	const char *word, *sub, *method;
 	unsigned int takes;
@@ -60,9 +47,13 @@ static const struct command {
 	{"port", "set", "port.set", TAKES_NAME | NEEDS_ALL | OPTS_PORT, print_port, NULL},
 	{"port", "del", "port.del", TAKES_NAME | NEEDS_ALL, print_deleted, NULL},
 	{"fdb", "list", "fdb.list", TAKES_PORT, print_fdb, NULL},
-	{"fdb", "add", "fdb.add", TAKES_MAC | TAKES_PORT | NEEDS_ALL, print_nothing, NULL},
-	{"fdb", "del", "fdb.del", TAKES_MAC | NEEDS_ALL, print_nothing, NULL},
+	{"fdb", "add", "fdb.add", TAKES_MAC | TAKES_PORT | NEEDS_ALL | OPTS_VID, print_nothing, NULL},
+	{"fdb", "del", "fdb.del", TAKES_MAC | NEEDS_ALL | OPTS_VID, print_nothing, NULL},
 	{"fdb", "flush", "fdb.flush", TAKES_PORT, print_flushed, NULL},
+	{"mirror", "list", "mirror.list", TAKES_NONE, print_mirrors, NULL},
+	{"mirror", "add", "mirror.add", TAKES_PORT | TAKES_TO | NEEDS_ALL | OPTS_MIRROR,
+	 print_nothing, NULL},
+	{"mirror", "del", "mirror.del", TAKES_PORT | TAKES_TO | NEEDS_ALL, print_nothing, NULL},
 	{"nic", "list", "nic.list", TAKES_NONE, print_nics, NULL},
 	{"nic", "show", "nic.show", TAKES_NAME | NEEDS_ALL, print_nic, NULL},
 	{"nic", "check", "nic.check", TAKES_NAME | NEEDS_ALL, print_nic_check, NULL},
@@ -298,7 +289,7 @@ static void take_word(struct argp_state *state, struct options *o, char *arg)
 				   o->word ? " " : "", arg);
 		return;
 	}
-	for (unsigned int kind = TAKES_NAME; kind <= TAKES_MAC; kind <<= 1) {
+	for (unsigned int kind = TAKES_NAME; kind <= TAKES_TO; kind <<= 1) {
 		/* an address comes before its port */
 		unsigned int k = kind == TAKES_PORT && o->command->takes & ~o->used & TAKES_MAC
 					 ? TAKES_MAC
@@ -310,6 +301,7 @@ static void take_word(struct argp_state *state, struct options *o, char *arg)
 		set_string(state, o,
 			   k == TAKES_NAME   ? "name"
 			   : k == TAKES_PORT ? "port"
+			   : k == TAKES_TO   ? "to"
 					     : "mac",
 			   arg);
 		return;
@@ -319,7 +311,7 @@ static void take_word(struct argp_state *state, struct options *o, char *arg)
 
 static void check_all(struct argp_state *state, struct options *o)
 {
-	unsigned int args = TAKES_NAME | TAKES_PORT | TAKES_MAC;
+	unsigned int args = TAKES_NAME | TAKES_PORT | TAKES_MAC | TAKES_TO;
 
 	if (!o->command && o->word) {	/* "port", "fdb" and "nic" alone show all there is */
 		static char list[] = "list";
@@ -331,7 +323,8 @@ static void check_all(struct argp_state *state, struct options *o)
 	if (o->command->takes & NEEDS_ALL && (o->command->takes & args) != o->used)
 		argp_error(state, "%s %s needs %s", o->command->word,
 			   o->command->sub ? o->command->sub : "",
-			   o->command->takes & TAKES_MAC
+			   o->command->takes & TAKES_TO ? "PORT and the one TO copy to"
+			   : o->command->takes & TAKES_MAC
 				   ? o->command->takes & TAKES_PORT ? "MAC and PORT" : "a MAC"
 				   : "a NAME");
 	if (o->command->takes & (OPTS_ATTACH | OPTS_DETACH) &&
@@ -345,11 +338,21 @@ static void check_all(struct argp_state *state, struct options *o)
  */
 static unsigned int kinds_seen;
 
+void option_seen(struct argp_state *state, unsigned int kinds)
+{
+	kinds_seen = kinds_seen ? kinds_seen & kinds : kinds;
+	if (!kinds_seen)
+		argp_error(state, "these options do not belong together");
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct options *o = state->input;
 
 	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = o->params;
+		return 0;
 	case 's':
 		o->socket = arg;
 		return 0;
@@ -369,16 +372,16 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	}
 	if (key < OPT_PORT || key >= OPT_END)
 		return ARGP_ERR_UNKNOWN;
-	kinds_seen = kinds_seen ? kinds_seen & option_kind(key) : option_kind(key);
-	if (!kinds_seen)
-		argp_error(state, "these options do not belong together");
+	option_seen(state, option_kind(key));
 	set_option(state, o, key, arg);
 	return 0;
 }
 
 const char *argp_program_version = "elisactl " ELISA_VERSION;
 
+static struct argp_child children[2];
 static const struct argp argp = {
+	.children = children,
 	.options = option_table,
 	.parser = parse_option,
 	.args_doc = "status\n"
@@ -386,6 +389,7 @@ static const struct argp argp = {
 		    "detach NAME\n"
 		    "port [list]\nport show NAME\nport add NAME\nport set NAME\nport del NAME\n"
 		    "fdb [list [PORT]]\nfdb add MAC PORT\nfdb del MAC\nfdb flush [PORT]\n"
+		    "mirror [list]\nmirror add PORT TO\nmirror del PORT TO\n"
 		    "nic [list]\nnic [show] NAME\nnic check NAME\n"
 		    "stats [PORT]\n"
 		    "doctor\n"
@@ -405,6 +409,7 @@ int main(int argc, char **argv)
 
 	argp_err_exit_status = CTL_USAGE;
 	o.params = json_object();
+	children[0].argp = switch_options();
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
 	if (o.command->run)
 		return o.command->run(o.socket, o.json, o.params);

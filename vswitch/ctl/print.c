@@ -154,6 +154,46 @@ void print_ports(json_t *r)
 	table_print(t);
 }
 
+/* "tx_bytes 1000 (burst_tx_bytes 10), ..." */
+static void print_rates(const char *head, json_t *rates)
+{
+	const char *key, *between = "";
+	json_t *rate;
+
+	if (!json_object_size(rates))
+		return;
+	printf("%-11s ", head);
+	json_object_foreach(rates, key, rate)
+	{
+		printf("%s%s %lld", between, key, (long long)json_integer_value(rate));
+		between = ", ";
+	}
+	putchar('\n');
+}
+
+/* What is as usual is not shown. */
+static void print_port_extras(json_t *p)
+{
+	json_t *vlan = json_object_get(p, "vlan"), *macs = json_object_get(p, "mac_limit");
+
+	if (vlan && strcmp(str(vlan, "mode"), "none")) {
+		printf("vlan        %s", str(vlan, "mode"));
+		if (num(vlan, "pvid"))
+			printf(", pvid %lld%s", num(vlan, "pvid"),
+			       is(vlan, "native_tagged") ? " (tagged)" : "");
+		if (*str(vlan, "allowed"))
+			printf(", allowed %s", str(vlan, "allowed"));
+		putchar('\n');
+	}
+	print_rates("rate", json_object_get(p, "rate"));
+	print_rates("storm", json_object_get(p, "storm"));
+	if (json_array_size(json_object_get(p, "no_flood")))
+		printf("no flood    %s\n", joined(json_object_get(p, "no_flood")));
+	if (num(macs, "addresses"))
+		printf("mac limit   %lld%s\n", num(macs, "addresses"),
+		       is(macs, "drop") ? ", drops what is above" : "");
+}
+
 void print_port(json_t *p)
 {
 	json_t *bell = json_object_get(p, "doorbell");
@@ -171,6 +211,7 @@ void print_port(json_t *p)
 	printf("groups      %s\n", joined(json_object_get(p, "groups")));
 	if (*str(p, "uplink"))
 		printf("uplink      %s\n", str(p, "uplink"));
+	print_port_extras(p);
 	if (num(bell, "id"))
 		printf("doorbell    %lld, vectors %lld to %lld\n", num(bell, "id"),
 		       num(bell, "vector"), num(bell, "vector") + num(bell, "vectors") - 1);
@@ -188,15 +229,28 @@ void print_deleted(json_t *r)
 
 void print_fdb(json_t *r)
 {
-	struct table *t = table_new("MAC|PORT|KIND|>AGE");
+	struct table *t = table_new("MAC|>VID|PORT|KIND|>AGE");
 	json_t *e;
 	size_t i;
 
 	json_array_foreach(json_object_get(r, "entries"), i, e)
-		table_row(t, str(e, "mac"), str(e, "port"), is(e, "static") ? "static" : "learned",
+		table_row(t, str(e, "mac"), num(e, "vid") ? cell("%lld", num(e, "vid")) : "-",
+			  str(e, "port"), is(e, "static") ? "static" : "learned",
 			  is(e, "static") ? "-" : cell("%lld s", num(e, "age_s")));
 	table_print(t);
 	printf("%lld of %lld addresses\n", num(r, "used"), num(r, "capacity"));
+}
+
+void print_mirrors(json_t *r)
+{
+	struct table *t = table_new("PORT|TO|WHAT|>SNAP|ORIGIN");
+	json_t *m;
+	size_t i;
+
+	json_array_foreach(json_object_get(r, "mirrors"), i, m)
+		table_row(t, str(m, "port"), str(m, "to"), joined(json_object_get(m, "what")),
+			  num(m, "snap") ? cell("%lld", num(m, "snap")) : "all", str(m, "origin"));
+	table_print(t);
 }
 
 void print_flushed(json_t *r)

@@ -192,6 +192,7 @@ const struct key nic_keys[] = {
 	{"offloads", CONFIG_TYPE_BOOL, set_nic_offloads, NULL},
 	{"groups", CONFIG_TYPE_LIST, set_port_groups, NULL},
 	{"up", CONFIG_TYPE_BOOL, set_port_up, NULL},
+	PORT_GROUP_KEYS,
 	{"rx_ring", CONFIG_TYPE_INT, set_nic_rx_ring, NULL},
 	{"tx_ring", CONFIG_TYPE_INT, set_nic_tx_ring, NULL},
 	{"idle", CONFIG_TYPE_INT, set_nic_idle, NULL},
@@ -238,6 +239,7 @@ static void add_nic(struct reader *r, config_setting_t *item)
 	nic.port.vs.anti_spoof = false; /* it has the whole outside behind it */
 	read_group(r, item, "nics", nic_keys, &nic);
 	check_nic(r, item, &nic);
+	check_port_groups(r, item, &nic.port);
 	nics = reallocarray(r->s->nics, r->s->nic_count + 1, sizeof(*nics));
 	if (!nics) {
 		complain(r, item, "out of memory");

@@ -60,6 +60,23 @@ void set_nics(struct reader *r, config_setting_t *list, void *target);
 extern const struct key nic_keys[], dpdk_keys[];
 void nic_settings_free(struct settings *s);
 
+/* ---- config-switch.c ---- */
+
+/* vlan, rate, storm, no_flood and mac_limit of the struct port_setting that is the target. */
+void set_port_group(struct reader *r, config_setting_t *value, void *target);
+void check_port_groups(struct reader *r, config_setting_t *item, const struct port_setting *port);
+/* Ports and NICs are known by then. */
+void read_mirrors(struct reader *r, config_setting_t *list);
+extern const struct key vlan_keys[], rate_keys[], storm_keys[], mac_limit_keys[], mirror_keys[];
+
+/* The same keys of a port and of a NIC. */
+#define PORT_GROUP_KEYS                                                  \
+	{"vlan", CONFIG_TYPE_GROUP, set_port_group, vlan_keys},          \
+	{"rate", CONFIG_TYPE_GROUP, set_port_group, rate_keys},          \
+	{"storm", CONFIG_TYPE_GROUP, set_port_group, storm_keys},        \
+	{"no_flood", CONFIG_TYPE_LIST, set_port_group, NULL},            \
+	{"mac_limit", CONFIG_TYPE_GROUP, set_port_group, mac_limit_keys}
+
 /* ---- config-text.c ---- */
 
 /* What the parser would get wrong, or end the process for. */

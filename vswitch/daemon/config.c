@@ -366,6 +366,7 @@ static const struct key port_keys[] = {
 	{"groups", CONFIG_TYPE_LIST, set_port_groups, NULL},
 	{"up", CONFIG_TYPE_BOOL, set_port_up, NULL},
 	{"uplink", CONFIG_TYPE_STRING, set_port_uplink, NULL},
+	PORT_GROUP_KEYS,
 	{0},
 };
 
@@ -438,6 +439,7 @@ static void add_port(struct reader *r, config_setting_t *item)
 	if (!strcmp(port.vm, CONFIG_VM_LOCAL))
 		port.local = true;
 	check_port_unique(r, item, &port);
+	check_port_groups(r, item, &port);
 	ports = reallocarray(r->s->ports, r->s->port_count + 1, sizeof(*ports));
 	if (!ports) {
 		complain(r, item, "out of memory");
@@ -530,6 +532,14 @@ static void set_fdb_mac(struct reader *r, config_setting_t *value, void *target)
 	checked(r, value, parse_mac(config_setting_get_string(value), fdb->mac, why), why);
 }
 
+static void set_fdb_vid(struct reader *r, config_setting_t *value, void *target)
+{
+	long long n;
+
+	if (number_in(r, value, 1, VS_VID_MAX, &n))
+		((struct fdb_setting *)target)->vid = (uint16_t)n;
+}
+
 static void set_fdb_port(struct reader *r, config_setting_t *value, void *target)
 {
 	struct fdb_setting *fdb = target;
@@ -551,6 +561,7 @@ static void set_fdb_port(struct reader *r, config_setting_t *value, void *target
 static const struct key fdb_keys[] = {
 	{"mac", CONFIG_TYPE_STRING, set_fdb_mac, NULL},
 	{"port", CONFIG_TYPE_STRING, set_fdb_port, NULL},
+	{"vid", CONFIG_TYPE_INT, set_fdb_vid, NULL},
 	{0},
 };
 
@@ -563,7 +574,7 @@ static void add_fdb(struct reader *r, config_setting_t *item)
 		return;
 	read_group(r, item, "fdb", fdb_keys, &fdb);
 	for (size_t i = 0; i < r->s->fdb_count && before == r->errors; i++)
-		if (!memcmp(r->s->fdb[i].mac, fdb.mac, 6))
+		if (!memcmp(r->s->fdb[i].mac, fdb.mac, 6) && r->s->fdb[i].vid == fdb.vid)
 			complain(r, item, "fdb: this address is there twice: keep one");
 	all = reallocarray(r->s->fdb, r->s->fdb_count + 1, sizeof(*all));
 	if (!all) {
@@ -574,12 +585,17 @@ static void add_fdb(struct reader *r, config_setting_t *item)
 	all[r->s->fdb_count++] = fdb;
 }
 
-static void set_fdb(struct reader *r, config_setting_t *list, void *target)
+/* What names ports comes after them, wherever it stands: see read_all(). */
+static void set_later(struct reader *r, config_setting_t *list, void *target)
 {
-	/* after the ports, wherever it stands: see settings_read() */
 }
 
 /* ---- the file ---- */
+
+static void set_state_dir(struct reader *r, config_setting_t *value, void *target)
+{
+	set_path(r, value, &r->s->state_dir);
+}
 
 static const struct key top_keys[] = {
 	{"switch", CONFIG_TYPE_GROUP, NULL, switch_keys},
@@ -591,8 +607,10 @@ static const struct key top_keys[] = {
 	{"nics", CONFIG_TYPE_LIST, set_nics, nic_keys},
 	{"dpdk", CONFIG_TYPE_GROUP, NULL, dpdk_keys},
 	{"vms", CONFIG_TYPE_LIST, set_vms, vm_keys},
-	{"fdb", CONFIG_TYPE_LIST, set_fdb, fdb_keys},
+	{"fdb", CONFIG_TYPE_LIST, set_later, fdb_keys},
+	{"mirrors", CONFIG_TYPE_LIST, set_later, mirror_keys},
 	{"metrics", CONFIG_TYPE_GROUP, NULL, metrics_keys},
+	{"state_dir", CONFIG_TYPE_STRING, set_state_dir, NULL},
 	{0},
 };
 
@@ -631,14 +649,18 @@ static int settings_default(struct settings *s, const char *run_dir)
 	};
 	if (asprintf(&s->control_socket, "%s/control.sock", run_dir) < 0)
 		s->control_socket = NULL;
+	s->state_dir = strdup(strcmp(run_dir, CONFIG_DEFAULT_RUN_DIR) ? run_dir
+								      : CONFIG_DEFAULT_STATE_DIR);
 	if (asprintf(&s->local_socket, "%s/local.sock", run_dir) < 0)
 		s->local_socket = NULL;
 	if (asprintf(&s->bell_socket, "%s/doorbell.sock", run_dir) < 0)
 		s->bell_socket = NULL;
 	if (metrics_settings_default(s, run_dir))
 		return -ENOMEM;
-	return s->control_socket && s->local_socket && s->bell_socket && s->dpdk.library ? 0
-											 : -ENOMEM;
+	return s->control_socket && s->local_socket && s->bell_socket && s->dpdk.library &&
+			       s->state_dir
+		       ? 0
+		       : -ENOMEM;
 }
 
 static void check_uplinks(struct reader *r, config_setting_t *ports)
@@ -729,6 +751,7 @@ static void read_all(struct reader *r, config_t *cfg)
 	fdb = config_lookup(cfg, "fdb");
 	for (int i = 0; fdb && i < config_setting_length(fdb); i++)
 		add_fdb(r, config_setting_get_elem(fdb, (unsigned int)i));
+	read_mirrors(r, config_lookup(cfg, "mirrors"));
 	check_whole(r, cfg);
 	add_for_nics(r->s);
 }
@@ -774,6 +797,8 @@ void settings_free(struct settings *s)
 	free(s->ports);
 	nic_settings_free(s);
 	free(s->fdb);
+	free(s->mirrors);
+	free(s->state_dir);
 	free(s->control_socket);
 	free(s->control_group);
 	free(s->local_socket);

@@ -4,6 +4,7 @@
 #ifndef VSWITCHD_CONFIG_H
 #define VSWITCHD_CONFIG_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,6 +16,7 @@
 
 #define CONFIG_DEFAULT_PATH    "/etc/elisa/vswitchd.conf"
 #define CONFIG_DEFAULT_RUN_DIR "/run/elisa"
+#define CONFIG_DEFAULT_STATE_DIR "/var/lib/elisa"
 
 /* `vm` of a port that any local client may ask for by the port's own name. */
 #define CONFIG_VM_LOCAL "local"
@@ -22,7 +24,7 @@
 #define BELL_VECTORS_MAX 64 /* of one doorbell */
 
 struct port_setting {
-	struct vs_port_config vs;
+	struct vs_port_config vs; /* a burst of 0 is the usual one, see port_vs_config() */
 	char vm[VS_NAME_LEN]; /* who gets it; "" nobody yet */
 	bool local;	      /* for local clients (no isolation), not for VMs */
 	char uplink[VS_NAME_LEN]; /* NIC whose link it shows; "" none */
@@ -57,11 +59,19 @@ struct vm_setting {
 
 struct fdb_setting {
 	uint8_t mac[6];
+	uint16_t vid; /* 0: of ports that know no VLANs */
 	char port[VS_NAME_LEN];
+};
+
+struct mirror_setting {
+	char port[VS_NAME_LEN], to[VS_NAME_LEN];
+	uint8_t what; /* VS_MIRROR_* */
+	uint16_t snap;
 };
 
 struct settings {
 	struct vs_config vs; /* generation is not set here */
+	char *state_dir; /* for what is saved; the run directory, if that is another than usual */
 	char *control_socket;
 	char *control_group; /* NULL: none */
 	gid_t control_gid;   /* (gid_t)-1: none */
@@ -78,6 +88,8 @@ struct settings {
 	size_t vm_count;
 	struct fdb_setting *fdb;
 	size_t fdb_count;
+	struct mirror_setting *mirrors;
+	size_t mirror_count;
 	struct nic_setting *nics;
 	size_t nic_count;
 	struct dpdk_setting dpdk;
@@ -117,5 +129,32 @@ int port_setting_queues(struct port_setting *port, long long value, char why[WHY
 int port_setting_group(uint64_t *groups, long long value, char why[WHY_LEN]);
 int port_setting_transport(struct port_setting *port, const char *value, char why[WHY_LEN]);
 int port_setting_vm(struct port_setting *port, const char *value, char why[WHY_LEN]);
+
+/* ---- rules-switch.c: values that come in groups, as JSON ---- */
+
+struct wrong {
+	const char *group; /* NULL: none */
+	char key[40];	   /* its member; "" when it is the group itself */
+	char why[WHY_LEN];
+};
+/* "GROUP.KEY: why" */
+const char *wrong_text(const struct wrong *w, char text[WHY_LEN]);
+
+/* Reads "vlan", "rate", "storm", "no_flood" or "mac_limit"; what is not in it stays. NULL: nothing
+ * is. */
+int port_group_read(struct port_setting *port, const char *name, json_t *value, struct wrong *w);
+/* What only all of a port can tell; to be asked once all is read. */
+int port_setting_whole(const struct port_setting *port, struct wrong *w);
+/* Both of these for each of the groups that `params` has; and they all as members of `json`. */
+int port_groups_read(struct port_setting *port, json_t *params, char why[WHY_LEN]);
+void port_groups_write(const struct port_setting *port, json_t *json);
+/* With bursts filled in. */
+struct vs_port_config port_vs_config(const struct port_setting *port);
+
+int mirror_setting_read(struct mirror_setting *m, json_t *group, struct wrong *w);
+json_t *mirror_setting_json(const struct mirror_setting *m);
+/* Beside those that there are. */
+int mirror_fits(const struct mirror_setting *all, size_t count, const struct mirror_setting *m,
+		struct wrong *w);
 
 #endif

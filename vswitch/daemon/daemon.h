@@ -4,6 +4,7 @@
  * than the bounds named.
  *
  *	switch.c	arena, ports, grace periods
+ *	statics.c	static addresses, mirrors
  *	port-json.c	what a port may have, as JSON
  *	guest.c		what VMs and local clients have in common: callers, ports, names
  *	vm.c		VMs through libelisa-host: attach, arm, drain, detach
@@ -79,6 +80,7 @@ struct port {
 	bool link_told;	      /* by an event */
 	bool pinned;	      /* `pinned_mac` is a static address of it */
 	uint8_t pinned_mac[6];
+	uint16_t pinned_vid;
 };
 TAILQ_HEAD(port_list, port);
 
@@ -167,6 +169,11 @@ struct daemon {
 	struct vswitch *vs;
 	struct port_list ports;
 	TAILQ_HEAD(, wait) waits;
+	sd_event_source *refill;      /* NULL: nothing has had a rate yet */
+	struct fdb_setting *fdb;      /* static addresses added at run time */
+	size_t fdb_count;
+	struct mirror_setting *mirrors; /* likewise */
+	size_t mirror_count;
 	TAILQ_HEAD(, domain) domains;
 
 	struct elisa_host *host;
@@ -199,7 +206,6 @@ void work_soon(struct daemon *d, uint64_t us);
 int switch_open(struct daemon *d);
 void switch_close(struct daemon *d);
 int switch_configure(struct daemon *d);
-int switch_addresses(struct daemon *d); /* after NICs have their ports */
 struct port *port_find(struct daemon *d, const char *name);
 /* `why`: a sentence, when negative. */
 int port_create(struct daemon *d, const struct port_setting *set, bool runtime, struct port **port,
@@ -216,14 +222,42 @@ int wait_grace(struct daemon *d, void (*done)(struct daemon *d, void *arg), void
 /* Returns true while something is left to wait for. */
 bool waits_poll(struct daemon *d);
 
+/* ---- statics.c; 0 or -errno ---- */
+
+/* After NICs have their ports. */
+int statics_configure(struct daemon *d);
+/* For and of the run-time lists. */
+int static_add(struct daemon *d, const struct fdb_setting *fdb);
+int static_del(struct daemon *d, const uint8_t mac[6], uint16_t vid);
+bool static_at_runtime(const struct daemon *d, const struct fdb_setting *fdb);
+int mirror_add(struct daemon *d, const struct mirror_setting *m, struct wrong *w);
+int mirror_del(struct daemon *d, const char *port, const char *to);
+bool mirror_at_runtime(const struct daemon *d, const struct mirror_setting *m);
+void statics_port_gone(struct daemon *d, const char *port);
+/* The switch only. */
+int static_put(struct daemon *d, const struct fdb_setting *fdb);
+int mirror_put(struct daemon *d, const struct mirror_setting *m);
+int mirror_take(struct daemon *d, const char *port, const char *to);
+json_t *mirrors_json(struct daemon *d);
+json_t *fdb_setting_json(const struct fdb_setting *fdb);
+int fdb_setting_read(struct fdb_setting *fdb, json_t *json, char why[WHY_LEN]);
+/* For the state file, and from it. */
+void statics_save(struct daemon *d, json_t *state);
+void statics_load(struct daemon *d, json_t *state);
+void statics_free(struct daemon *d);
+
 /* ---- port-json.c ---- */
 
-#define PORT_JSON_KEYS "mac mtu queues anti_spoof groups up vm transport uplink "
+#define PORT_JSON_KEYS \
+	"mac mtu queues anti_spoof groups up vm transport uplink vlan rate storm no_flood mac_limit "
 /*
  * Reads what `params` has into `set`, what it has not stays; other keys are the caller's. -EINVAL
  * with a sentence: `set` is not to be used then.
  */
-int port_json_read(struct daemon *d, json_t *params, struct port_setting *set, char why[WHY_LEN]);
+int port_json_read(const struct settings *s, json_t *params, struct port_setting *set,
+		   char why[WHY_LEN]);
+/* All that port_json_read() takes, and the name. */
+json_t *port_json_write(const struct port_setting *set);
 
 /* ---- guest.c ---- */
 

@@ -94,7 +94,7 @@ static int read_port(struct daemon *d, struct definition *def, json_t *json, cha
 		return -EINVAL;
 	}
 	port_setting_default(set, name);
-	if (port_json_read(d, json, set, why)) {
+	if (port_json_read(&d->set, json, set, why)) {
 		snprintf(text, sizeof(text), "%s", why);
 		snprintf(why, WHY_LEN, "port \"%s\": %s", name, text);
 		return -EINVAL;

@@ -260,7 +260,7 @@ static int start(struct daemon *d)
 	if (!ret)
 		ret = nics_open(d);
 	if (!ret)
-		ret = switch_addresses(d);
+		ret = statics_configure(d);
 	if (ret)
 		return ret;
 	if (d->set.bell_enable)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The methods of the control socket. Parameters are objects; unknown ones are errors. */
-#include "daemon.h"
+#include "method.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -18,13 +18,12 @@ struct method {
 	const char *params; /* names, each followed by a space */
 };
 
-static json_t *err_data(int err)
+json_t *err_data(int err)
 {
 	return vm_error_data(err, NULL);
 }
 
-__attribute__((format(printf, 2, 3))) static bool bad_params(struct request *req, const char *fmt,
-							     ...)
+bool bad_params(struct request *req, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
@@ -38,8 +37,7 @@ __attribute__((format(printf, 2, 3))) static bool bad_params(struct request *req
 
 /* ---- reading parameters: false means that the request has been answered ---- */
 
-static bool get_string(struct request *req, json_t *params, const char *key, bool needed,
-		       const char **out)
+bool get_string(struct request *req, json_t *params, const char *key, bool needed, const char **out)
 {
 	json_t *value = json_object_get(params, key);
 
@@ -50,7 +48,7 @@ static bool get_string(struct request *req, json_t *params, const char *key, boo
 	return *out || bad_params(req, "\"%s\" must be text", key);
 }
 
-static bool get_bool(struct request *req, json_t *params, const char *key, bool *out)
+bool get_bool(struct request *req, json_t *params, const char *key, bool *out)
 {
 	json_t *value = json_object_get(params, key);
 
@@ -62,8 +60,8 @@ static bool get_bool(struct request *req, json_t *params, const char *key, bool 
 	return true;
 }
 
-static bool get_int(struct request *req, json_t *params, const char *key, long long min,
-		    long long max, long long *out)
+bool get_int(struct request *req, json_t *params, const char *key, long long min, long long max,
+	     long long *out)
 {
 	json_t *value = json_object_get(params, key);
 
@@ -77,7 +75,7 @@ static bool get_int(struct request *req, json_t *params, const char *key, long l
 			  max);
 }
 
-static bool get_port(struct request *req, json_t *params, const char *key, struct port **port)
+bool get_port(struct request *req, json_t *params, const char *key, struct port **port)
 {
 	const char *name;
 
@@ -93,7 +91,7 @@ static bool get_port(struct request *req, json_t *params, const char *key, struc
 	return false;
 }
 
-static bool get_mac(struct request *req, json_t *params, uint8_t mac[6])
+bool get_mac(struct request *req, json_t *params, uint8_t mac[6])
 {
 	char why[WHY_LEN];
 	const char *text;
@@ -461,30 +459,23 @@ void method_timeout(struct request *req)
 
 static json_t *port_json(struct daemon *d, struct port *port)
 {
+	json_t *json = port_json_write(&port->set);
 	struct vs_port_info info;
-	json_t *groups = json_array(), *json;
-	char mac[18];
 
 	if (vs_port_info(d->vs, port->id, &info))
 		memset(&info, 0, sizeof(info));
-	for (unsigned int i = 0; i < 64; i++)
-		if (port->set.vs.groups >> i & 1)
-			json_array_append_new(groups, json_integer(i));
-	format_mac(port->set.vs.mac, mac);
-	json = json_pack("{s:s, s:s, s:i, s:i, s:b, s:b, s:o, s:s, s:s, s:s, s:b}", "name",
-			 port->set.vs.name, "mac", mac, "mtu", (int)port->set.vs.mtu, "queues",
-			 (int)port->set.vs.queues, "up", (int)port->set.vs.up, "anti_spoof",
-			 (int)port->set.vs.anti_spoof, "groups", groups, "vm", port->set.vm,
-			 "transport", port_transport(port), "origin",
-			 port->domain    ? "domain"
-			 : port->runtime ? "control"
-					 : "configuration", "link", (int)info.link);
+	json_object_set_new(json, "transport", json_string(port_transport(port)));
+	json_object_set_new(json, "origin",
+			    json_string(port->domain    ? "domain"
+					: port->runtime ? "control"
+							: "configuration"));
+	json_object_set_new(json, "link", json_boolean(info.link));
 	json_object_set_new(json, "bound_to",
 			    port->guest ? json_string(port->guest->name) : json_null());
 	if (port->guest)
 		json_object_set_new(json, "index", json_integer(info.guest_index));
-	if (port->set.uplink[0])
-		json_object_set_new(json, "uplink", json_string(port->set.uplink));
+	if (!port->set.uplink[0])
+		json_object_del(json, "uplink");
 	json_object_set_new(json, "doorbell", port_doorbell_json(port));
 	if (port->deleting)
 		json_object_set_new(json, "deleting", json_true());
@@ -513,7 +504,7 @@ static bool read_port(struct request *req, json_t *params, struct port_setting *
 {
 	char why[WHY_LEN];
 
-	return !port_json_read(req->daemon, params, set, why) || bad_params(req, "%s", why);
+	return !port_json_read(&req->daemon->set, params, set, why) || bad_params(req, "%s", why);
 }
 
 /* An attached VM gets a port that is meant for it at once. */
@@ -641,94 +632,6 @@ static void do_port_del(struct request *req, json_t *params)
 				     port_find(d, name) ? "deleting" : "deleted"));
 }
 
-/* ---- addresses ---- */
-
-static const char *port_name(struct daemon *d, int id)
-{
-	struct port *port;
-
-	TAILQ_FOREACH(port, &d->ports, link)
-	if (port->id == id)
-		return port->set.vs.name;
-	return "?";
-}
-
-static void do_fdb_list(struct request *req, json_t *params)
-{
-	struct daemon *d = req->daemon;
-	json_t *list = json_array();
-	struct port *only = NULL;
-	struct vs_fdb_entry e;
-	struct vs_fdb_stats st;
-	uint64_t cursor = 0;
-	char mac[18];
-
-	if (json_object_get(params, "port") && !get_port(req, params, "port", &only)) {
-		json_decref(list);
-		return;
-	}
-	while (vs_fdb_next(d->vs, &cursor, &e) > 0) {
-		if (only && e.port != only->id)
-			continue;
-		format_mac(e.mac, mac);
-		json_array_append_new(list,
-				      json_pack("{s:s, s:i, s:s, s:b, s:i}", "mac", mac, "vid",
-						(int)e.vid, "port", port_name(d, e.port), "static",
-						(int)e.is_static, "age_s", (int)e.age_s));
-	}
-	vs_fdb_stats(d->vs, &st);
-	request_reply(req, json_pack("{s:o, s:I, s:I}", "entries", list, "used",
-				     (json_int_t)st.used, "capacity", (json_int_t)st.capacity));
-}
-
-static void do_fdb_add(struct request *req, json_t *params)
-{
-	struct port *port;
-	uint8_t mac[6];
-	int ret;
-
-	if (!get_mac(req, params, mac) || !get_port(req, params, "port", &port))
-		return;
-	ret = vs_fdb_add(req->daemon->vs, mac, 0, port->id);
-	if (ret)
-		request_error(req, RPC_REFUSED, err_data(ret), "the address was not added: %s",
-			      strerror(-ret));
-	else
-		request_reply(req, json_pack("{s:s}", "port", port->set.vs.name));
-}
-
-static void do_fdb_del(struct request *req, json_t *params)
-{
-	uint8_t mac[6];
-	int ret;
-
-	if (!get_mac(req, params, mac))
-		return;
-	ret = vs_fdb_del(req->daemon->vs, mac, 0);
-	if (ret)
-		request_error(
-			req, RPC_REFUSED, err_data(ret), "%s",
-			ret == -ENODEV
-				? "that address is not in the table: see \"elisactl fdb list\""
-				: strerror(-ret));
-	else
-		request_reply(req, json_object());
-}
-
-static void do_fdb_flush(struct request *req, json_t *params)
-{
-	struct port *port = NULL;
-	int n;
-
-	if (json_object_get(params, "port") && !get_port(req, params, "port", &port))
-		return;
-	n = vs_fdb_flush(req->daemon->vs, port ? port->id : -1);
-	if (n < 0)
-		request_error(req, RPC_REFUSED, err_data(n), "not flushed: %s", strerror(-n));
-	else
-		request_reply(req, json_pack("{s:i}", "flushed", n));
-}
-
 /* ---- NICs ---- */
 
 static bool get_nic(struct request *req, json_t *params, struct port **port)
@@ -822,9 +725,12 @@ static const struct method methods[] = {
 	{"port.set", do_port_set, "name " PORT_JSON_KEYS},
 	{"port.del", do_port_del, "name "},
 	{"fdb.list", do_fdb_list, "port "},
-	{"fdb.add", do_fdb_add, "mac port "},
-	{"fdb.del", do_fdb_del, "mac "},
+	{"fdb.add", do_fdb_add, "mac vid port "},
+	{"fdb.del", do_fdb_del, "mac vid "},
 	{"fdb.flush", do_fdb_flush, "port "},
+	{"mirror.list", do_mirror_list, ""},
+	{"mirror.add", do_mirror_add, "port to what snap "},
+	{"mirror.del", do_mirror_del, "port to "},
 	{"nic.list", do_nic_list, ""},
 	{"nic.show", do_nic_show, "name "},
 	{"nic.check", do_nic_check, "name "},

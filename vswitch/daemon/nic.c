@@ -378,27 +378,30 @@ static void port_carrier(struct nics *all, struct port *port)
 
 /*
  * The address of a port that is bound, and may use no other, stays there whatever comes from
- * outside with it as its source.
+ * outside with it as its source; in the VLAN of its untagged frames.
  */
 static void port_pin(struct nics *all, struct port *port)
 {
 	bool pin = port->guest && !port->deleting && port->set.vs.anti_spoof;
+	uint16_t vid = port->set.vs.vlan.pvid;
 	struct vswitch *vs = all->daemon->vs;
 
 	for (size_t i = 0; i < all->daemon->set.fdb_count && pin; i++)
 		pin = memcmp(all->daemon->set.fdb[i].mac, port->set.vs.mac, 6);
-	if (port->pinned && (!pin || memcmp(port->pinned_mac, port->set.vs.mac, 6))) {
-		vs_fdb_del(vs, port->pinned_mac, 0);
+	if (port->pinned && (!pin || memcmp(port->pinned_mac, port->set.vs.mac, 6) ||
+			     port->pinned_vid != vid)) {
+		vs_fdb_del(vs, port->pinned_mac, port->pinned_vid);
 		port->pinned = false;
 	}
 	if (!pin || port->pinned)
 		return;
-	if (vs_fdb_add(vs, port->set.vs.mac, 0, port->id)) {
+	if (vs_fdb_add(vs, port->set.vs.mac, vid, port->id)) {
 		log_warning("port %s: no room for its address: raise switch.fdb_capacity",
 			    port->set.vs.name);
 		return;
 	}
 	memcpy(port->pinned_mac, port->set.vs.mac, 6);
+	port->pinned_vid = vid;
 	port->pinned = true;
 }
 

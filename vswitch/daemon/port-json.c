@@ -92,7 +92,7 @@ static int get_numbers(json_t *params, struct port_setting *set, char why[WHY_LE
 	return 0;
 }
 
-static int get_names(struct daemon *d, json_t *params, struct port_setting *set, char why[WHY_LEN])
+static int get_names(const struct settings *s, json_t *params, struct port_setting *set, char why[WHY_LEN])
 {
 	const char *mac, *vm, *transport, *uplink;
 
@@ -106,19 +106,38 @@ static int get_names(struct daemon *d, json_t *params, struct port_setting *set,
 		return bad_key(why, "transport");
 	if (vm && port_setting_vm(set, vm, why))
 		return bad_key(why, "vm");
-	if (uplink && *uplink && !nic_setting_find(&d->set, uplink))
+	if (uplink && *uplink && !nic_setting_find(s, uplink))
 		return bad(why, "uplink: there is no NIC \"%.40s\": see \"elisactl nic\"", uplink);
 	if (uplink)
 		snprintf(set->uplink, sizeof(set->uplink), "%s", uplink);
 	return 0;
 }
 
-int port_json_read(struct daemon *d, json_t *params, struct port_setting *set, char why[WHY_LEN])
+int port_json_read(const struct settings *s, json_t *params, struct port_setting *set,
+		   char why[WHY_LEN])
 {
 	if (get_bool(params, "up", &set->vs.up, why) ||
 	    get_bool(params, "anti_spoof", &set->vs.anti_spoof, why) ||
 	    get_groups(params, set, why) || get_numbers(params, set, why) ||
-	    get_names(d, params, set, why))
+	    get_names(s, params, set, why) || port_groups_read(set, params, why))
 		return -EINVAL;
 	return 0;
+}
+
+json_t *port_json_write(const struct port_setting *set)
+{
+	json_t *groups = json_array(), *json;
+	char mac[18];
+
+	for (unsigned int i = 0; i < 64; i++)
+		if (set->vs.groups >> i & 1)
+			json_array_append_new(groups, json_integer(i));
+	format_mac(set->vs.mac, mac);
+	json = json_pack("{s:s, s:s, s:i, s:i, s:b, s:b, s:o, s:s, s:s, s:s}", "name", set->vs.name,
+			 "mac", mac, "mtu", (int)set->vs.mtu, "queues", (int)set->vs.queues, "up",
+			 (int)set->vs.up, "anti_spoof", (int)set->vs.anti_spoof, "groups", groups,
+			 "vm", set->vm, "transport", set->local ? "local" : "vm", "uplink",
+			 set->uplink);
+	port_groups_write(set, json);
+	return json;
 }

@@ -42,20 +42,16 @@ static json_t *save_vm(const struct guest *g)
 
 static json_t *save_port(const struct port *port)
 {
-	char mac[18], groups[20];
+	json_t *json = port_json_write(&port->set);
 
-	format_mac(port->set.vs.mac, mac);
-	snprintf(groups, sizeof(groups), "%#llx", (unsigned long long)port->set.vs.groups);
-	return json_pack("{s:s, s:s, s:s, s:i, s:i, s:b, s:b, s:s, s:b, s:s}", "name",
-			 port->set.vs.name, "vm", port->lent ? "" : port->set.vm, "mac", mac, "mtu",
-			 (int)port->set.vs.mtu, "queues", (int)port->set.vs.queues, "up",
-			 (int)port->set.vs.up, "anti_spoof", (int)port->set.vs.anti_spoof, "groups",
-			 groups, "local", (int)port->set.local, "uplink", port->set.uplink);
+	if (port->lent)
+		json_object_set_new(json, "vm", json_string(""));
+	return json;
 }
 
 static json_t *save_all(struct daemon *d)
 {
-	json_t *vms = json_array(), *ports = json_array();
+	json_t *vms = json_array(), *ports = json_array(), *state;
 	struct port *port;
 	struct guest *g;
 
@@ -65,8 +61,10 @@ static json_t *save_all(struct daemon *d)
 	TAILQ_FOREACH(port, &d->ports, link)
 	if (port->runtime && !port->domain && !port->deleting)
 		json_array_append_new(ports, save_port(port));
-	return json_pack("{s:i, s:o, s:o, s:o}", "revision", STATE_REVISION, "vms", vms, "ports",
-			 ports, "doorbells", doorbells_save(d));
+	state = json_pack("{s:i, s:o, s:o, s:o}", "revision", STATE_REVISION, "vms", vms, "ports",
+			  ports, "doorbells", doorbells_save(d));
+	statics_save(d, state);
+	return state;
 }
 
 void state_save(struct daemon *d)
@@ -100,33 +98,20 @@ out:
 
 static void load_port(struct daemon *d, json_t *entry)
 {
-	const char *name, *vm, *mac, *groups, *uplink = "";
+	const char *name = json_string_value(json_object_get(entry, "name"));
+	const char *uplink = json_string_value(json_object_get(entry, "uplink"));
 	struct port_setting set;
-	int mtu, queues, up, spoof, local;
 	char why[WHY_LEN];
 
-	if (json_unpack(entry, "{s:s, s:s, s:s, s:i, s:i, s:b, s:b, s:s, s:b, s?s}", "name", &name,
-			"vm", &vm, "mac", &mac, "mtu", &mtu, "queues", &queues, "up", &up,
-			"anti_spoof", &spoof, "groups", &groups, "local", &local, "uplink",
-			&uplink) ||
-	    check_name("port", name, why))
+	if (!name || check_name("port", name, why))
 		return;
-	port_setting_default(&set, name);
-	if (parse_mac(mac, set.vs.mac, why) || port_setting_mtu(&set, mtu, why) ||
-	    port_setting_queues(&set, queues, why) || port_setting_vm(&set, vm, why))
-		goto bad;
-	set.vs.up = up;
-	set.vs.anti_spoof = spoof;
-	set.vs.groups = strtoull(groups, NULL, 16);
-	set.local = local;
-	if (*uplink && !nic_setting_find(&d->set, uplink))
+	if (uplink && *uplink && !nic_setting_find(&d->set, uplink)) {
 		log_warning("port %s: its uplink \"%s\" is no NIC any more", name, uplink);
-	else
-		snprintf(set.uplink, sizeof(set.uplink), "%s", uplink);
-	if (!port_create(d, &set, true, NULL, why))
-		return;
-bad:
-	log_warning("port %s of the former daemon is not kept: %s", name, why);
+		json_object_del(entry, "uplink");
+	}
+	port_setting_default(&set, name);
+	if (port_json_read(&d->set, entry, &set, why) || port_create(d, &set, true, NULL, why))
+		log_warning("port %s of the former daemon is not kept: %s", name, why);
 }
 
 static void load_lend(struct guest *g, json_t *ports)
@@ -212,6 +197,7 @@ void state_load(struct daemon *d)
 			    path, revision, STATE_REVISION);
 	if (revision == STATE_REVISION) {
 		json_array_foreach(json_object_get(state, "ports"), i, entry) load_port(d, entry);
+		statics_load(d, state);
 		json_array_foreach(json_object_get(state, "vms"), i, entry) load_vm(d, entry);
 		doorbells_load(d, json_object_get(state, "doorbells"));
 	}

@@ -75,6 +75,8 @@ void switch_close(struct daemon *d)
 	struct port *port, *next;
 	struct wait *wait, *wnext;
 
+	d->refill = sd_event_source_disable_unref(d->refill);
+	statics_free(d);
 	FOREACH_SAFE(wait, &d->waits, link, wnext)
 	free(wait);
 	FOREACH_SAFE(port, &d->ports, link, next)
@@ -101,20 +103,35 @@ int switch_configure(struct daemon *d)
 	return 0;
 }
 
-/* Its static addresses. */
-int switch_addresses(struct daemon *d)
-{
-	int ret;
+/* ---- rates ---- */
 
-	for (size_t i = 0; i < d->set.fdb_count; i++) {
-		ret = vs_fdb_add(d->vs, d->set.fdb[i].mac, 0, port_find(d, d->set.fdb[i].port)->id);
-		if (ret) {
-			log_error("static address for port %s: %s", d->set.fdb[i].port,
-				  strerror(-ret));
-			return ret;
-		}
+#define REFILL (4 * MSEC)
+
+static int on_refill(sd_event_source *source, uint64_t usec, void *user)
+{
+	struct daemon *d = user;
+
+	if (vs_refill(d->vs, now_us())) {
+		sd_event_source_set_time(source, now_us() + REFILL);
+		sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 	}
 	return 0;
+}
+
+/* A port may have a rate now: its buckets are filled for as long as one has. */
+static void refill_start(struct daemon *d)
+{
+	int on = SD_EVENT_OFF;
+
+	if (d->refill)
+		sd_event_source_get_enabled(d->refill, &on);
+	if (on != SD_EVENT_OFF || !vs_refill(d->vs, now_us()))
+		return;
+	if (!d->refill && sd_event_add_time(d->event, &d->refill, CLOCK_MONOTONIC, 0, MSEC / 2,
+					    on_refill, d) < 0)
+		log_error("no timer for the ports' rates: what they allow at once is all they get");
+	else
+		on_refill(d->refill, 0, d);
 }
 
 /* ---- ports ---- */
@@ -150,6 +167,7 @@ static int mac_unique(struct daemon *d, const uint8_t mac[6], const struct port 
 int port_create(struct daemon *d, const struct port_setting *set, bool runtime, struct port **out,
 		char why[WHY_LEN])
 {
+	const struct vs_port_config vs = port_vs_config(set);
 	struct port *port;
 	int ret;
 
@@ -174,7 +192,7 @@ int port_create(struct daemon *d, const struct port_setting *set, bool runtime, 
 	}
 	port->set = *set;
 	port->runtime = runtime;
-	port->id = vs_port_add(d->vs, &set->vs);
+	port->id = vs_port_add(d->vs, &vs);
 	if (port->id < 0) {
 		ret = port->id;
 		snprintf(why, WHY_LEN, "%s%s", strerror(-ret),
@@ -183,6 +201,7 @@ int port_create(struct daemon *d, const struct port_setting *set, bool runtime, 
 		return ret;
 	}
 	TAILQ_INSERT_TAIL(&d->ports, port, link);
+	refill_start(d);
 	if (out)
 		*out = port;
 	return 0;
@@ -191,11 +210,12 @@ int port_create(struct daemon *d, const struct port_setting *set, bool runtime, 
 int port_change(struct daemon *d, struct port *port, const struct port_setting *set,
 		char why[WHY_LEN])
 {
+	const struct vs_port_config vs = port_vs_config(set);
 	int ret = mac_unique(d, set->vs.mac, port, why);
 
 	if (ret)
 		return ret;
-	ret = vs_port_set(d->vs, port->id, &set->vs);
+	ret = vs_port_set(d->vs, port->id, &vs);
 	if (ret) {
 		snprintf(why, WHY_LEN, "%s",
 			 ret == -EBUSY ? "the number of queues cannot change while "
@@ -204,6 +224,7 @@ int port_change(struct daemon *d, struct port *port, const struct port_setting *
 		return ret;
 	}
 	port->set = *set;
+	refill_start(d);
 	ports_changed(d);
 	return 0;
 }
@@ -227,6 +248,7 @@ int port_remove(struct daemon *d, struct port *port)
 
 	port->guest = NULL;
 	port->deleting = true;
+	statics_port_gone(d, port->set.vs.name);
 	ports_changed(d);
 	return ret ? ret : wait_grace(d, port_forget, port);
 }

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Methods on addresses and mirrors. */
+#include "method.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- addresses ---- */
+
+static const char *port_name(struct daemon *d, int id)
+{
+	struct port *port;
+
+	TAILQ_FOREACH(port, &d->ports, link)
+	if (port->id == id)
+		return port->set.vs.name;
+	return "?";
+}
+
+void do_fdb_list(struct request *req, json_t *params)
+{
+	struct daemon *d = req->daemon;
+	json_t *list = json_array();
+	struct port *only = NULL;
+	struct vs_fdb_entry e;
+	struct vs_fdb_stats st;
+	uint64_t cursor = 0;
+	char mac[18];
+
+	if (json_object_get(params, "port") && !get_port(req, params, "port", &only)) {
+		json_decref(list);
+		return;
+	}
+	while (vs_fdb_next(d->vs, &cursor, &e) > 0) {
+		if (only && e.port != only->id)
+			continue;
+		format_mac(e.mac, mac);
+		json_array_append_new(list,
+				      json_pack("{s:s, s:i, s:s, s:b, s:i}", "mac", mac, "vid",
+						(int)e.vid, "port", port_name(d, e.port), "static",
+						(int)e.is_static, "age_s", (int)e.age_s));
+	}
+	vs_fdb_stats(d->vs, &st);
+	request_reply(req, json_pack("{s:o, s:I, s:I}", "entries", list, "used",
+				     (json_int_t)st.used, "capacity", (json_int_t)st.capacity));
+}
+
+static bool get_vid(struct request *req, json_t *params, uint16_t *vid)
+{
+	long long n = 0;
+	bool ok = get_int(req, params, "vid", 0, VS_VID_MAX, &n);
+
+	*vid = (uint16_t)n;
+	return ok;
+}
+
+void do_fdb_add(struct request *req, json_t *params)
+{
+	struct fdb_setting fdb;
+	struct port *port;
+	int ret;
+
+	if (!get_mac(req, params, fdb.mac) || !get_vid(req, params, &fdb.vid) ||
+	    !get_port(req, params, "port", &port))
+		return;
+	memcpy(fdb.port, port->set.vs.name, sizeof(fdb.port));
+	ret = static_add(req->daemon, &fdb);
+	if (ret) {
+		request_error(req, RPC_REFUSED, err_data(ret), "the address was not added: %s%s",
+			      strerror(-ret),
+			      ret == -ENOSPC ? ": raise switch.fdb_capacity" : "");
+		return;
+	}
+	state_changed(req->daemon);
+	request_reply(req, json_pack("{s:s}", "port", port->set.vs.name));
+}
+
+void do_fdb_del(struct request *req, json_t *params)
+{
+	uint8_t mac[6];
+	uint16_t vid;
+	int ret;
+
+	if (!get_mac(req, params, mac) || !get_vid(req, params, &vid))
+		return;
+	ret = static_del(req->daemon, mac, vid);
+	if (ret) {
+		request_error(
+			req, RPC_REFUSED, err_data(ret), "%s",
+			ret == -ENODEV
+				? "that address is not in the table: see \"elisactl fdb list\""
+				: strerror(-ret));
+		return;
+	}
+	state_changed(req->daemon);
+	request_reply(req, json_object());
+}
+
+void do_fdb_flush(struct request *req, json_t *params)
+{
+	struct port *port = NULL;
+	int n;
+
+	if (json_object_get(params, "port") && !get_port(req, params, "port", &port))
+		return;
+	n = vs_fdb_flush(req->daemon->vs, port ? port->id : -1);
+	if (n < 0)
+		request_error(req, RPC_REFUSED, err_data(n), "not flushed: %s", strerror(-n));
+	else
+		request_reply(req, json_pack("{s:i}", "flushed", n));
+}
+
+/* ---- mirrors ---- */
+
+void do_mirror_list(struct request *req, json_t *params)
+{
+	request_reply(req, json_pack("{s:o}", "mirrors", mirrors_json(req->daemon)));
+}
+
+void do_mirror_add(struct request *req, json_t *params)
+{
+	struct mirror_setting m;
+	struct port *port, *to;
+	char text[WHY_LEN];
+	struct wrong w;
+
+	if (mirror_setting_read(&m, params, &w)) {
+		w.group = NULL;
+		bad_params(req, "%s", wrong_text(&w, text));
+		return;
+	}
+	if (!get_port(req, params, "port", &port) || !get_port(req, params, "to", &to))
+		return;
+	if (mirror_add(req->daemon, &m, &w)) {
+		request_error(req, RPC_REFUSED, err_data(-EINVAL), "the mirror was not added: %s",
+			      w.why);
+		return;
+	}
+	state_changed(req->daemon);
+	event_say(req->daemon, EVENT_PORT_CHANGED, SD_INFO, NULL, m.port,
+		  "port %s is mirrored to %s", m.port, m.to);
+	request_reply(req, mirror_setting_json(&m));
+}
+
+void do_mirror_del(struct request *req, json_t *params)
+{
+	struct port *port, *to;
+
+	if (!get_port(req, params, "port", &port) || !get_port(req, params, "to", &to))
+		return;
+	if (mirror_del(req->daemon, port->set.vs.name, to->set.vs.name)) {
+		request_error(req, RPC_REFUSED, err_data(-ENODEV),
+			      "port \"%s\" is not mirrored to \"%s\": see \"elisactl mirror\"",
+			      port->set.vs.name, to->set.vs.name);
+		return;
+	}
+	state_changed(req->daemon);
+	event_say(req->daemon, EVENT_PORT_CHANGED, SD_INFO, NULL, port->set.vs.name,
+		  "port %s is not mirrored to %s any more", port->set.vs.name, to->set.vs.name);
+	request_reply(req, json_object());
+}
