@@ -29,7 +29,8 @@ enum {
 	OPT_ONCE,
 	OPT_INTERVAL,
 	OPT_EXPLAIN,
-	OPT_END
+	OPT_END,
+	OPT_COMPLETE,
 };
 
 static const struct command {
@@ -101,6 +102,7 @@ static const struct argp_option option_table[] = {
 	{"once", OPT_ONCE, NULL, 0, "top: one interval, then end", 4},
 	{"interval", OPT_INTERVAL, "SECONDS", 0, "top: 0.1 to 3600 (default 1)", 4},
 	{"explain", OPT_EXPLAIN, NULL, 0, "drops: all reasons there are, and what they mean", 4},
+	{"complete", OPT_COMPLETE, NULL, OPTION_HIDDEN, NULL, 0},
 	{0},
 };
 
@@ -182,6 +184,29 @@ static unsigned int option_kind(int key)
 		return OPTS_DROPS;
 	default:
 		return OPTS_PORT;
+	}
+}
+
+/* For the shell's completion: each command, its arguments by kind, its options. */
+static void print_completion(void)
+{
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		const struct command *c = &commands[i];
+
+		printf("%s%s%s", c->word, c->sub ? " " : "", c->sub ? c->sub : "");
+		if (c->takes & TAKES_NAME)
+			printf(" %s", !strcmp(c->word, "port")	? "PORT"
+				      : !strcmp(c->word, "nic") ? "NIC"
+								: "VM");
+		if (c->takes & TAKES_MAC)
+			printf(" MAC");
+		if (c->takes & TAKES_PORT)
+			printf(" PORT");
+		for (const struct argp_option *o = option_table; o->name || o->doc; o++)
+			if (o->name && o->key >= OPT_PORT && o->key != OPT_COMPLETE &&
+			    option_kind(o->key) & c->takes)
+				printf(" --%s", o->name);
+		putchar('\n');
 	}
 }
 
@@ -359,6 +384,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case 'j':
 		o->json = true;
 		return 0;
+	case OPT_COMPLETE:
+		print_completion();
+		exit(fflush(stdout) ? CTL_REFUSED : CTL_OK);
 	case ARGP_KEY_ARG:
 		take_word(state, o, arg);
 		return 0;
