@@ -11,7 +11,7 @@ ROOT = Path(os.environ["SOURCE_ROOT"])
 PROGRAMS = {
     "elisactl.8": os.environ["ELISACTL"], "elisa-vswitchd.8": os.environ["VSWITCHD"],
     "elisa-gen.1": os.environ["ELISA_GEN"], "elisa-info.1": os.environ["ELISA_INFO"],
-    "elisa-tap.8": os.environ["ELISA_TAP"],
+    "elisa-tap.8": os.environ["ELISA_TAP"], "elisa-libvirt-hook.8": os.environ["ELISA_HOOK"],
 }
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
@@ -44,7 +44,7 @@ def names(prefix, text):
 class Man(unittest.TestCase):
     def test_rendering(self):
         pages = sorted(p.stem for p in (ROOT / "docs/man").glob("*.scd"))
-        self.assertGreaterEqual(len(pages), 11)
+        self.assertGreaterEqual(len(pages), 12)
         for page in pages:
             r = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", PAGES / page], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, env={**os.environ, "MANWIDTH": "80"})
@@ -55,20 +55,14 @@ class Man(unittest.TestCase):
         for page, program in PROGRAMS.items():
             listed = set()
             for line in run(program, "--help").splitlines():
-                option = re.match(r"\s+(?:-\S, )?(--[a-z][a-z-]*)", line)
-                if option:
-                    listed.add(option.group(1))
+                if re.match(r" +-", line):
+                    listed |= set(OPTION.findall(re.split(r" {2,}", line.strip())[0]))
             told = {o for line in defined(source(page)) if line.startswith("*-") for o in OPTION.findall(line)}
             self.assertEqual(told, listed, page)
 
     def test_commands(self):
-        usage = run(PROGRAMS["elisactl.8"], "--help").split("Controls")[0]
-        usage = re.sub(r"\n {8,}", " ", usage)
-        listed = set()
-        for line in usage.splitlines():
-            words = line.split("[OPTION...]")[-1].split()
-            word = [w.strip("[]") for w in words if re.fullmatch(r"\[?[a-z-]+\]?", w) and not w.startswith("-")]
-            listed.add(" ".join(word[:2]))
+        listed = {" ".join(w for w in line.split() if w.islower() and w[0] != "-")
+                  for line in run(PROGRAMS["elisactl.8"], "--complete").splitlines()}
         told = set()
         for line in defined(section(source("elisactl.8"), "# COMMANDS")):
             for command in re.findall(r"\*([a-z][a-z -]*)\*(?: \[\*([a-z]+)\*)?", line):
