@@ -45,7 +45,8 @@ class Completion(dt.DaemonCase):
         self.assertEqual(self.ask("attach", "--port", "web"), ["web0"])
 
     def test_options(self):
-        self.assertEqual(self.ask("port", "set", "web0", "--m"), ["--mac", "--mtu"])
+        self.assertEqual(self.ask("port", "set", "web0", "--mt"), ["--mtu"])
+        self.assertIn("--pvid", self.ask("port", "set", "web0", "--"))
         self.assertIn("--wait", self.ask("detach", "--"))
         self.assertNotIn("--mtu", self.ask("detach", "--"))
         self.assertEqual(self.ask("port", "add", "x", "--anti-spoof", ""), ["on", "off"])

@@ -31,6 +31,10 @@ done
 in_root() { chroot $root env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
 modules() { (cd $root/lib/modules && ls -d ./*/updates/dkms/elisa.ko 2>/dev/null); }
 
+# One kernel is there already, another one will be installed later.
+later=$(cd $root/lib/modules && ls -d ./*-cloud-amd64 | sed 's,^\./,,' | tail -n 1)
+[ -z "$later" ] || mv "$root/lib/modules/$later" $root/later
+
 # Installed: what there is works, the module is built for every kernel with headers, and signed.
 in_root sh -c 'dpkg -i /debs/[el]*.deb' >/mnt/log 2>&1 || { cat /mnt/log; fail "installation"; }
 if [ $locked = 0 ]; then
@@ -44,12 +48,15 @@ in_root elisa-info --help >/dev/null || fail "elisa-info does not run"
 [ -L $root/etc/systemd/system/multi-user.target.wants/elisa-vswitchd.service ] || fail "the service is not enabled"
 in_root systemd-analyze verify /lib/systemd/system/elisa-vswitchd.service >/mnt/log 2>&1 ||
 	{ cat /mnt/log; fail "the unit"; }
+if [ -n "$later" ]; then
+	mv $root/later "$root/lib/modules/$later"
+	in_root /etc/kernel/postinst.d/dkms "$later" >/mnt/log 2>&1 || { cat /mnt/log; fail "dkms for a new kernel"; }
+fi
 kernels=0
 for h in $root/usr/src/linux-headers-*-amd64; do
 	[ -e "$h" ] || continue
 	k=${h##*/linux-headers-}
 	kernels=$((kernels + 1))
-	in_root dkms install elisa/0.1.0 -k "$k" >/mnt/log 2>&1 || { cat /mnt/log; fail "no module for $k"; }
 	ko=$(ls $root/lib/modules/"$k"/updates/dkms/elisa.ko) || fail "no elisa.ko for $k"
 	[ "$(modinfo -F signer "$ko")" = "DKMS module signing key" ] || fail "$ko is not signed"
 	in_root modprobe -n -S "$k" elisa || fail "modprobe does not find the module of $k"

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -159,4 +160,11 @@ const struct argp *switch_options(void)
 						  .doc = rows[i].help,
 						  .group = 4};
 	return &argp;
+}
+
+void switch_options_print(unsigned int kinds)
+{
+	for (size_t i = 0; i < ROWS; i++)
+		if (rows[i].kinds & kinds)
+			printf(" --%s", rows[i].name);
 }

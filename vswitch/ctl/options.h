@@ -30,5 +30,7 @@ enum takes {
 void option_seen(struct argp_state *state, unsigned int kinds);
 /* Its input is the request's parameters. */
 const struct argp *switch_options(void);
+/* Those of commands of these kinds, as " --name". */
+void switch_options_print(unsigned int kinds);
 
 #endif
