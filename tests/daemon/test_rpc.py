@@ -199,7 +199,11 @@ class Notify(unittest.TestCase):
             seen.append(sock.recv(1000).decode())
         self.assertIn("local clients (no isolation)", [s for s in seen if "STATUS=" in s][0])
         d.process.send_signal(signal.SIGHUP)
-        dt.wait_for(lambda: "SIGHUP: the configuration is not read again" in d.log())
+        while not sock.recv(1000).startswith(b"RELOADING=1\nMONOTONIC_USEC="):
+            pass
+        while sock.recv(1000) != b"READY=1":
+            pass
+        dt.wait_for(lambda: "was read again: 0 changes" in d.log())
         d.process.terminate()
         while sock.recv(1000) != b"STOPPING=1":
             pass

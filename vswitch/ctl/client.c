@@ -98,12 +98,17 @@ static void send_request(int fd, const char *method, json_t *params)
 static int answer_error(json_t *error, bool as_json)
 {
 	const char *text = json_string_value(json_object_get(error, "message"));
+	json_t *line;
+	size_t i;
 
 	if (as_json) {
 		json_dumpf(error, stdout, JSON_INDENT(2));
 		putchar('\n');
 	}
 	fprintf(stderr, "elisactl: %s\n", text ? text : "the daemon answered with an error");
+	/* of a configuration: each with its file and line */
+	json_array_foreach(json_object_get(json_object_get(error, "data"), "errors"), i, line)
+		fprintf(stderr, "%s\n", json_string_value(line));
 	return CTL_REFUSED;
 }
 

@@ -55,6 +55,7 @@ void print_deleted(json_t *result);
 void print_fdb(json_t *result);
 void print_flushed(json_t *result);
 void print_mirrors(json_t *result);
+void print_reload(json_t *result);
 void print_nothing(json_t *result);
 void print_stats(json_t *result);
 void print_doctor(json_t *result);

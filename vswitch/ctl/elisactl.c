@@ -59,6 +59,7 @@ static const struct command {
 	{"nic", "show", "nic.show", TAKES_NAME | NEEDS_ALL, print_nic, NULL},
 	{"nic", "check", "nic.check", TAKES_NAME | NEEDS_ALL, print_nic_check, NULL},
 	{"stats", NULL, "stats", TAKES_PORT, print_stats, NULL},
+	{"reload", NULL, "reload", OPTS_CHECK, print_reload, NULL},
 	{"doctor", NULL, "doctor", TAKES_NONE, print_doctor, NULL},
 	{"events", NULL, NULL, TAKES_NONE, NULL, run_events},
 	{"top", NULL, NULL, OPTS_TOP, NULL, run_top},
@@ -423,6 +424,7 @@ static const struct argp argp = {
 		    "mirror [list]\nmirror add PORT TO\nmirror del PORT TO\n"
 		    "nic [list]\nnic [show] NAME\nnic check NAME\n"
 		    "stats [PORT]\n"
+		    "reload [--check]\n"
 		    "doctor\n"
 		    "top\ndrops [PORT]\nevents\n"
 		    "metrics",

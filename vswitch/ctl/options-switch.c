@@ -64,6 +64,7 @@ static const struct {
 	 OPTS_MIRROR},
 	{"snap", "BYTES", "mirror add: at most so many of each frame (default all)", NULL, "snap",
 	 FORM_NUMBER, OPTS_MIRROR},
+	{"check", NULL, "reload: only say what would change", NULL, "check", FORM_FLAG, OPTS_CHECK},
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 

@@ -253,6 +253,26 @@ void print_mirrors(json_t *r)
 	table_print(t);
 }
 
+static void print_lines(json_t *list, const char *before)
+{
+	json_t *line;
+	size_t i;
+
+	json_array_foreach(list, i, line) printf("%s%s\n", before, json_string_value(line));
+}
+
+void print_reload(json_t *r)
+{
+	json_t *changed = json_object_get(r, "changed");
+	bool check = !strcmp(str(r, "outcome"), "checked");
+
+	print_lines(changed, "");
+	print_lines(json_object_get(r, "errors"), "failed: ");
+	print_lines(json_object_get(r, "restart_needed"), "needs a restart: ");
+	printf("%s: %s%zu changes\n", str(r, "configuration"), check ? "good, would make " : "",
+	       json_array_size(changed));
+}
+
 void print_flushed(json_t *r)
 {
 	printf("%lld addresses forgotten\n", num(r, "flushed"));

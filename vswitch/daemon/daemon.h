@@ -5,6 +5,7 @@
  *
  *	switch.c	arena, ports, grace periods
  *	statics.c	static addresses, mirrors
+ *	reload.c	the configuration, read again
  *	port-json.c	what a port may have, as JSON
  *	guest.c		what VMs and local clients have in common: callers, ports, names
  *	vm.c		VMs through libelisa-host: attach, arm, drain, detach
@@ -71,6 +72,7 @@ struct port {
 	bool runtime; /* added through the control socket; kept in the state file */
 	bool lent;    /* `set.vm` is only for this attachment */
 	bool deleting;
+	bool fresh;   /* added by the reload that is under way */
 	struct guest *guest; /* bound to */
 	uint32_t bell;	     /* as told to libvswitch; 0: none */
 	bool bell_short;     /* ... for want of vectors */
@@ -159,6 +161,8 @@ struct wait {
 struct daemon {
 	struct settings set;
 	char *run_dir;
+	const char *config_path;
+	bool reloading; /* addresses of ports are compared by whoever reloads */
 	sd_event *event;
 	sd_event_source *tick, *work;
 
@@ -212,6 +216,8 @@ int port_create(struct daemon *d, const struct port_setting *set, bool runtime, 
 		char why[WHY_LEN]);
 int port_change(struct daemon *d, struct port *port, const struct port_setting *set,
 		char why[WHY_LEN]);
+/* An attached VM gets a port that is meant for it at once. */
+void port_bind_now(struct daemon *d, struct port *port);
 /* Unbinds and deletes it; it is gone after a grace period. 0: begun. */
 int port_remove(struct daemon *d, struct port *port);
 /* To be called when VMs, their ports or the ports' groups have changed. */
@@ -245,6 +251,15 @@ int fdb_setting_read(struct fdb_setting *fdb, json_t *json, char why[WHY_LEN]);
 void statics_save(struct daemon *d, json_t *state);
 void statics_load(struct daemon *d, json_t *state);
 void statics_free(struct daemon *d);
+
+/* ---- reload.c ---- */
+
+/*
+ * Reads the configuration again and applies what is other than before, or only says so with `check`.
+ * 0; or as settings_read(), and nothing has changed. *report: {errors, changed, restart_needed}, lists
+ * of sentences; the caller's.
+ */
+int reload(struct daemon *d, bool check, json_t **report);
 
 /* ---- port-json.c ---- */
 
@@ -295,6 +310,8 @@ uint64_t vm_work(struct daemon *d);
 void vm_region_ready(struct guest *g);
 void vm_region_gone(struct guest *g);
 void vms_configure(struct daemon *d);
+/* The configuration's VMs are others now; those that are attached stay so. */
+void vms_reconfigure(struct daemon *d);
 /* Ends the requests that wait for `g`. */
 void vm_answer_attach(struct guest *g);
 void vm_answer_detach(struct guest *g);
@@ -306,6 +323,7 @@ void domains_close(struct daemon *d);
 /* Those whose ports had to wait for the end of former ones. */
 void domains_work(struct daemon *d);
 const char *domain_uuid(const struct domain *dom);
+const struct vm_setting *domain_vm(const struct domain *dom);
 void do_vm_define(struct request *req, json_t *params);
 void do_vm_undefine(struct request *req, json_t *params);
 

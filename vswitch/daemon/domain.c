@@ -34,6 +34,11 @@ struct definition {
 	size_t count;
 };
 
+const struct vm_setting *domain_vm(const struct domain *dom)
+{
+	return &dom->vm;
+}
+
 const char *domain_uuid(const struct domain *dom)
 {
 	return dom->uuid;

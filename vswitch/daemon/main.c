@@ -197,8 +197,13 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *user)
 
 static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *si, void *user)
 {
-	log_notice("SIGHUP: the configuration is not read again while running: restart the daemon, "
-		   "its VMs come back by themselves");
+	struct daemon *d = user;
+	json_t *report;
+
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)now_us());
+	reload(d, false, &report);
+	json_decref(report);
+	sd_notify(0, "READY=1");
 	return 0;
 }
 
@@ -328,6 +333,7 @@ static int run(struct daemon *d, const struct options *o)
 
 	d->started = now_us();
 	d->run_dir = (char *)o->run_dir;
+	d->config_path = o->config;
 	TAILQ_INIT(&d->guests);
 	TAILQ_INIT(&d->ports);
 	TAILQ_INIT(&d->waits);

@@ -23,5 +23,6 @@ void do_fdb_flush(struct request *req, json_t *params);
 void do_mirror_list(struct request *req, json_t *params);
 void do_mirror_add(struct request *req, json_t *params);
 void do_mirror_del(struct request *req, json_t *params);
+void do_reload(struct request *req, json_t *params);
 
 #endif

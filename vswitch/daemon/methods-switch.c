@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Methods on addresses and mirrors. */
+/* Methods on addresses and mirrors, and on the configuration as a whole. */
 #include "method.h"
 
 #include <errno.h>
@@ -160,4 +160,23 @@ void do_mirror_del(struct request *req, json_t *params)
 	event_say(req->daemon, EVENT_PORT_CHANGED, SD_INFO, NULL, port->set.vs.name,
 		  "port %s is not mirrored to %s any more", port->set.vs.name, to->set.vs.name);
 	request_reply(req, json_object());
+}
+
+/* ---- the configuration ---- */
+
+void do_reload(struct request *req, json_t *params)
+{
+	bool check = false;
+	json_t *report;
+	int ret;
+
+	if (!get_bool(req, params, "check", &check))
+		return;
+	ret = reload(req->daemon, check, &report);
+	if (!ret) {
+		request_reply(req, report);
+		return;
+	}
+	json_object_set_new(report, "errno", json_integer(-ret));
+	request_error(req, RPC_REFUSED, report, "the configuration was not taken, nothing has changed");
 }

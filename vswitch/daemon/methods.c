@@ -507,17 +507,6 @@ static bool read_port(struct request *req, json_t *params, struct port_setting *
 	return !port_json_read(&req->daemon->set, params, set, why) || bad_params(req, "%s", why);
 }
 
-/* An attached VM gets a port that is meant for it at once. */
-static void bind_now(struct daemon *d, struct port *port)
-{
-	struct guest *g = port->set.local || !port->set.vm[0] ? NULL : guest_find(d, port->set.vm);
-
-	if (g && !g->local && g->state == GUEST_ATTACHED) {
-		guest_ports_bind(g);
-		g->note[0] = '\0';
-	}
-}
-
 static void do_port_add(struct request *req, json_t *params)
 {
 	struct port_setting set;
@@ -542,7 +531,7 @@ static void do_port_add(struct request *req, json_t *params)
 		return;
 	}
 	state_changed(req->daemon);
-	bind_now(req->daemon, port);
+	port_bind_now(req->daemon, port);
 	ports_changed(req->daemon);
 	event_say_why(req->daemon, EVENT_PORT_CHANGED, SD_INFO, NULL, name, "added",
 		      "port %s added", name);
@@ -590,7 +579,7 @@ static void do_port_set(struct request *req, json_t *params)
 		return;
 	}
 	state_changed(req->daemon);
-	bind_now(req->daemon, port);
+	port_bind_now(req->daemon, port);
 	event_say_why(req->daemon, EVENT_PORT_CHANGED, SD_INFO, NULL, set.vs.name, "set",
 		      "port %s: settings changed", set.vs.name);
 	request_reply(req, port_json(req->daemon, port));
@@ -736,6 +725,7 @@ static const struct method methods[] = {
 	{"nic.check", do_nic_check, "name "},
 	{"stats", do_stats, "port "},
 	{"doctor", do_doctor, ""},
+	{"reload", do_reload, "check "},
 	{"events.subscribe", do_events_subscribe, ""},
 	{"metrics", do_metrics, "openmetrics "},
 };

@@ -152,6 +152,8 @@ static int mac_unique(struct daemon *d, const uint8_t mac[6], const struct port 
 	struct port *port;
 	char text[18];
 
+	if (d->reloading)
+		return 0;
 	TAILQ_FOREACH(port, &d->ports, link)
 	{
 		if (port == but || memcmp(port->set.vs.mac, mac, 6))
@@ -227,6 +229,16 @@ int port_change(struct daemon *d, struct port *port, const struct port_setting *
 	refill_start(d);
 	ports_changed(d);
 	return 0;
+}
+
+void port_bind_now(struct daemon *d, struct port *port)
+{
+	struct guest *g = port->set.local || !port->set.vm[0] ? NULL : guest_find(d, port->set.vm);
+
+	if (g && !g->local && g->state == GUEST_ATTACHED) {
+		guest_ports_bind(g);
+		g->note[0] = '\0';
+	}
 }
 
 /* It is unbound and a grace period is over. */

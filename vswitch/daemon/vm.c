@@ -702,19 +702,71 @@ uint64_t vm_work(struct daemon *d)
 	return ram_step(d) ? 1 : soon;
 }
 
+static void vm_configure(struct daemon *d, const struct vm_setting *set)
+{
+	struct guest *g = guest_new(d, set->name, false);
+
+	if (!g) {
+		log_error("VM %s: out of memory", set->name);
+		return;
+	}
+	g->setting = set;
+	g->wanted = set->auto_attach;
+	g->force_cpu = set->force_cpu;
+	g->state = g->wanted ? GUEST_WAITING : GUEST_DETACHED;
+}
+
 void vms_configure(struct daemon *d)
 {
-	for (size_t i = 0; i < d->set.vm_count; i++) {
-		const struct vm_setting *set = &d->set.vms[i];
-		struct guest *g = guest_new(d, set->name, false);
+	for (size_t i = 0; i < d->set.vm_count; i++)
+		vm_configure(d, &d->set.vms[i]);
+}
 
-		if (!g) {
-			log_error("VM %s: out of memory", set->name);
-			continue;
-		}
-		g->setting = set;
-		g->wanted = set->auto_attach;
-		g->force_cpu = set->force_cpu;
-		g->state = g->wanted ? GUEST_WAITING : GUEST_DETACHED;
+static struct guest *vm_named(struct daemon *d, const char *name)
+{
+	struct guest *g = guest_find(d, name);
+
+	return g && !g->local ? g : NULL;
+}
+
+static void vm_adopt(struct guest *g, const struct vm_setting *set)
+{
+	bool begins = set->auto_attach && (!g->setting || !g->setting->auto_attach);
+
+	g->setting = set;
+	g->force_cpu |= set->force_cpu;
+	if (g->state == GUEST_DETACHED && begins && !g->held && !g->killed.kill) {
+		g->wanted = true;
+		g->state = GUEST_WAITING;
+	} else if (g->state == GUEST_WAITING && !g->pid && !g->domain && !set->auto_attach) {
+		g->wanted = false;
+		g->state = GUEST_DETACHED;
 	}
+}
+
+/* Settings of before are still there, but nobody's any more. */
+void vms_reconfigure(struct daemon *d)
+{
+	struct guest *g, *next;
+
+	for (size_t i = 0; i < d->set.vm_count; i++) {
+		g = vm_named(d, d->set.vms[i].name);
+		if (g)
+			vm_adopt(g, &d->set.vms[i]);
+		else
+			vm_configure(d, &d->set.vms[i]);
+	}
+	FOREACH_SAFE(g, &d->guests, link, next)
+	{
+		const struct vm_setting *set = g->setting;
+
+		if (g->local || !set || (g->domain && set == domain_vm(g->domain)) ||
+		    (set >= d->set.vms && set < d->set.vms + d->set.vm_count))
+			continue;
+		g->setting = g->domain ? domain_vm(g->domain) : NULL;
+		if (!g->setting && !g->pid &&
+		    (g->state == GUEST_WAITING || g->state == GUEST_DETACHED))
+			vm_settle(g);
+	}
+	work_soon(d, 0);
 }
