@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The arena: one piece of memory, at one address for all, cut up once. */
 #include <cpuid.h>
-#include "internal.h"
+#include "vlan.h"
 
 /* Count up whenever fields change that these sizes do not show. */
 #define VS_STATE 5
@@ -74,7 +74,10 @@ int vs_create(void *arena, size_t len, const struct vs_config *cfg, struct vswit
 	vs->nics = (struct vs_nic *)(void *)at;
 	at += page_up(VS_NICS_MAX * sizeof(struct vs_nic));
 	vs_fdb_init(&vs->fdb, at, cfg->fdb_capacity, secret(arena, cfg->generation));
-	vs->address_mask = _mm_set_epi64x(0xffffffff, -1);
+	vs->mask[VS_KIND_ANY] = _mm_set_epi64x(0xffffffff, -1);
+	vs->mask[VS_KIND_UNTAGGED] = _mm_set_epi64x(0xffffffffffff, -1);
+	vs->mask[VS_KIND_TAGGED] = _mm_set_epi64x((int64_t)0xff0fffffffffffff, -1);
+	_Static_assert(VS_KINDS == sizeof(vs->mask) / sizeof(vs->mask[0]), "one for each");
 	vs->epoch = 1;
 	vs->version = 1;
 	vs->now = 1;

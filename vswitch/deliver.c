@@ -209,6 +209,40 @@ static void put_checksum(uint8_t *to, uint32_t first, uint32_t len, const struct
 			to[c->at + i - first] = (uint8_t)(c->sum >> 8 * i);
 }
 
+static void skip_pieces(struct vs_from *from, uint64_t len)
+{
+	for (from->at += len; from->at >= from->seg->len; from->seg++)
+		from->at -= from->seg->len;
+}
+
+/*
+ * The first `part` bytes of a frame, with its header as it was checked, or as it is with its tag
+ * changed. 14 bytes at least.
+ */
+static void copy_first(uint8_t *to, const struct vs_frame *frame, struct vs_from *from,
+		       uint64_t part, int32_t shift)
+{
+	uint64_t high = (uint64_t)_mm_cvtsi128_si64(_mm_bsrli_si128(frame->header, 8));
+
+	if (shift > 0) {
+		/* The addresses are in the header; behind them is what the sender has. */
+		if (part > 16) {
+			skip_pieces(from, 12);
+			vs_copy_pieces(to + 16, from, part - 16);
+		}
+	} else {
+		if (shift < 0)
+			skip_pieces(from, (uint64_t)-shift);
+		vs_copy_pieces(to, from, part);
+	}
+	vs_put64(to, (uint64_t)_mm_cvtsi128_si64(frame->header));
+	if (part >= 16)
+		vs_put64(to + 8, high);
+	else
+		vs_put64(to + 6,
+			 (uint64_t)_mm_cvtsi128_si64(_mm_bsrli_si128(frame->header, 6)));
+}
+
 /*
  * Any frame: in pieces, over several buffers, with something to do. After a bad buffer the rest of
  * the frame's slots are aborted too, so that the receiver does not take them for a frame.
@@ -217,7 +251,8 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 				 const struct vs_frame *frame, uint32_t index, uint32_t slots)
 {
 	uint64_t hash = load->hash ? load->hash[frame - load->frame] : 0;
-	struct vs_seg whole = {frame->data, (uint16_t)frame->len, {0, 0, 0}};
+	/* The frame's own length bounds what is taken of it. */
+	struct vs_seg whole = {frame->data, UINT16_MAX, {0, 0, 0}};
 	struct vs_from from = {frame->segs ? &load->segs[frame->seg] : &whole, 0};
 	struct vs_offload offload = frame->segs & VS_SEGS_RAW ? (struct vs_offload){0, 0, 0}
 							      : from.seg->offload;
@@ -228,10 +263,13 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 	bool good = !(lacks & (ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6));
 
 	if (lacks) {
-		checksum_of(&checksum, from.seg, left);
+		checksum_of(&checksum, from.seg, left - (uint32_t)load->shift);
+		checksum.at += (uint32_t)load->shift;
 		offload = (struct vs_offload){0, 0, 0};
 		vs_count_owned(load->filled, 1);
 	}
+	if (offload.flags & ELISA_NET_CSUM)
+		offload.csum_start += (uint16_t)load->shift;
 	for (uint32_t i = 0; i < slots; i++) {
 		uint64_t meta = i ? 0
 				  : (uint64_t)offload.gso_size << 48 |
@@ -248,13 +286,10 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 			commit(comp, index + i, ELISA_RXC_ABORTED << 16, 0);
 			continue;
 		}
-		vs_copy_pieces(to, &from, part);
-		if (!i) {
-			/* 14 bytes at least: the first eight, and eight that end there. */
-			vs_put64(to, (uint64_t)_mm_cvtsi128_si64(frame->header));
-			vs_put64(to + 6,
-				 (uint64_t)_mm_cvtsi128_si64(_mm_bsrli_si128(frame->header, 6)));
-		}
+		if (i)
+			vs_copy_pieces(to, &from, part);
+		else
+			copy_first(to, frame, &from, part, load->shift);
 		put_checksum(to, frame->len - left, part, &checksum);
 		left -= part;
 		commit(comp, index + i, meta | part | (i + 1 < slots ? ELISA_NET_MORE << 16 : 0),
@@ -283,9 +318,23 @@ static vs_noinline struct vs_delivered fill_any(struct vs_rx *rx, const struct v
 	return lost;
 }
 
+/*
+ * A frame in one piece into one buffer; `len` is its own, of 16 bytes at least, and so much is there
+ * of the sender's. `shift` as in vs_load_of, constant on the fast path.
+ */
+vs_inline void copy_whole(uint8_t *to, const struct vs_frame *frame, uint64_t len, int32_t shift)
+{
+	if (shift > 0) {
+		vs_copy_16up(to + shift, frame->data, len - (uint32_t)shift);
+		VS_PUT128(to, frame->header);
+	} else {
+		vs_copy_headed(to, frame->data - shift, len, frame->header);
+	}
+}
+
 /* Into a buffer that is not in the receiver's longest range of memory; or nowhere. */
 static vs_noinline bool fill_elsewhere(struct vs_rx *rx, const struct vs_frame *frame,
-				       uint32_t index, uint64_t hash)
+				       uint32_t index, uint64_t hash, int32_t shift)
 {
 	struct elisa_rxc *comp = &rx->comp[index & rx->mask];
 	uint8_t *to = buffer_at(rx, vs_load(&rx->ring->addr[index & rx->mask]));
@@ -294,7 +343,7 @@ static vs_noinline bool fill_elsewhere(struct vs_rx *rx, const struct vs_frame *
 		commit(comp, index, ELISA_RXC_ABORTED << 16, 0);
 		return false;
 	}
-	vs_copy_headed(to, frame->data, frame->len, frame->header);
+	copy_whole(to, frame, frame->len, shift);
 	commit(comp, index, frame->len, hash);
 	return true;
 }
@@ -335,13 +384,15 @@ vs_inline void locate(const struct vs_rx *rx, uint32_t index, uint32_t count, ui
 
 /*
  * The usual case: each frame in one piece, into one buffer, with no end of the ring in between.
- * `hashed` is constant where this is used: frames without hashes do not pay for them.
+ * `hashed` and `shift` are constant where this is used: frames without hashes do not pay for them,
+ * nor those whose tags stay.
  *
  * The last frame goes first: a receiver that waits for the first completion leaves the cache lines
  * of the others alone until all are written, and then finds the whole burst.
  */
 vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *first, const uint64_t *hash,
-			    bool hashed, uint32_t count, uint32_t index, struct vs_delivered *lost)
+			    bool hashed, int32_t shift, uint32_t count, uint32_t index,
+			    struct vs_delivered *lost)
 {
 	uint64_t buffers[VS_BATCH + 2 * VS_FOUR] __attribute__((aligned(32)));
 	const uint64_t *buffer = &buffers[(index & (VS_FOUR - 1)) + count];
@@ -361,12 +412,12 @@ vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *first, cons
 		seq -= step;
 		comp -= 2;
 		if (vs_unlikely(!to)) {
-			if (!fill_elsewhere(rx, frame, (uint32_t)(seq >> 32) - 1, with)) {
+			if (!fill_elsewhere(rx, frame, (uint32_t)(seq >> 32) - 1, with, shift)) {
 				lost->frames++;
 				lost->bytes += len;
 			}
 		} else {
-			vs_copy_headed(to, frame->data, len, frame->header);
+			copy_whole(to, frame, len, shift);
 			VS_STEP();
 			vs_store(&comp[0], len | with >> 32 << 16);
 			VS_STEP();
@@ -377,7 +428,7 @@ vs_inline void fill_stretch(struct vs_rx *rx, const struct vs_frame *first, cons
 }
 
 vs_inline struct vs_delivered fill_single(struct vs_rx *rx, const struct vs_load_of *load,
-					  const struct vs_taken *taken, bool hashed)
+					  const struct vs_taken *taken, bool hashed, int32_t shift)
 {
 	struct vs_delivered lost = {0, 0};
 	uint32_t left = taken->frames;
@@ -390,7 +441,7 @@ vs_inline struct vs_delivered fill_single(struct vs_rx *rx, const struct vs_load
 			count = left;
 		left -= count;
 		fill_stretch(rx, load->frame + left, hashed ? load->hash + left : NULL, hashed,
-			     count, taken->first + left, &lost);
+			     shift, count, taken->first + left, &lost);
 	} while (vs_unlikely(left));
 	return lost;
 }
@@ -398,7 +449,23 @@ vs_inline struct vs_delivered fill_single(struct vs_rx *rx, const struct vs_load
 static vs_noinline struct vs_delivered fill_hashed(struct vs_rx *rx, const struct vs_load_of *load,
 						   struct vs_taken taken)
 {
-	return fill_single(rx, load, &taken, true);
+	return fill_single(rx, load, &taken, true, 0);
+}
+
+static vs_noinline struct vs_delivered fill_pushed(struct vs_rx *rx, const struct vs_load_of *load,
+						   struct vs_taken taken)
+{
+	if (load->hash)
+		return fill_single(rx, load, &taken, true, 4);
+	return fill_single(rx, load, &taken, false, 4);
+}
+
+static vs_noinline struct vs_delivered fill_popped(struct vs_rx *rx, const struct vs_load_of *load,
+						   struct vs_taken taken)
+{
+	if (load->hash)
+		return fill_single(rx, load, &taken, true, -4);
+	return fill_single(rx, load, &taken, false, -4);
 }
 
 /*
@@ -475,10 +542,12 @@ struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, uns
 	done = count_taken(rx, load, taken.frames);
 	if (vs_unlikely(load->pieces || load->longest > rx->buf_len))
 		lost = fill_any(rx, load, taken);
+	else if (vs_unlikely(load->shift))
+		lost = load->shift > 0 ? fill_pushed(rx, load, taken) : fill_popped(rx, load, taken);
 	else if (vs_unlikely(load->hash != NULL))
 		lost = fill_hashed(rx, load, taken);
 	else
-		lost = fill_single(rx, load, &taken, false);
+		lost = fill_single(rx, load, &taken, false, 0);
 	if (vs_unlikely(vs_load(&rx->features) & (ELISA_NET_F_EVENT | VS_F_NIC)))
 		attend(caller, to, rx);
 	vs_store_release(&caller->intent.rx, NULL);

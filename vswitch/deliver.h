@@ -49,6 +49,11 @@ struct vs_load_of {
 	bool pieces;	  /* some frame has segs, or is shorter than 16 bytes */
 	bool copies;	  /* for a mirror: not to be mirrored */
 	bool paid;	  /* not to be policed any more */
+	/*
+	 * Tags come or go: bytes that the frames grow by, 4, 0 or -4. Their lengths and headers say
+	 * what they are then, all else what they were.
+	 */
+	int8_t shift;
 	const struct vs_seg *segs;
 	uint64_t *filled; /* counts frames whose checksum was filled in; the sender's own */
 	/* Of each frame: flags of its completion << 32 | hash: ELISA_RXC_HASH with a hash, and

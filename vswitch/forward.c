@@ -20,7 +20,7 @@
  * one might exceed that. A frame that exceeds it alone, a flooded one of many segments, is taken as
  * the first of a call.
  */
-#include "offload.h"
+#include "vlan.h"
 
 #define VS_FLOOD_MAX  VS_PORTS_MAX
 #define VS_DESTS      8
@@ -30,6 +30,7 @@ struct vs_dest {
 	struct vs_port *to;
 	uint32_t frames; /* bit mask of the batch's frames */
 	uint32_t longest;
+	uint32_t change; /* of their tags, VS_TAG_* */
 	bool pieces;
 };
 
@@ -46,7 +47,7 @@ struct vs_send {
 	bool one_by_one;      /* no frame takes the short way */
 	uint32_t copies_left; /* of flooded frames and of segments */
 	/* The way that the last frame went. */
-	__m128i header;
+	__m128i header, mask;
 	uint64_t way_max; /* longest frame for it; 0: there is none */
 	uint32_t run;	  /* first frame of the batch that goes it */
 	struct vs_dest *way;
@@ -86,6 +87,32 @@ vs_inline void close_run(struct vs_send *s)
 	s->run = s->frames;
 }
 
+/* The load's frames with their tags changed. */
+static vs_noinline void retag(struct vs_send *s, uint32_t change, struct vs_load_of *load)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < load->count; i++) {
+		struct vs_frame frame = load->frame[i];
+
+		/* Of runs: take_frame() has looked at the others. */
+		if (!vs_tag_change(&frame, s->seg, change)) {
+			tx_drop(s, ELISA_DROP_TX_RUNT);
+			continue;
+		}
+		if (frame.len < VS_HEADER_MIN)
+			load->pieces = true;
+		if (load->hash)
+			s->known_sorted[kept] = load->hash[i];
+		s->sorted[kept++] = frame;
+	}
+	load->frame = s->sorted;
+	load->hash = load->hash ? s->known_sorted : NULL;
+	load->count = kept;
+	load->shift = (int8_t)vs_tag_shift(change);
+	load->longest += (uint32_t)load->shift;
+}
+
 static void deliver_to(struct vs_send *s, struct vs_dest *d, const struct vs_frame *frame,
 		       const uint64_t *hash, uint32_t count)
 {
@@ -98,10 +125,14 @@ static void deliver_to(struct vs_send *s, struct vs_dest *d, const struct vs_fra
 		.filled = &s->tx->count.csum,
 		.hash = hash,
 	};
-	struct vs_delivered done = vs_deliver_from(s->caller, d->to, s->queue, &load);
+	struct vs_delivered done = {0, 0};
 
+	if (vs_unlikely(d->change & VS_TAG_HOW))
+		retag(s, d->change, &load);
+	if (vs_likely(load.count))
+		done = vs_deliver_from(s->caller, d->to, s->queue, &load);
 	s->sent.frames += done.frames;
-	s->sent.bytes += done.bytes;
+	s->sent.bytes += done.bytes - done.frames * (uint64_t)load.shift;
 	d->frames = 0;
 	d->longest = (uint32_t)s->way_max;
 	d->pieces = false;
@@ -174,7 +205,7 @@ vs_inline bool take_run(struct vs_send *s, bool nic)
 	const struct vs_range *r = &tx->guest->range[tx->hint];
 	uint64_t gpa = r->gpa, bound = r->len + 1 - s->way_max, max = s->way_max - VS_HEADER_MIN;
 	const uint8_t *base = r->addr;
-	const __m128i address_mask = s->vs->address_mask, same = s->header;
+	const __m128i mask_of = s->mask, same = s->header;
 	struct vs_frame *first = &s->frame[s->frames], *frame = first, *end;
 	uint32_t count = VS_BATCH - s->frames, to_end = tx->size - (s->next & tx->mask);
 	const volatile uint64_t *d = desc_at(tx, s->next);
@@ -203,7 +234,7 @@ vs_inline bool take_run(struct vs_send *s, bool nic)
 			break;
 		data = base + (offset & mask);
 		header = *(const volatile __m128i_u *)(const volatile void *)data;
-		if (vs_unlikely(!_mm_testz_si128(_mm_xor_si128(header, same), address_mask)))
+		if (vs_unlikely(!_mm_testz_si128(_mm_xor_si128(header, same), mask_of)))
 			break;
 		frame->data = data;
 		*(uint64_t *)(void *)&frame->len = len;
@@ -400,8 +431,9 @@ static vs_noinline void mirror_early(struct vs_send *s, struct vs_chain *c)
 }
 
 struct vs_addresses {
-	uint64_t dst, src; /* FDB keys */
+	uint64_t dst, src; /* FDB keys, without VID */
 	bool tagged;
+	struct vs_vlan_of vlan;
 	uint8_t flood; /* what it is if it floods: 0 broadcast, 1 multicast, 2 unknown */
 };
 
@@ -438,6 +470,26 @@ static unsigned int check(const struct vs_send *s, const struct vs_addresses *a,
 	return ELISA_DROP_COUNT;
 }
 
+/*
+ * Which VLAN it is of, or, as check(), why of none. A tag that the switch looked at is not for a
+ * checksum to be put there.
+ */
+static unsigned int check_vlan(const struct vs_send *s, const struct vs_chain *c, __m128i header,
+			       struct vs_addresses *a)
+{
+	uint32_t vlan = vs_load_acquire(&s->port->vlan);
+
+	a->vlan = vs_vlan_ingress(s->port, vlan, header);
+	if (a->vlan.kind == VS_KIND_TAGGED) {
+		if (c->len < ELISA_FRAME_MIN + VS_TAG_LEN)
+			return ELISA_DROP_TX_RUNT;
+		if (c->seg[0].offload.flags & ELISA_NET_CSUM &&
+		    c->seg[0].offload.csum_start < ELISA_FRAME_MIN + VS_TAG_LEN)
+			return ELISA_DROP_TX_BAD_OFFLOAD;
+	}
+	return a->vlan.is_member ? ELISA_DROP_COUNT : ELISA_DROP_TX_VLAN;
+}
+
 /* False: it is one address too many, and frames from it are not to pass. */
 static bool learn(struct vs_send *s, uint64_t src)
 {
@@ -449,6 +501,9 @@ static bool learn(struct vs_send *s, uint64_t src)
 	vs_store_release(&tx->learned, src);
 	if (!vs_fdb_learn(s->vs, src, s->port->id) && vs_load(&s->port->mac_limit_drop))
 		return false;
+	/* It moved, perhaps from where the way leads. */
+	if (vs_load(&s->vs->version) != s->version)
+		s->way_max = 0;
 	vs_store_release(&tx->learned_version, s->version);
 	return true;
 }
@@ -462,22 +517,29 @@ static unsigned int admit(struct vs_send *s, const struct vs_chain *c, const str
 {
 	if (vs_unlikely(s->extras & VS_POLICE_TX) && !vs_police(s->port, VS_TX_BYTES, c->len))
 		return ELISA_DROP_TX_POLICED;
-	if (vs_unlikely(!learn(s, a->src)))
+	if (vs_unlikely(!learn(s, a->src | a->vlan.vid)))
 		return ELISA_DROP_TX_MAC_LIMIT;
 	if (floods && s->extras & VS_STORM && !vs_storm(s->port, VS_STORM_BROADCAST + a->flood))
 		return ELISA_DROP_TX_STORM;
 	return ELISA_DROP_COUNT;
 }
 
-static struct vs_dest *dest_of(struct vs_send *s, struct vs_port *to)
+static struct vs_dest *dest_of(struct vs_send *s, struct vs_port *to, uint32_t change)
 {
 	struct vs_dest *d;
 
-	for (uint32_t i = 0; i < s->dests; i++)
-		if (s->dest[i].to == to)
+	for (uint32_t i = 0; i < s->dests; i++) {
+		if (s->dest[i].to != to)
+			continue;
+		if (s->dest[i].change == change)
 			return &s->dest[i];
+		/* Its frames stay in their order. */
+		flush(s);
+		s->way = NULL;
+		s->dests = 0;
+	}
 	d = &s->dest[s->dests++];
-	*d = (struct vs_dest){.to = to, .longest = 0};
+	*d = (struct vs_dest){.to = to, .longest = 0, .change = change};
 	return d;
 }
 
@@ -486,26 +548,33 @@ static struct vs_dest *dest_of(struct vs_send *s, struct vs_port *to)
  * well: longer frames span several, and are delivered piece by piece anyway. Only a hint, should
  * the queue be set up anew meanwhile.
  */
-vs_inline uint64_t way_max(const struct vs_send *s, struct vs_port *to)
+vs_inline uint64_t way_max(const struct vs_send *s, const struct vs_dest *d)
 {
-	uint64_t max = vs_load(&to->frame_max),
-		 buf = vs_load(&vs_rx_queue(to, s->queue)->rx.buf_len);
+	uint64_t max = vs_load(&d->to->frame_max),
+		 buf = vs_load(&vs_rx_queue(d->to, s->queue)->rx.buf_len);
 
 	if (vs_unlikely(s->one_by_one))
 		return 0;
 	if (max > s->frame_max)
 		max = s->frame_max;
+	if (vs_unlikely(d->change)) {
+		if (d->change & VS_TAG_TAGGED)
+			max += VS_TAG_LEN;
+		if ((d->change & VS_TAG_HOW) == VS_TAG_PUSH)
+			buf -= VS_TAG_LEN;
+	}
 	return max < buf ? max : buf;
 }
 
-/* From here on frames with the same addresses take the short way, also those of later calls. */
-static void set_way(struct vs_send *s, struct vs_dest *d, __m128i header)
+/* From here on frames that are alike take the short way, also those of later calls. */
+static void set_way(struct vs_send *s, struct vs_dest *d, __m128i header, enum vs_kind kind)
 {
 	struct vs_way *way = &s->tx->way;
 
 	s->way = d;
 	s->header = header;
-	s->way_max = way_max(s, d->to);
+	s->mask = s->vs->mask[kind];
+	s->way_max = way_max(s, d);
 	if (d->longest < s->way_max)
 		d->longest = (uint32_t)s->way_max;
 	/* Stopped in between, it must not be taken for a whole one. */
@@ -513,6 +582,8 @@ static void set_way(struct vs_send *s, struct vs_dest *d, __m128i header)
 	VS_STEP();
 	vs_store(&way->to, d->to);
 	way->header = header;
+	way->mask = s->mask;
+	way->change = d->change;
 	VS_STEP();
 	vs_store_release(&way->version, s->version);
 }
@@ -549,20 +620,25 @@ static bool to_be_cut(const struct vs_chain *c, const struct vs_port *to)
 
 /* The batch is empty: the order of frames stays. */
 static vs_noinline struct vs_delivered cut_up(struct vs_send *s, struct vs_port *to,
-					      const struct vs_chain *c)
+					      const struct vs_chain *c, __m128i header,
+					      uint32_t change)
 {
 	struct vs_load_of load = {.filled = &s->tx->count.csum, .paid = true};
 	struct vs_delivered done = {0, 0};
+	struct vs_gso changed;
 	struct vs_cut cut;
 
 	if (vs_load(&to->extras) & VS_POLICE_RX && !vs_police(to, VS_RX_BYTES, c->len)) {
 		vs_rx_drop(&vs_rx_queue(to, s->queue)->rx, ELISA_DROP_RX_POLICED, 1);
 		if (vs_load(&to->extras) & VS_EXTRA_DROPS)
-			mirror_chain(s, to, c, VS_GET128(c->gso.header),
-				     vs_dropped(ELISA_DROP_RX_POLICED));
+			mirror_chain(s, to, c, header, vs_dropped(ELISA_DROP_RX_POLICED));
 		return done;
 	}
 	vs_cut_begin(&cut, &c->gso, c->seg);
+	if (change & VS_TAG_HOW) {
+		vs_tag_gso(&changed, &c->gso, header, change);
+		cut.gso = &changed;
+	}
 	while (vs_cut_next(&cut, &load)) {
 		struct vs_delivered some = vs_deliver_from(s->caller, to, s->queue, &load);
 
@@ -585,31 +661,51 @@ vs_inline bool may_reach(const struct vs_send *s, const struct vs_port *to)
 	return vs_likely(!s->port->nic) || !vs_load(&to->nic) || s->vs->config.bridge_nics;
 }
 
+/*
+ * A tag is above the MTU: the sender's, one that is pushed, and one that a tunnel's payload has.
+ */
+static bool too_long(const struct vs_chain *c, const struct vs_addresses *a,
+		     const struct vs_port *to, uint32_t change)
+{
+	uint64_t max = vs_load(&to->frame_max) + (a->tagged ? VS_TAG_LEN : 0u);
+
+	if (vs_unlikely(change & VS_TAG_HOW)) {
+		if ((uint8_t)vs_load(&to->vlan) == VS_VLAN_QINQ)
+			max += VS_TAG_LEN;
+		if (c->len > ELISA_GSO_FRAME_MAX - VS_TAG_LEN)
+			return true;
+	}
+	return c->wire_len > max;
+}
+
 static void unicast(struct vs_send *s, struct vs_port *to, const struct vs_chain *c, __m128i header,
 		    const struct vs_addresses *a)
 {
+	uint32_t change = vs_vlan_egress(to, &a->vlan);
 	struct vs_dest *d;
 
 	if (to == s->port) {
 		refuse_tx(s, c, header, ELISA_DROP_TX_NO_PORT);
 	} else if (!may_reach(s, to)) {
 		refuse_tx(s, c, header, ELISA_DROP_TX_ISOLATED);
+	} else if (vs_unlikely(change == VS_TAG_REFUSE)) {
+		refuse_rx(s, to, c, header, ELISA_DROP_RX_VLAN);
 	} else if (vs_unlikely(!vs_wants(to, a->dst))) {
 		refuse_rx(s, to, c, header, ELISA_DROP_RX_FILTERED);
-	} else if (c->wire_len > vs_load(&to->frame_max) + (a->tagged ? 4u : 0)) {
+	} else if (too_long(c, a, to, change)) {
 		refuse_rx(s, to, c, header, ELISA_DROP_RX_TOO_LONG);
 	} else if (vs_unlikely(to_be_cut(c, to))) {
 		flush(s);
-		if (cut_up(s, to, c).frames) {
+		if (cut_up(s, to, c, header, change).frames) {
 			s->sent.frames++;
 			s->sent.bytes += c->len;
 		}
 		if (s->extras & VS_EXTRA_TX)
 			mirror_chain(s, s->port, c, header, VS_SENT);
 	} else {
-		d = dest_of(s, to);
+		d = dest_of(s, to, change);
 		close_run(s);
-		set_way(s, d, header);
+		set_way(s, d, header, a->vlan.kind);
 		add_frame(s, d, c, header);
 	}
 }
@@ -637,6 +733,28 @@ static bool passes(const struct vs_send *s, const struct vs_port *to, const stru
 	return (a->dst & mask) != reserved || !(s->port->nic || vs_load(&to->nic));
 }
 
+/* A flooded frame, as this receiver gets it. */
+static struct vs_delivered deliver_one(struct vs_send *s, struct vs_port *to,
+				       const struct vs_chain *c, const struct vs_load_of *load,
+				       uint32_t change)
+{
+	struct vs_load_of changed;
+	struct vs_frame frame;
+
+	if (to_be_cut(c, to))
+		return cut_up(s, to, c, load->frame->header, change);
+	if (vs_likely(!(change & VS_TAG_HOW)))
+		return vs_deliver_from(s->caller, to, s->queue, load);
+	frame = *load->frame;
+	vs_tag_change(&frame, c->seg, change);
+	changed = *load;
+	changed.frame = &frame;
+	changed.longest = frame.len;
+	changed.pieces |= frame.len < VS_HEADER_MIN;
+	changed.shift = (int8_t)vs_tag_shift(change);
+	return vs_deliver_from(s->caller, to, s->queue, &changed);
+}
+
 /* To each port that may receive it. The batch is empty. */
 static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_chain *c,
 		     const struct vs_load_of *load, const struct vs_addresses *a,
@@ -644,15 +762,18 @@ static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_chai
 {
 	struct vs_rx *rx = &vs_rx_queue(to, s->queue)->rx;
 	unsigned int drop = ELISA_DROP_COUNT;
-	struct vs_delivered one;
+	uint32_t change;
 
 	if (to == s->port || !may_reach(s, to) || !passes(s, to, a) || !vs_load(&to->up) ||
 	    vs_load(&to->extras) & VS_MONITOR || vs_load(&to->flood_off) >> a->flood & 1 ||
 	    !(vs_load_acquire(&rx->resv.a) & VS_UP))
 		return false;
+	change = vs_vlan_egress(to, &a->vlan);
+	if (change == VS_TAG_REFUSE)
+		return false;
 	if (!vs_wants(to, a->dst))
 		drop = ELISA_DROP_RX_FILTERED;
-	else if (c->wire_len > vs_load(&to->frame_max) + (a->tagged ? 4u : 0))
+	else if (too_long(c, a, to, change))
 		drop = ELISA_DROP_RX_TOO_LONG;
 	if (drop != ELISA_DROP_COUNT) {
 		vs_rx_drop(rx, drop, 1);
@@ -660,8 +781,7 @@ static bool flood_to(struct vs_send *s, struct vs_port *to, const struct vs_chai
 			vs_mirror(s->caller, to, load, 0, 1, vs_dropped(drop));
 		return true;
 	}
-	one = to_be_cut(c, to) ? cut_up(s, to, c) : vs_deliver_from(s->caller, to, s->queue, load);
-	done->frames += one.frames;
+	done->frames += deliver_one(s, to, c, load, change).frames;
 	return true;
 }
 
@@ -698,13 +818,23 @@ static void flood(struct vs_send *s, const struct vs_chain *c, __m128i header,
 		vs_count_owned(&s->tx->count.flooded, 1);
 }
 
+/* Port id, or -1: it floods. Whoever writes to itself is not somewhere else. */
+static int find(const struct vs_send *s, const struct vs_addresses *a)
+{
+	int to = -1;
+
+	if (!(a->dst & VS_KEY_MULTICAST))
+		to = vs_fdb_find(&s->vs->fdb, a->dst | a->vlan.vid);
+	return to < 0 && a->dst == a->src ? s->port->id : to;
+}
+
 /* One frame, whatever it is. */
 static vs_noinline enum vs_took take_frame(struct vs_send *s)
 {
 	struct vs_addresses a;
 	struct vs_chain c;
 	__m128i header;
-	int to = -1;
+	int to;
 
 	if (s->frames == VS_BATCH || s->segs > VS_SEGS - ELISA_SEGS_MAX || s->dests == VS_DESTS)
 		return VS_FLUSH_FIRST;
@@ -722,6 +852,8 @@ static vs_noinline enum vs_took take_frame(struct vs_send *s)
 		c.drop = ELISA_DROP_TX_BAD_OFFLOAD;
 		if (check_offload(&c, header))
 			c.drop = check(s, &a, c.wire_len);
+		if (c.drop == ELISA_DROP_COUNT)
+			c.drop = check_vlan(s, &c, header, &a);
 	}
 	if (c.drop != ELISA_DROP_COUNT) {
 		tx_drop(s, c.drop);
@@ -729,13 +861,14 @@ static vs_noinline enum vs_took take_frame(struct vs_send *s)
 			mirror_early(s, &c);
 		goto took;
 	}
-	if (!(a.dst & VS_KEY_MULTICAST))
-		to = vs_fdb_find(&s->vs->fdb, a.dst);
+	to = find(s, &a);
 	if (to < 0 && !copies_allowed(s, c.copies * vs_load(&s->vs->ports_high)))
 		return VS_STOP;
 	if (to >= 0 && c.gso.segments && !copies_allowed(s, c.gso.segments))
 		return VS_STOP;
 	c.drop = admit(s, &c, &a, to < 0);
+	if (vs_unlikely(a.dst == a.src))
+		to = find(s, &a);
 	if (c.drop != ELISA_DROP_COUNT) {
 		refuse_tx(s, &c, header, c.drop);
 	} else if (to >= 0) {
@@ -760,13 +893,16 @@ vs_inline void resume_way(struct vs_send *s)
 	s->way = NULL;
 	s->way_max = 0;
 	s->header = _mm_setzero_si128();
+	s->mask = _mm_setzero_si128();
 	s->dests = 0;
 	if (way->version != s->version || !vs_load(&s->port->up))
 		return;
 	s->header = way->header;
-	s->way_max = way_max(s, way->to);
+	s->mask = way->mask;
 	s->way = d;
 	d->to = way->to;
+	d->change = way->change;
+	s->way_max = way_max(s, d);
 	d->frames = 0;
 	d->longest = (uint32_t)s->way_max;
 	d->pieces = false;

@@ -75,11 +75,12 @@ struct vs_guest {
 	uint8_t colour[128];
 } VS_ALIGN;
 
-/* Frames with these twelve bytes as addresses go the way that was found last. */
+/* Frames with these bytes, as far as the mask has them, go the way that was found last. */
 struct vs_way {
 	uint64_t version; /* of the switch when it was found; 0: none */
 	struct vs_port *to;
-	__m128i header;
+	__m128i header, mask;
+	uint32_t change; /* of their tags, VS_TAG_* */
 };
 
 /* What the owner of a TX queue is to ring, and what it was told before. See bell.c. */
@@ -286,7 +287,7 @@ struct vswitch {
 	struct vs_caller *callers;
 	struct vs_nic *nics;
 	struct vs_fdb fdb;
-	__m128i address_mask;  /* the twelve address bytes of a header */
+	__m128i mask[3];       /* of a header, by enum vs_kind: what a way's frames have in common */
 	uint32_t callers_high; /* ids in use are at most this */
 	uint32_t ports_high;   /* ids in use are below this */
 	uint32_t nics_high;    /* likewise */

@@ -147,7 +147,8 @@ static void copy_frame(struct copies *c, const struct vs_frame *frame, const str
 		copy->len = max;
 	if (copy->segs && (lacks || copy->len != frame->len))
 		copy->segs |= VS_SEGS_RAW;
-	if (copy->segs || copy->len < 16)
+	/* What is copied from the sender may be less by a tag. */
+	if (copy->segs || copy->len < 16 + 4)
 		c->load.pieces = true;
 	if (copy->len > c->load.longest)
 		c->load.longest = copy->len;
@@ -175,6 +176,7 @@ static void copy_to(struct vs_caller *caller, const struct vs_port *port, uint64
 	c.load = (struct vs_load_of){
 		.frame = c.frame,
 		.segs = load->segs,
+		.shift = load->shift,
 		.filled = &c.filled,
 		.hash = annotate || load->hash ? c.hash : NULL,
 		.copies = true,

@@ -183,7 +183,7 @@ bool vs_gso_parse(struct vs_gso *g, const struct vs_seg *seg, uint32_t len, __m1
 	return type == ETH_IPV6 && ipv6_valid(g, len);
 }
 
-void vs_gso_header(const struct vs_gso *g, uint32_t n, uint8_t to[ELISA_HEADERS_MAX])
+void vs_gso_header(const struct vs_gso *g, uint32_t n, uint8_t to[VS_HEADERS_MAX])
 {
 	uint32_t l4 = g->offload.csum_start, payload = vs_gso_payload(g, n);
 	uint32_t whole = g->header_len - l4 + g->payload, part = g->header_len - l4 + payload;

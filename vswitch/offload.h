@@ -35,9 +35,12 @@ bool vs_offload_valid(const struct vs_offload *o, uint64_t len);
 /* The sum over bytes [start, len) of a frame, complemented: as it is stored, in memory order. */
 uint16_t vs_csum(const struct vs_seg *seg, uint32_t start, uint32_t len);
 
+/* With a tag that the switch puts in. */
+#define VS_HEADERS_MAX (ELISA_HEADERS_MAX + 4)
+
 /* A frame to be segmented: its headers, read once, and what was found in them. */
 struct vs_gso {
-	uint8_t header[ELISA_HEADERS_MAX];
+	uint8_t header[VS_HEADERS_MAX];
 	struct vs_offload offload;
 	uint32_t header_len;
 	uint32_t l3;	   /* offset of the IP header */
@@ -60,7 +63,7 @@ vs_inline uint32_t vs_gso_payload(const struct vs_gso *g, uint32_t n)
 }
 
 /* The headers of segment n, with the sum of the pseudo header where the checksum is to be. */
-void vs_gso_header(const struct vs_gso *g, uint32_t n, uint8_t to[ELISA_HEADERS_MAX]);
+void vs_gso_header(const struct vs_gso *g, uint32_t n, uint8_t to[VS_HEADERS_MAX]);
 
 #define VS_CUT 8 /* segments that are delivered at once */
 
@@ -72,7 +75,7 @@ struct vs_cut {
 	uint32_t next;
 	struct vs_frame frame[VS_CUT];
 	struct vs_seg seg[2 * VS_CUT + ELISA_SEGS_MAX];
-	uint8_t header[VS_CUT][ELISA_HEADERS_MAX];
+	uint8_t header[VS_CUT][VS_HEADERS_MAX];
 };
 
 void vs_cut_begin(struct vs_cut *cut, const struct vs_gso *g, const struct vs_seg *seg);

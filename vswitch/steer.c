@@ -149,7 +149,8 @@ static struct vs_delivered steer_by_hash(struct vs_caller *caller, struct vs_por
 	part.hash = part_hash;
 	for (uint32_t i = 0; i < load->count; i++) {
 		const struct vs_frame *f = &load->frame[i];
-		uint64_t len = f->segs ? load->segs[f->seg].len : f->len;
+		uint64_t len = f->segs ? load->segs[f->seg].len
+				       : f->len - (uint32_t)load->shift;
 		uint32_t queue;
 
 		hash[i] = hash_of(&to->rss, types, f->data, len);
