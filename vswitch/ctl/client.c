@@ -82,8 +82,8 @@ static int send_all(int fd, const char *text, size_t len)
 	return 0;
 }
 
-/* Sends the request; it does not matter here when the daemon has turned us away already. */
-static void send_request(int fd, const char *method, json_t *params)
+/* Sends a request; it does not matter here when the daemon has turned us away already. */
+void ctl_send(int fd, const char *method, json_t *params)
 {
 	json_t *request = json_pack("{s:s, s:i, s:s, s:o}", "jsonrpc", "2.0", "id", 1, "method",
 				    method, "params", params);
@@ -112,19 +112,13 @@ static int answer_error(json_t *error, bool as_json)
 	return CTL_REFUSED;
 }
 
-int ctl_ask(FILE *in, const char *path, const char *method, json_t *params, bool as_json,
-	    json_t **result)
+int ctl_answer(const char *path, const char *line, bool as_json, json_t **result)
 {
-	json_t *answer = NULL, *error;
 	json_error_t why;
-	char *line = NULL;
-	size_t size = 0;
+	json_t *answer = line ? json_loads(line, 0, &why) : NULL;
+	json_t *error = json_object_get(answer, "error");
 	int ret = CTL_OK;
 
-	send_request(fileno(in), method, params);
-	if (getline(&line, &size, in) > 0)
-		answer = json_loads(line, 0, &why);
-	error = json_object_get(answer, "error");
 	if (!json_is_object(answer)) {
 		fprintf(stderr,
 			"elisactl: %s: the daemon closed without an answer: see its log "
@@ -137,6 +131,18 @@ int ctl_ask(FILE *in, const char *path, const char *method, json_t *params, bool
 		*result = json_incref(json_object_get(answer, "result"));
 	}
 	json_decref(answer);
+	return ret;
+}
+
+int ctl_ask(FILE *in, const char *path, const char *method, json_t *params, bool as_json,
+	    json_t **result)
+{
+	char *line = NULL;
+	size_t size = 0;
+	int ret;
+
+	ctl_send(fileno(in), method, params);
+	ret = ctl_answer(path, getline(&line, &size, in) > 0 ? line : NULL, as_json, result);
 	free(line);
 	return ret;
 }

@@ -26,11 +26,18 @@ int ctl_connect(const char *socket, FILE **in);
 int ctl_ask(FILE *in, const char *socket, const char *method, json_t *params, bool as_json,
 	    json_t **result);
 
+/* ... and in its parts. `line` NULL: none came. */
+void ctl_send(int fd, const char *method, json_t *params);
+int ctl_answer(const char *socket, const char *line, bool as_json, json_t **result);
+
 /* ---- commands that are more than a request and its printed result; they take `params` ---- */
 
 int run_events(const char *socket, bool as_json, json_t *params);
 int run_top(const char *socket, bool as_json, json_t *params);
 int run_drops(const char *socket, bool as_json, json_t *params);
+/* drops.c: of an enum elisa_drop; "?" past the last. */
+const char *drop_name(unsigned int reason);
+int run_capture(const char *socket, bool as_json, json_t *params);
 
 /* ---- table.c: columns as wide as their widest cell ---- */
 

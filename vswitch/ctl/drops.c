@@ -67,6 +67,11 @@ static const struct {
 				   "meant so; else raise the rate"},
 };
 
+const char *drop_name(unsigned int reason)
+{
+	return reason < ELISA_DROP_COUNT ? names[reason] : "?";
+}
+
 static const char *means(const char *name, const char **todo)
 {
 	for (unsigned int i = 0; i < ELISA_DROP_COUNT; i++) {

@@ -29,6 +29,11 @@ enum {
 	OPT_ONCE,
 	OPT_INTERVAL,
 	OPT_EXPLAIN,
+	OPT_DIRECTION,
+	OPT_DROPS,
+	OPT_SNAP,
+	OPT_COUNT,
+	OPT_SECONDS,
 	OPT_END,
 	OPT_COMPLETE,
 };
@@ -62,6 +67,8 @@ static const struct command {
 	{"reload", NULL, "reload", OPTS_CHECK, print_reload, NULL},
 	{"doctor", NULL, "doctor", TAKES_NONE, print_doctor, NULL},
 	{"events", NULL, NULL, TAKES_NONE, NULL, run_events},
+	{"capture", NULL, NULL, TAKES_PORT | NEEDS_ALL | OPTS_CAPTURE | TAKES_FILTER, NULL,
+	 run_capture},
 	{"top", NULL, NULL, OPTS_TOP, NULL, run_top},
 	{"drops", NULL, NULL, TAKES_PORT | OPTS_DROPS, NULL, run_drops},
 	{"metrics", NULL, "metrics", TAKES_NONE, print_metrics, NULL},
@@ -103,6 +110,14 @@ static const struct argp_option option_table[] = {
 	{"once", OPT_ONCE, NULL, 0, "top: one interval, then end", 4},
 	{"interval", OPT_INTERVAL, "SECONDS", 0, "top: 0.1 to 3600 (default 1)", 4},
 	{"explain", OPT_EXPLAIN, NULL, 0, "drops: all reasons there are, and what they mean", 4},
+	{NULL, 0, NULL, 0, "capture:", 5},
+	{"write", 'w', "FILE", 0, "pcapng goes there; -: stdout, if it is no terminal (default)", 5},
+	{"direction", OPT_DIRECTION, "WHICH", 0,
+	 "tx: what the port's guest sends, rx: what it gets, both (default), none", 5},
+	{"drops", OPT_DROPS, NULL, 0, "frames that were dropped, too, each with the reason", 5},
+	{"snap", OPT_SNAP, "BYTES", 0, "so much of each frame, 14 to 65535 (default all)", 5},
+	{"count", OPT_COUNT, "N", 0, "end after so many frames", 5},
+	{"seconds", OPT_SECONDS, "N", 0, "end after so long", 5},
 	{"complete", OPT_COMPLETE, NULL, OPTION_HIDDEN, NULL, 0},
 	{0},
 };
@@ -166,6 +181,26 @@ static void set_string(struct argp_state *state, struct options *o, const char *
 	json_object_set_new(o->params, key, value);
 }
 
+static void set_direction(struct argp_state *state, struct options *o, const char *text)
+{
+	if (strcmp(text, "tx") && strcmp(text, "rx") && strcmp(text, "both") &&
+	    strcmp(text, "none"))
+		argp_error(state, "direction: \"%s\" is none of tx, rx, both, none", text);
+	set_string(state, o, "direction", text);
+}
+
+/* Words of a filter are one text, as if they had been quoted. */
+static void add_filter(struct argp_state *state, struct options *o, const char *word)
+{
+	const char *before = json_string_value(json_object_get(o->params, "filter"));
+	char *text;
+
+	if (asprintf(&text, "%s%s%s", before ? before : "", before ? " " : "", word) < 0)
+		argp_failure(state, CTL_REFUSED, 0, "out of memory");
+	set_string(state, o, "filter", text);
+	free(text);
+}
+
 /* Options of a kind that the subcommand has not. */
 static unsigned int option_kind(int key)
 {
@@ -183,6 +218,13 @@ static unsigned int option_kind(int key)
 		return OPTS_TOP;
 	case OPT_EXPLAIN:
 		return OPTS_DROPS;
+	case 'w':
+	case OPT_DIRECTION:
+	case OPT_DROPS:
+	case OPT_SNAP:
+	case OPT_COUNT:
+	case OPT_SECONDS:
+		return OPTS_CAPTURE;
 	default:
 		return OPTS_PORT;
 	}
@@ -280,6 +322,24 @@ static void set_option(struct argp_state *state, struct options *o, int key, cha
 	case OPT_EXPLAIN:
 		json_object_set_new(o->params, "explain", json_true());
 		break;
+	case 'w':
+		set_string(state, o, "file", arg);
+		break;
+	case OPT_DIRECTION:
+		set_direction(state, o, arg);
+		break;
+	case OPT_DROPS:
+		json_object_set_new(o->params, "drops", json_true());
+		break;
+	case OPT_SNAP:
+		set_number(state, o, "snap", arg, 1);
+		break;
+	case OPT_COUNT:
+		set_number(state, o, "count", arg, 1);
+		break;
+	case OPT_SECONDS:
+		set_number(state, o, "seconds", arg, 1);
+		break;
 	}
 }
 
@@ -335,6 +395,10 @@ static void take_word(struct argp_state *state, struct options *o, char *arg)
 			   arg);
 		return;
 	}
+	if (o->command->takes & TAKES_FILTER) {
+		add_filter(state, o, arg);
+		return;
+	}
 	argp_error(state, "unexpected argument \"%s\"", arg);
 }
 
@@ -355,7 +419,8 @@ static void check_all(struct argp_state *state, struct options *o)
 			   o->command->takes & TAKES_TO ? "PORT and the one TO copy to"
 			   : o->command->takes & TAKES_MAC
 				   ? o->command->takes & TAKES_PORT ? "MAC and PORT" : "a MAC"
-				   : "a NAME");
+			   : o->command->takes & TAKES_PORT ? "a PORT"
+							    : "a NAME");
 	if (o->command->takes & (OPTS_ATTACH | OPTS_DETACH) &&
 	    !json_object_get(o->params, "name") && !json_object_get(o->params, "pid"))
 		argp_error(state, "%s which VM? Give its NAME or --pid", o->command->word);
@@ -402,7 +467,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 				   o->command->sub ? o->command->sub : "");
 		return 0;
 	}
-	if (key < OPT_PORT || key >= OPT_END)
+	if (key != 'w' && (key < OPT_PORT || key >= OPT_END))
 		return ARGP_ERR_UNKNOWN;
 	option_seen(state, option_kind(key));
 	set_option(state, o, key, arg);
@@ -427,6 +492,7 @@ static const struct argp argp = {
 		    "reload [--check]\n"
 		    "doctor\n"
 		    "top\ndrops [PORT]\nevents\n"
+		    "capture PORT[,PORT]... [FILTER...]\n"
 		    "metrics",
 	.doc = "Controls elisa-vswitchd.\v"
 	       "Exit status: 0 done, 1 refused by the daemon (its reason is on stderr), 2 wrong "

@@ -23,6 +23,8 @@ enum takes {
 	OPTS_CHECK = 1 << 11,
 	OPTS_TOP = 1 << 12,
 	OPTS_DROPS = 1 << 13,
+	OPTS_CAPTURE = 1 << 14,
+	TAKES_FILTER = 1 << 15, /* all further arguments -> "filter" */
 };
 
 /* To be told by each option: of which kinds of commands it is. Ends the program if they do not go

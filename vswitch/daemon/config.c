@@ -711,12 +711,14 @@ static void check_whole(struct reader *r, config_t *cfg)
 				 r->s->ports[i].vs.name);
 }
 
-/* Each is a guest and a caller of libvswitch, besides those that the file speaks of. */
-static void add_for_nics(struct settings *s)
+/* NICs and captures are guests and callers of libvswitch, besides those that the file speaks of. */
+static void add_for_others(struct settings *s)
 {
-	uint32_t guests = s->vs.guests + (uint32_t)s->nic_count;
-	uint32_t callers = s->vs.callers + (uint32_t)s->nic_count;
+	uint32_t more = (uint32_t)s->nic_count + CAPTURES_MAX;
+	uint32_t guests = s->vs.guests + more, callers = s->vs.callers + more;
+	uint32_t ports = s->vs.ports + CAPTURES_MAX;
 
+	s->vs.ports = ports < VS_PORTS_MAX ? ports : VS_PORTS_MAX;
 	s->vs.guests = guests < VS_GUESTS_MAX ? guests : VS_GUESTS_MAX;
 	s->vs.callers = callers < VS_CALLERS_MAX ? callers : VS_CALLERS_MAX;
 }
@@ -753,7 +755,7 @@ static void read_all(struct reader *r, config_t *cfg)
 		add_fdb(r, config_setting_get_elem(fdb, (unsigned int)i));
 	read_mirrors(r, config_lookup(cfg, "mirrors"));
 	check_whole(r, cfg);
-	add_for_nics(r->s);
+	add_for_others(r->s);
 }
 
 int settings_read(struct settings *s, const char *path, const char *run_dir,

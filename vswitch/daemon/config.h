@@ -22,6 +22,7 @@
 #define CONFIG_VM_LOCAL "local"
 
 #define BELL_VECTORS_MAX 64 /* of one doorbell */
+#define CAPTURES_MAX	 4  /* at a time */
 
 struct port_setting {
 	struct vs_port_config vs; /* a burst of 0 is the usual one, see port_vs_config() */

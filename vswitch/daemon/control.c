@@ -56,6 +56,7 @@ static void client_free(struct client *c)
 
 	TAILQ_FOREACH(req, &c->requests, client_link)
 	req->client = NULL; /* goes on without; its answer is dropped */
+	capture_client_gone(c->control->daemon, c);
 	TAILQ_REMOVE(&c->control->clients, c, link);
 	c->control->count--;
 	sd_event_source_disable_unref(c->source);
@@ -101,15 +102,14 @@ static void client_flush(struct client *c)
 		c->dead = true;
 }
 
-static void client_send(struct client *c, json_t *message)
+/* A line. */
+static void client_send_text(struct client *c, const char *text)
 {
-	char *text = json_dumps(message, JSON_COMPACT), *out;
-	size_t len = text ? strlen(text) : 0;
+	size_t len = strlen(text);
+	char *out;
 
-	json_decref(message);
-	if (!text || c->out_len + len + 1 > OUT_MAX) {
+	if (c->out_len + len + 1 > OUT_MAX) {
 		c->dead = true;
-		free(text);
 		return;
 	}
 	if (c->out_pos) {
@@ -120,7 +120,6 @@ static void client_send(struct client *c, json_t *message)
 		out = realloc(c->out, c->out_len + len + 1);
 		if (!out) {
 			c->dead = true;
-			free(text);
 			return;
 		}
 		c->out = out;
@@ -129,8 +128,46 @@ static void client_send(struct client *c, json_t *message)
 	memcpy(c->out + c->out_len, text, len);
 	c->out[c->out_len + len] = '\n';
 	c->out_len += len + 1;
-	free(text);
 	client_flush(c);
+}
+
+static void client_send(struct client *c, json_t *message)
+{
+	char *text = json_dumps(message, JSON_COMPACT);
+
+	json_decref(message);
+	if (text)
+		client_send_text(c, text);
+	else
+		c->dead = true;
+	free(text);
+}
+
+/* With a descriptor, which goes with the first byte: nothing may wait before it. */
+static void client_send_fd(struct client *c, json_t *message, int fd)
+{
+	char *text = json_dumps(message, JSON_COMPACT);
+	ssize_t n = -1;
+
+	if (text && !c->out_len)
+		n = elisa_send_fd(c->fd, text, 1, fd, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n == 1)
+		client_send_text(c, text + 1);
+	else
+		c->dead = true;
+	free(text);
+	json_decref(message);
+}
+
+void client_peer(struct client *c, pid_t *pid, uid_t *uid)
+{
+	struct ucred cred = {0};
+	socklen_t len = sizeof(cred);
+
+	if (c)
+		getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
+	*pid = cred.pid;
+	*uid = cred.uid;
 }
 
 /* ---- events ---- */
@@ -184,7 +221,7 @@ void control_subscribe(struct request *req)
 
 /* ---- requests ---- */
 
-static void request_end(struct request *req, json_t *message)
+static void request_end(struct request *req, json_t *message, int fd)
 {
 	struct client *c = req->client;
 
@@ -196,7 +233,10 @@ static void request_end(struct request *req, json_t *message)
 		c->waiting--;
 	}
 	if (c && req->id) {
-		client_send(c, message);
+		if (fd < 0)
+			client_send(c, message);
+		else
+			client_send_fd(c, message, fd);
 		if (!c->dead)
 			client_events(c);
 		/* Ending it, and lines that had to wait, are control_work()'s. */
@@ -211,8 +251,15 @@ static void request_end(struct request *req, json_t *message)
 
 void request_reply(struct request *req, json_t *result)
 {
-	request_end(req, json_pack("{s:s, s:O?, s:o}", "jsonrpc", "2.0", "id", req->id, "result",
-				   result ? result : json_null()));
+	request_reply_fd(req, result, -1);
+}
+
+void request_reply_fd(struct request *req, json_t *result, int fd)
+{
+	request_end(req,
+		    json_pack("{s:s, s:O?, s:o}", "jsonrpc", "2.0", "id", req->id, "result",
+			      result ? result : json_null()),
+		    fd);
 }
 
 static json_t *error_message(json_t *id, int code, const char *text, json_t *data)
@@ -233,7 +280,7 @@ void request_error(struct request *req, int code, json_t *data, const char *fmt,
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	request_end(req, error_message(req->id, code, text, data));
+	request_end(req, error_message(req->id, code, text, data), -1);
 }
 
 static void client_error(struct client *c, int code, const char *text)

@@ -17,6 +17,7 @@
  *	control.c	control socket, JSON-RPC framing
  *	methods.c	its methods; stats.c, doctor.c: the longer ones
  *	metrics.c	stats for Prometheus; metrics-http.c: their socket
+ *	capture.c	who looks at ports' frames
  *	event.c		what an operator wants to know at once
  */
 #ifndef VSWITCHD_DAEMON_H
@@ -56,6 +57,8 @@
 #define ATTACH_WAIT (20 * SEC) /* a request waits so long for an attach that makes no progress */
 
 struct request;
+struct client;
+struct capture;
 struct control;
 struct local;
 struct doorbells;
@@ -194,6 +197,7 @@ struct daemon {
 	bool no_local_nic;	     /* local clients can't map a NIC's buffers */
 	struct control *control;
 	struct web *web; /* metrics */
+	TAILQ_HEAD(, capture) captures;
 	uint64_t started; /* CLOCK_MONOTONIC, microseconds */
 	bool state_dirty;
 	bool stopping;
@@ -427,6 +431,8 @@ void control_close(struct daemon *d);
 bool control_work(struct daemon *d);
 /* events.subscribe: from now on the client is told what control_publish() gets. */
 void control_subscribe(struct request *req);
+/* Who is at its other end. */
+void client_peer(struct client *client, pid_t *pid, uid_t *uid);
 bool control_subscribers(struct daemon *d);
 /* Takes `event`. One who does not read misses it, and is told how many it missed. */
 void control_publish(struct daemon *d, json_t *event);
@@ -450,6 +456,8 @@ struct request {
 };
 /* Both end the request. `result` and `data` are taken. */
 void request_reply(struct request *req, json_t *result);
+/* With a descriptor (SCM_RIGHTS, with the line's first byte), which stays the caller's; -1: none. */
+void request_reply_fd(struct request *req, json_t *result, int fd);
 __attribute__((format(printf, 4, 5))) void request_error(struct request *req, int code,
 							 json_t *data, const char *fmt, ...);
 
@@ -464,6 +472,21 @@ json_t *module_json(struct daemon *d);
 /* object[name] = value; a name that is taken (a client that is leaving) gets "#2" and so on. */
 void object_add(json_t *object, const char *name, json_t *value);
 json_t *strings_json(uint64_t bits, const char *const names[], unsigned int count);
+
+/* ---- capture.c ---- */
+
+void capture_method(struct request *req, json_t *params);
+void capture_stats_method(struct request *req, json_t *params);
+void capture_client_gone(struct daemon *d, struct client *client);
+/* `who` is the user of a region of local clients. */
+bool capture_owns(struct daemon *d, const void *who);
+void capture_region_ready(void *who);
+void capture_region_gone(void *who);
+void capture_local_gone(struct daemon *d);
+/* See local_export_all(). */
+int capture_export_all(struct daemon *d);
+void capture_ctx_gone(struct daemon *d);
+void captures_close(struct daemon *d);
 
 /* stats.c, doctor.c */
 json_t *stats_json(struct daemon *d, const char *port);

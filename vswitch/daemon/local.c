@@ -468,6 +468,8 @@ static void on_region_ready(void *user, struct elisa_local_region *region)
 
 	if (whose == l->daemon->nics)
 		nics_region_ready(l->daemon, region);
+	else if (capture_owns(l->daemon, whose))
+		capture_region_ready(whose);
 	else
 		vm_region_ready(whose);
 }
@@ -477,7 +479,9 @@ static void on_region_gone(void *user, struct elisa_local_region *region)
 	struct local *l = user;
 	void *whose = elisa_local_region_user(region);
 
-	if (whose != l->daemon->nics)
+	if (capture_owns(l->daemon, whose))
+		capture_region_gone(whose);
+	else if (whose != l->daemon->nics)
 		vm_region_gone(whose);
 }
 
@@ -575,6 +579,7 @@ void local_close(struct daemon *d)
 	free(l);
 	d->local = NULL;
 	nics_local_gone(d);
+	capture_local_gone(d);
 	/* The server forgot the regions; VMs that waited for one go on without. */
 	FOREACH_SAFE(g, &d->guests, link, next)
 	{

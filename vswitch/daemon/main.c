@@ -316,6 +316,7 @@ static void stop(struct daemon *d)
 	doorbells_close(d);
 	web_close(d);
 	control_close(d);
+	captures_close(d);
 	FOREACH_SAFE(g, &d->guests, link, next)
 	guest_free(g);
 	domains_close(d);
@@ -337,6 +338,7 @@ static int run(struct daemon *d, const struct options *o)
 	TAILQ_INIT(&d->guests);
 	TAILQ_INIT(&d->ports);
 	TAILQ_INIT(&d->waits);
+	TAILQ_INIT(&d->captures);
 	TAILQ_INIT(&d->domains);
 	d->arena_fd = -1;
 	/* Some descriptors for each VM, vCPU and client; the soft limit is 1,024 by tradition. */

@@ -728,6 +728,8 @@ static const struct method methods[] = {
 	{"reload", do_reload, "check "},
 	{"events.subscribe", do_events_subscribe, ""},
 	{"metrics", do_metrics, "openmetrics "},
+	{"capture", capture_method, "ports what snap "},
+	{"capture.stats", capture_stats_method, ""},
 };
 
 static bool param_known(const struct method *m, const char *key)

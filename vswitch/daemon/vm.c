@@ -92,6 +92,9 @@ int ctx_open(struct daemon *d)
 	ret = local_export_all(d);
 	if (ret)
 		return ctx_fail(d, "export of local clients' memory", ret);
+	ret = capture_export_all(d);
+	if (ret)
+		return ctx_fail(d, "export of captures' memory", ret);
 	d->ctx_note[0] = '\0';
 	nics_ctx_ready(d);
 	event_say(d, EVENT_DAEMON, SD_NOTICE, NULL, NULL,
@@ -105,6 +108,7 @@ void ctx_close(struct daemon *d)
 	struct guest *g;
 
 	nics_ctx_gone(d);
+	capture_ctx_gone(d);
 	TAILQ_FOREACH(g, &d->guests, link)
 	{
 		g->exported = false;
