@@ -150,9 +150,7 @@ static int take_memory(struct capture *c, json_t *where, int fd)
 	c->rx = (struct elisa_rx *)(void *)(c->mem + num(where, "rx"));
 	c->completions = (struct elisa_rxc *)(void *)(c->mem + num(where, "completions"));
 	c->buffers = c->mem + num(where, "buffers");
-	for (uint32_t i = 0; i < c->entries; i++)
-		c->rx->addr[i] = (uint64_t)num(where, "buffers") + (uint64_t)i * c->buf_len;
-	__atomic_store_n(&c->rx->posted, c->entries, __ATOMIC_RELEASE);
+	/* All buffers are posted already, in the order of their addresses. */
 	return CTL_OK;
 }
 

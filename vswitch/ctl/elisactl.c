@@ -31,7 +31,6 @@ enum {
 	OPT_EXPLAIN,
 	OPT_DIRECTION,
 	OPT_DROPS,
-	OPT_SNAP,
 	OPT_COUNT,
 	OPT_SECONDS,
 	OPT_END,
@@ -115,7 +114,6 @@ static const struct argp_option option_table[] = {
 	{"direction", OPT_DIRECTION, "WHICH", 0,
 	 "tx: what the port's guest sends, rx: what it gets, both (default), none", 5},
 	{"drops", OPT_DROPS, NULL, 0, "frames that were dropped, too, each with the reason", 5},
-	{"snap", OPT_SNAP, "BYTES", 0, "so much of each frame, 14 to 65535 (default all)", 5},
 	{"count", OPT_COUNT, "N", 0, "end after so many frames", 5},
 	{"seconds", OPT_SECONDS, "N", 0, "end after so long", 5},
 	{"complete", OPT_COMPLETE, NULL, OPTION_HIDDEN, NULL, 0},
@@ -221,7 +219,6 @@ static unsigned int option_kind(int key)
 	case 'w':
 	case OPT_DIRECTION:
 	case OPT_DROPS:
-	case OPT_SNAP:
 	case OPT_COUNT:
 	case OPT_SECONDS:
 		return OPTS_CAPTURE;
@@ -330,9 +327,6 @@ static void set_option(struct argp_state *state, struct options *o, int key, cha
 		break;
 	case OPT_DROPS:
 		json_object_set_new(o->params, "drops", json_true());
-		break;
-	case OPT_SNAP:
-		set_number(state, o, "snap", arg, 1);
 		break;
 	case OPT_COUNT:
 		set_number(state, o, "count", arg, 1);

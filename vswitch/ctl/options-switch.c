@@ -62,8 +62,8 @@ static const struct {
 	 FORM_NUMBER, OPTS_VID},
 	{"what", "KINDS", "mirror add: of tx,rx,drops (default tx,rx)", NULL, "what", FORM_WORDS,
 	 OPTS_MIRROR},
-	{"snap", "BYTES", "mirror add: at most so many of each frame (default all)", NULL, "snap",
-	 FORM_NUMBER, OPTS_MIRROR},
+	{"snap", "BYTES", "mirror add, capture: at most so many of each frame (default all)", NULL,
+	 "snap", FORM_NUMBER, OPTS_MIRROR | OPTS_CAPTURE},
 	{"check", NULL, "reload: only say what would change", NULL, "check", FORM_FLAG, OPTS_CHECK},
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))

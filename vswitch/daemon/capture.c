@@ -125,8 +125,10 @@ static void capture_free(struct capture *c)
 
 /* ---- its place in the switch ---- */
 
+/* All buffers are posted before anybody else has the memory: no frame is missed at the begin. */
 static int queue_setup(struct capture *c)
 {
+	struct elisa_rx *rx = (void *)((uint8_t *)c->mem + RX_AT);
 	struct elisa_queue_setup *setup = c->mem;
 	struct vs_caller *caller;
 	int64_t handle;
@@ -142,6 +144,9 @@ static int queue_setup(struct capture *c)
 		.rx_ring = RX_AT,
 		.rx_comp = c->comp_at,
 	};
+	for (uint32_t i = 0; i < c->entries; i++)
+		rx->addr[i] = c->buffers_at + (uint64_t)i * c->buf_len;
+	rx->posted = c->entries;
 	handle = vs_entry(caller, ELISA_NET_QUEUE_SETUP, SETUP_AT, 0, 0, 0);
 	vs_caller_del(c->daemon->vs, caller);
 	return handle < 0 ? (int)handle : 0;
