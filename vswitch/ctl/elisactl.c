@@ -245,7 +245,7 @@ static void print_completion(void)
 		if (c->takes & TAKES_TO)
 			printf(" PORT");
 		for (const struct argp_option *o = option_table; o->name || o->doc; o++)
-			if (o->name && o->key >= OPT_PORT && o->key != OPT_COMPLETE &&
+			if (o->name && (o->key >= OPT_PORT || o->key == 'w') && o->key != OPT_COMPLETE &&
 			    option_kind(o->key) & c->takes)
 				printf(" --%s", o->name);
 		switch_options_print(c->takes);
