@@ -486,7 +486,7 @@ static const struct argp argp = {
 		    "reload [--check]\n"
 		    "doctor\n"
 		    "top\ndrops [PORT]\nevents\n"
-		    "capture PORT[,PORT]... [FILTER...]\n"
+		    "capture PORT[,PORT]...|any [FILTER...]\n"
 		    "metrics",
 	.doc = "Controls elisa-vswitchd.\v"
 	       "Exit status: 0 done, 1 refused by the daemon (its reason is on stderr), 2 wrong "
