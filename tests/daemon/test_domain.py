@@ -196,6 +196,19 @@ class Domain(dt.DaemonCase):
         self.d.process.terminate()
         self.assertEqual(self.d.process.wait(10), 0)
 
+    def test_reload(self):
+        """Configuration that is read again leaves domains alone, also one that takes their VM on."""
+        self.define(self.vm())
+        for text in (CONFIG.replace('"free0";', '"free0"; mtu = 2000;'),
+                     CONFIG.replace("vms = (", 'vms = ( { name = "web"; },'), CONFIG):
+            with open(self.d.config, "w") as f:
+                f.write(text)
+            self.d.call("reload")
+            self.assertEqual((self.vms()["web"]["state"], self.vms()["web"]["ports"]),
+                             ("attached", ["web0", "web-1"]))
+        self.undefine()
+        self.gone()
+
     def test_ended_while_away(self):
         self.define(self.vm())
         self.d.kill()

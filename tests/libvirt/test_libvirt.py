@@ -5,6 +5,7 @@ saved, restored and killed. The daemon is the one with the test double of libeli
 any process for a VM.
 """
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -250,6 +251,60 @@ class Libvirt(dt.DaemonCase):
         self.define("", '<elisa:port vlam="10"/>')
         self.ok("start", "web")
         self.assertEqual((self.vm(), self.ports()), ({}, {}))
+
+    # ---- docs/libvirt.md ----
+
+    def doc_blocks(self):
+        """(language, mark, text) of each fenced block."""
+        with open(os.environ["DOC"]) as f:
+            return re.findall(r"^```(\w+) ?(.*)\n((?:.*\n)*?)```$", f.read(), re.M)
+
+    def doc_domain(self):
+        """The first domain there, but for KVM."""
+        text = next(text for lang, mark, text in self.doc_blocks() if lang == "xml")
+        for there, here in (("'kvm'", "'qemu'"), ("1024", "32"), (" mode='host-passthrough'",
+                            " mode='maximum' check='none'"), ("/usr/bin/qemu-system-x86_64", QEMU)):
+            self.assertIn(there, text)
+            text = text.replace(there, here)
+        with open(os.path.join(self.folder, "web.xml"), "w") as f:
+            f.write(text)
+
+    def doc_programs(self):
+        """What the commands there call, for this daemon."""
+        for name, program, option in (("elisactl", dt.CTL, "--socket %s/control.sock" % self.d.dir),
+                                      ("elisa-libvirt-hook", os.environ["LIBVIRT_HOOK"], "")):
+            path = os.path.join(self.folder, name)
+            with open(path, "w") as f:
+                f.write('#!/bin/sh\nexec %s %s "$@"\n' % (program, option))
+            os.chmod(path, 0o755)
+        return dict(os.environ, PATH="%s:%s" % (self.folder, os.environ["PATH"]),
+                    LIBVIRT_DEFAULT_URI="qemu:///system")
+
+    def test_doc(self):
+        """Every command of docs/libvirt.md, in its order, and both pieces of XML."""
+        self.doc_domain()
+        env, blocks = self.doc_programs(), self.doc_blocks()
+        commands = [text for lang, mark, text in blocks if mark == "test=libvirt"]
+        self.assertEqual(len(commands), 6)
+        self.assertFalse([mark for lang, mark, text in blocks if lang == "sh" and mark !=
+                          "test=libvirt" and not mark.startswith('skip="')])
+        for text in commands:
+            r = subprocess.run(["bash", "-ec", text], env=env, cwd=self.folder, timeout=60, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            self.assertEqual(r.returncode, 0, text + r.stdout)
+        self.attached()
+        self.assertEqual(sorted(self.ports()), ["web0", "web1"])
+        xml = [text for lang, mark, text in blocks if lang == "xml"]
+        self.ok("destroy", "web")
+        self.ok("undefine", "web")
+        with open(os.path.join(self.folder, "web.xml"), "w") as f:
+            f.write(DOMAIN % (xml[1], QEMU))
+        self.ok("define", f.name)
+        self.ok("start", "web")
+        self.attached()
+        port = self.ports()["web0"]
+        self.assertEqual((port["vlan"]["allowed"], port["groups"], sorted(self.ports())),
+                         ("10,20-30", [0, 3], ["web-1", "web0"]))
 
 
 if "LIBVIRT_NAMESPACE" not in os.environ:

@@ -266,8 +266,11 @@ static bool attach_who(struct request *req, json_t *params, pid_t *pid, char *na
 static pid_t attach_find(struct daemon *d, const char *name)
 {
 	struct guest *g = guest_find(d, name);
-	pid_t pid =
-		g && g->setting && g->setting->pid_file ? proc_pid_file(g->setting->pid_file) : 0;
+	const struct vm_setting *set = g ? g->setting : NULL;
+	pid_t pid = !set	    ? 0
+		    : set->pid	    ? set->pid
+		    : set->pid_file ? proc_pid_file(set->pid_file)
+				    : 0;
 
 	return pid > 0 ? pid : proc_find_qemu(name);
 }
