@@ -10,6 +10,7 @@
 
 #define RING 16
 #define BUF  512
+#define VID  5
 
 uint64_t vs_model_copied;
 void vs_model_step(const char *where, unsigned int line);
@@ -29,6 +30,7 @@ struct poke {
 static struct t_switch t;
 static struct t_guest *evil[2], *good;
 static struct t_nic nic;
+static bool good_trunk;
 static const uint8_t outside[6] = {2, 9, 9, 9, 9, 1};
 static struct poke pokes[8];
 static unsigned int poke_count, step_count;
@@ -109,12 +111,81 @@ static void check_good(void)
 
 	while (t_receive(good, 0, &frame)) {
 		CHECK(!frame.aborted);
-		CHECK(frame.len >= 14 && frame.len <= 1518);
+		CHECK(frame.len >= 14 && frame.len <= 1522);
 		CHECK(from_evil(&frame) || !memcmp(frame.data + 6, outside, 6));
+		if (good_trunk)
+			CHECK(frame.len >= 18 && frame.data[12] == 0x81 && !frame.data[13] &&
+			      !(frame.data[14] & 15) && frame.data[15] == VID);
 	}
 	while (t_wire_out(&nic, 0, &frame))
-		CHECK(!frame.aborted && frame.len >= 14 && frame.len <= 1518 && from_evil(&frame));
+		CHECK(!frame.aborted && frame.len >= 14 && frame.len <= 1522 && from_evil(&frame));
 	CHECK(!nic.q[0].collisions);
+}
+
+/* ---- what the host changes ---- */
+
+/*
+ * The well-behaved one, a trunk, and the hostile ones have one VLAN in common. Whatever these write
+ * into their tags, and when, nothing else gets there.
+ */
+static void change_vlan(struct t_guest *g, uint64_t what)
+{
+	struct vs_port_config cfg = t_port_config(&t, g);
+
+	cfg.vlan = (struct vs_vlan){.mode = (uint8_t)(what >> 4 & 3)};
+	if (g == good) {
+		cfg.vlan.mode = what & 0x10 ? VS_VLAN_TRUNK : VS_VLAN_NONE;
+		good_trunk = what & 0x10;
+		cfg.vlan.allowed[0] = good_trunk ? 1ull << VID | 1ull << (VID + 1) : 0;
+	} else if (cfg.vlan.mode == VS_VLAN_TRUNK) {
+		cfg.vlan.allowed[0] = 1ull << VID | 1ull << (VID + 2);
+		cfg.vlan.pvid = what & 0x40 ? VID + 2 : 0;
+		cfg.vlan.native_tagged = what & 0x40 && what & 0x80;
+	} else if (cfg.vlan.mode) {
+		cfg.vlan.pvid = what & 0x40 ? VID : VID + 2;
+	}
+	t_port_set(&t, g, &cfg);
+}
+
+static void change_limits(struct input *in, struct t_guest *g)
+{
+	struct vs_port_config cfg = t_port_config(&t, g);
+	uint64_t what = take(in, 1);
+
+	cfg.rate[what % VS_BUCKETS] = (struct vs_rate){
+		.per_s = what & 0x80 ? 0 : 1 + take(in, 2),
+		.burst = 9300 + take(in, 1),
+	};
+	cfg.flood_off = take(in, 1) & 7;
+	cfg.mac_limit = take(in, 1) & 3;
+	cfg.mac_limit_drop = what & 0x40;
+	t_port_set(&t, g, &cfg);
+}
+
+/* To one hostile guest, of any other port; what the well-behaved one gets stays as it is. */
+static void change_mirrors(struct input *in)
+{
+	const int from[] = {evil[0]->port, good->port, nic.guest->port, evil[1]->port};
+	uint64_t what = take(in, 1);
+	struct vs_mirror m = {
+		.to = evil[what >> 7]->port,
+		.what = what >> 2 & 7,
+		.snap = (uint16_t)(what & 0x40 ? take(in, 1) : 0),
+		.annotate = what & 0x20,
+	};
+
+	if (vs_mirror_add(t.vs, from[what & 3], &m))
+		(void)!vs_mirror_del(t.vs, from[what & 3], m.to);
+}
+
+static void changes_back(void)
+{
+	const int port[] = {evil[0]->port, good->port, nic.guest->port, evil[1]->port};
+
+	for (int i = 0; i < 4; i++)
+		for (int to = 0; to < 2; to++)
+			(void)!vs_mirror_del(t.vs, port[i], evil[to]->port);
+	good_trunk = false;
 }
 
 static void restart_nic(void)
@@ -132,7 +203,7 @@ static void control(struct input *in)
 
 	uint32_t due[2];
 
-	switch (what % 9) {
+	switch (what % 15) {
 	case 7:
 		if (vs_nic_hold(t.vs, nic.guest->port) == 0 && what & 0x40)
 			restart_nic();
@@ -162,8 +233,24 @@ static void control(struct input *in)
 	case 6:
 		CHECK(vs_bells_due(t.vs, due, 2) <= 2);
 		break;
+	case 8:
+	case 9:
+		change_vlan(what & 8 ? g : good, take(in, 1));
+		break;
+	case 10:
+		change_vlan(nic.guest, take(in, 1));
+		break;
+	case 11:
+		change_limits(in, what & 0x80 ? good : g);
+		break;
+	case 12:
+		change_mirrors(in);
+		break;
+	case 13:
+		vs_refill(t.vs, now * 1000 + take(in, 2));
+		break;
 	default:
-		(void)!vs_fdb_add(t.vs, good->mac, 0, good->port);
+		(void)!vs_fdb_add(t.vs, good->mac, what & 0x40 ? VID : 0, good->port);
 	}
 }
 
@@ -172,9 +259,13 @@ static void put_frame(struct input *in)
 	struct t_guest *g = evil[take(in, 1) & 1];
 	struct t_queue *q = &g->q[0];
 	const uint8_t *dst[] = {good->mac, evil[0]->mac, evil[1]->mac, t_broadcast};
-	uint32_t len = (uint32_t)take(in, 2) % 1600;
+	uint32_t len = (uint32_t)take(in, 2) % 1600, what = (uint32_t)take(in, 1);
+	uint8_t *at = t_at(g, q->tx_buffers);
 
-	t_fill(t_at(g, q->tx_buffers), len, dst[take(in, 1) & 3], g->mac, len);
+	t_fill(at, len, dst[what & 3], g->mac, len);
+	if (what & 4)
+		memcpy(at + 12, (const uint8_t[]){0x81, 0, (uint8_t)(what & 0xe0), VID + (what >> 3 & 3)},
+		       4);
 	t_desc(q, q->tx_buffers, (uint16_t)len, (uint16_t)(take(in, 1) & 1));
 }
 
@@ -280,12 +371,18 @@ static void start_over(void)
 	poke_count = 0;
 	vs_fdb_flush(t.vs, -1);
 	(void)!vs_fdb_del(t.vs, spare, 0);
+	(void)!vs_fdb_del(t.vs, spare, VID);
+	changes_back();
 	for (int i = 0; i < 3; i++) {
 		struct vs_port_config cfg = t_port_config(&t, g[i]);
 
 		cfg.mtu = 1500;
 		cfg.up = true;
 		cfg.groups = 1;
+		cfg.vlan = (struct vs_vlan){.mode = VS_VLAN_NONE};
+		memset(cfg.rate, 0, sizeof(cfg.rate));
+		cfg.flood_off = 0;
+		cfg.mac_limit = 0;
 		t_port_set(&t, g[i], &cfg);
 		vs_guest_reset(t.vs, g[i]->id);
 		g[i]->used = 0;
@@ -302,6 +399,7 @@ static void start_over(void)
 		tune(g[i]);
 	}
 	nic.q[0].in.taken = nic.q[0].in.put;
+	change_vlan(nic.guest, 0);
 	restart_nic();
 	/* Some buffers at the very ends of RAM. */
 	evil[0]->q[0].rx->addr[0] = T_GPA + T_RAM - BUF;

@@ -508,6 +508,104 @@ static void header_changes_meanwhile(void **state)
 	}
 }
 
+static void into_vlan(struct t_guest *g, uint8_t mode, uint16_t pvid)
+{
+	struct vs_port_config cfg = t_port_config(&t, g);
+
+	cfg.vlan = (struct vs_vlan){.mode = mode, .pvid = mode == VS_VLAN_TRUNK ? 0 : pvid};
+	/* The receiver has 5 only. */
+	if (mode == VS_VLAN_TRUNK)
+		cfg.vlan.allowed[0] = 1ull << 5 | (pvid ? 0 : 1ull << 6);
+	t_port_set(&t, g, &cfg);
+}
+
+/*
+ * The same with a tag: the VID that the receiver gets is the one that was checked, and a receiver in
+ * its VLAN never gets a frame that was not of it.
+ */
+static void tag_changes_meanwhile(void **state)
+{
+	static const uint32_t lengths[] = {18, 19, 20, 64, 700, 1400};
+	unsigned int received = 0;
+
+	(void)state;
+	for (unsigned int l = 0; l < 24; l++) {
+		uint32_t len = lengths[l / 4];
+
+		for (unsigned int n = 1;; n++) {
+			uint8_t *data;
+			bool over;
+
+			buf_len = l & 1 ? 512 : 2048;
+			world(RING);
+			into_vlan(sender[0], VS_VLAN_TRUNK, 0);
+			into_vlan(receiver, l & 2 ? VS_VLAN_TRUNK : VS_VLAN_ACCESS, 5);
+			assert_int_equal(vs_fdb_add(t.vs, receiver->mac, 5, receiver->port), 0);
+			put(0, receiver->mac, len);
+			data = t_at(sender[0], sender[0]->q[0].tx_buffers);
+			memcpy(data + 12, "\x81\x00\x20\x05\x08\x00", 6);
+			prepare_send(0, 1);
+			over = run(0, n);
+			/* Allowed to its sender, but another one. */
+			memcpy(data + 12, "\x81\x00\x40\x06\x08\x00", 6);
+			assert_true(over || run(0, TO_THE_END));
+			/* In pieces, the rest of the header may be what it is later. */
+			if (t_receive(receiver, 0, &frame)) {
+				assert_int_equal(frame.len, l & 2 ? len : len - 4);
+				assert_memory_equal(frame.data, receiver->mac, 6);
+				if (l & 2)
+					assert_memory_equal(frame.data + 12, "\x81\x00\x20\x05", 4);
+				else
+					assert_int_equal(frame.data[12], 8);
+				received++;
+			}
+			t_destroy(&t);
+			if (over)
+				break;
+		}
+	}
+	assert_true(received > 100);
+}
+
+/* Stopped while it learns: the count of its addresses is right again after a while. */
+static void addresses_are_counted_anew(void **state)
+{
+	unsigned int wrong = 0;
+	bool over = false;
+
+	(void)state;
+	for (unsigned int n = 1; !over; n++) {
+		struct t_guest *g;
+		const uint8_t src[6] = {2, 5, 5, 5, 5, 5};
+		struct vs_port_info info;
+		struct vs_fdb_entry e;
+		uint64_t cursor = 0;
+		uint32_t count = 0;
+
+		world(RING);
+		g = t_guest(&t, false);
+		assert_true(t_setup(g, 0, RING, RING, buf_len) > 0);
+		/* One moves, one is new. */
+		assert_int_equal(t_send_one(g, 64, t_broadcast, src, 0), 1);
+		t_frame_put(g, 0, 64, t_broadcast, sender[1]->mac, 0);
+		t_frame_put(g, 0, 64, t_broadcast, (const uint8_t[]){2, 5, 5, 5, 5, 6}, 0);
+		prepare(0, g->caller[0], ELISA_NET_TX, (uint64_t)g->q[0].handle, 2);
+		over = run(0, n);
+		if (!over)
+			vs_caller_del(t.vs, g->caller[0]);
+		while (vs_fdb_next(t.vs, &cursor, &e))
+			count += e.port == g->port;
+		assert_int_equal(vs_port_info(t.vs, g->port, &info), 0);
+		wrong += info.macs != count;
+		for (unsigned int s = 1; s <= 3; s++)
+			vs_tick(t.vs, s);
+		assert_int_equal(vs_port_info(t.vs, g->port, &info), 0);
+		assert_int_equal(info.macs, count);
+		t_destroy(&t);
+	}
+	assert_true(wrong > 0);
+}
+
 /* Two vCPUs in one queue: the second is told so and nothing is mixed up. */
 static void queue_has_one_owner(void **state)
 {
@@ -565,6 +663,8 @@ int main(void)
 		cmocka_unit_test(stopped_in_setup),
 		cmocka_unit_test(reset_waits_for_senders),
 		cmocka_unit_test(header_changes_meanwhile),
+		cmocka_unit_test(tag_changes_meanwhile),
+		cmocka_unit_test(addresses_are_counted_anew),
 		cmocka_unit_test(queue_has_one_owner),
 		cmocka_unit_test(one_copy),
 	};

@@ -55,6 +55,50 @@ static void put_tso(struct t_guest *g, const uint8_t dst[6], uint16_t len, uint6
 	q->txd[(q->tx_next - 1) % T_SIZE].gso_size = 500;
 }
 
+/* The deepest there is: a policed sender's to a policed receiver with RSS, mirrored to one more. */
+static size_t with_features(struct t_guest *g[3], uint64_t tso)
+{
+	struct vs_mirror m = {.to = g[2]->port, .what = 7};
+	struct elisa_port_counters count;
+	size_t most = 0;
+
+	for (int i = 0; i < 3; i++) {
+		struct vs_port_config cfg = t_port_config(&t, g[i]);
+		uint64_t at = t_alloc(g[i], sizeof(struct elisa_rss), 8);
+		struct elisa_rss *rss = t_at(g[i], at);
+
+		cfg.vlan = (struct vs_vlan){
+			.mode = i ? VS_VLAN_TRUNK : VS_VLAN_ACCESS,
+			.pvid = 5,
+			.native_tagged = i,
+		};
+		for (int b = 0; b < VS_BUCKETS; b++)
+			cfg.rate[b] = (struct vs_rate){1, 30000};
+		cfg.mac_limit = 10;
+		t_port_set(&t, g[i], &cfg);
+		memset(rss, 0, sizeof(*rss));
+		rss->types = ELISA_RSS_ALL;
+		if (t_call(g[i], ELISA_NET_RSS, 0, at))
+			return 0;
+	}
+	for (int i = 0; i < 2; i++)
+		if (vs_mirror_add(t.vs, g[i]->port, &m))
+			return 0;
+	for (uint32_t round = 0; round < 6; round++) {
+		size_t used;
+
+		for (uint32_t i = 0; i < 20; i++)
+			t_frame_put(g[0], 0, 1500, i % 4 ? g[1]->mac : t_broadcast, g[0]->mac, i);
+		put_tso(g[0], round & 1 ? t_broadcast : g[1]->mac, 9000, tso);
+		used = used_by(g[0], ELISA_NET_TX, (uint64_t)g[0]->q[0].handle, 21);
+		most = used > most ? used : most;
+		t_post(&g[1]->q[0], T_SIZE);
+		t_post(&g[2]->q[0], T_SIZE);
+	}
+	vs_port_counters(t.vs, g[1]->port, &count);
+	return count.drops[ELISA_DROP_RX_POLICED] && count.rx_frames ? most : 0;
+}
+
 int main(void)
 {
 	struct elisa_port_counters count;
@@ -113,6 +157,23 @@ int main(void)
 	most = used > most ? used : most;
 	if (nic[0].q[0].freed != 20 || !nic[1].q[0].out_frames)
 		return 2;
+	used = with_features(g, tso);
+	if (!used)
+		return 2;
+	most = used > most ? used : most;
+	/* The same from a NIC. */
+	{
+		struct vs_port_config cfg = t_port_config(&t, nic[0].guest);
+
+		cfg.vlan = (struct vs_vlan){.mode = VS_VLAN_ACCESS, .pvid = 5};
+		cfg.rate[VS_TX_BYTES] = (struct vs_rate){1, 30000};
+		t_port_set(&t, nic[0].guest, &cfg);
+	}
+	for (uint32_t i = 0; i < 40; i++)
+		t_wire_in(&nic[0], 0, 1400, i % 3 ? g[1]->mac : t_broadcast,
+			  (const uint8_t[]){2, 3, 3, 3, 3, (uint8_t)i}, i, 0);
+	used = used_by(g[0], ELISA_NET_POLL, (uint64_t)g[0]->q[0].handle, 0);
+	most = used > most ? used : most;
 	printf("%zu bytes of stack, with a driver that needs little, at most %d allowed\n", most,
 	       LIMIT);
 	vs_port_counters(t.vs, g[0]->port, &count);
