@@ -452,6 +452,7 @@ struct request {
 	struct client *client; /* NULL: gone meanwhile */
 	json_t *id;	       /* NULL: a notification, not answered */
 	uint64_t deadline;     /* 0: none */
+	uint64_t patience;     /* progress of what it waits for puts the deadline off by this */
 	struct guest *guest;   /* waits for it */
 };
 /* Both end the request. `result` and `data` are taken. */

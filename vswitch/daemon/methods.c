@@ -383,6 +383,7 @@ static void do_attach(struct request *req, json_t *params)
 	memset(&g->killed, 0, sizeof(g->killed));
 	g->attach_request = req;
 	req->guest = g;
+	req->patience = ATTACH_WAIT;
 	req->deadline = now_us() + ATTACH_WAIT;
 	work_soon(d, ATTACH_WAIT);
 	vm_attach(g); /* answers, now or later */

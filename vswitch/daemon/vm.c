@@ -609,8 +609,8 @@ static void map_step(struct guest *g)
 	if (ret < 0)
 		vm_drain_ram(g);
 	/* Large VMs take as long as they take, as long as they go on. */
-	if (g->attach_request)
-		g->attach_request->deadline = now_us() + ATTACH_WAIT;
+	if (g->attach_request && g->attach_request->patience)
+		g->attach_request->deadline = now_us() + g->attach_request->patience;
 }
 
 /*

@@ -21,7 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WAIT_MS 2000
+/* More than the daemon takes to answer that an attach goes on (DEFINE_WAIT_MS, and a step of it). */
+#define WAIT_MS 5000
 
 static struct options {
 	const char *run_dir, *socket, *pid_dir;
