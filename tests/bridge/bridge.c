@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/if_bridge.h>
+#include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
+#include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
+#include <linux/tc_act/tc_gact.h>
+#include <linux/tc_act/tc_mirred.h>
 #include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -160,4 +166,94 @@ void b_fdb_add(unsigned int port, const uint8_t mac[6], uint16_t vid)
 void b_fdb_del(unsigned int port, const uint8_t mac[6], uint16_t vid)
 {
 	fdb(RTM_DELNEIGH, 0, port, mac, vid);
+}
+
+/* ---- filters ---- */
+
+/* Time that `burst` takes at `rate`, in ticks of 64 ns (PSCHED_SHIFT of the kernel). */
+static uint64_t ticks(uint64_t burst, uint64_t rate)
+{
+	return burst * 1000000000 / rate >> 6;
+}
+
+static void put_police(struct nlmsghdr *nlh, const struct b_filter *f)
+{
+	static const uint8_t table[1024]; /* is asked for, and not looked at any more */
+	struct tc_police police = {
+		.action = TC_ACT_SHOT,
+		.burst = (uint32_t)ticks(f->bytes, f->rate),
+		.rate = {.cell_log = 3,
+			 .cell_align = -1,
+			 .linklayer = TC_LINKLAYER_ETHERNET,
+			 .overhead = f->in ? ETH_HLEN : 0, /* which is not there any more */
+			 .mpu = (uint16_t)f->least,
+			 .rate = f->rate},
+	};
+
+	mnl_attr_put(nlh, TCA_POLICE_RATE, sizeof(table), table);
+	mnl_attr_put(nlh, TCA_POLICE_TBF, sizeof(police), &police);
+	mnl_attr_put_u32(nlh, TCA_POLICE_RESULT, (uint32_t)TC_ACT_UNSPEC);
+}
+
+static void put_action(struct nlmsghdr *nlh, const struct b_filter *f)
+{
+	const char *kind = f->mirror ? "mirred" : f->pass ? "gact" : "police";
+	struct nlattr *first = mnl_attr_nest_start(nlh, 1), *options;
+
+	mnl_attr_put_strz(nlh, TCA_ACT_KIND, kind);
+	options = mnl_attr_nest_start(nlh, TCA_ACT_OPTIONS);
+	if (f->mirror) {
+		struct tc_mirred mirred = {.action = TC_ACT_UNSPEC,
+					   .eaction = TCA_EGRESS_MIRROR,
+					   .ifindex = f->mirror};
+
+		mnl_attr_put(nlh, TCA_MIRRED_PARMS, sizeof(mirred), &mirred);
+	} else if (f->pass) {
+		struct tc_gact gact = {.action = TC_ACT_OK};
+
+		mnl_attr_put(nlh, TCA_GACT_PARMS, sizeof(gact), &gact);
+	} else {
+		put_police(nlh, f);
+	}
+	mnl_attr_nest_end(nlh, options);
+	mnl_attr_nest_end(nlh, first);
+}
+
+static struct nlmsghdr *filter(unsigned int type, unsigned int flags, unsigned int port, bool in,
+			       unsigned int pref)
+{
+	struct nlmsghdr *nlh = request(type, flags);
+	struct tcmsg *m = mnl_nlmsg_put_extra_header(nlh, sizeof(*m));
+
+	m->tcm_ifindex = (int)port;
+	m->tcm_parent = TC_H_MAKE(TC_H_CLSACT, in ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
+	if (pref)
+		m->tcm_info = TC_H_MAKE(pref << 16, htons(ETH_P_ALL));
+	return nlh;
+}
+
+void b_filter_add(const struct b_filter *f)
+{
+	static const uint8_t ones[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, group[6] = {1};
+	struct nlmsghdr *nlh =
+		filter(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, f->port, f->in, f->pref);
+	const uint8_t *address = f->match == B_BROADCAST ? ones : group;
+	struct nlattr *options, *act;
+
+	mnl_attr_put_strz(nlh, TCA_KIND, f->match == B_ALL ? "matchall" : "flower");
+	options = mnl_attr_nest_start(nlh, TCA_OPTIONS);
+	if (f->match != B_ALL) {
+		mnl_attr_put(nlh, TCA_FLOWER_KEY_ETH_DST, 6, address);
+		mnl_attr_put(nlh, TCA_FLOWER_KEY_ETH_DST_MASK, 6, address);
+	}
+	act = mnl_attr_nest_start(nlh, f->match == B_ALL ? TCA_MATCHALL_ACT : TCA_FLOWER_ACT);
+	put_action(nlh, f);
+	mnl_attr_nest_end(nlh, act);
+	mnl_attr_nest_end(nlh, options);
+	done(nlh, "a filter", f->port);
+}
+
+void b_filter_del(unsigned int port, bool in, unsigned int pref)
+{
+	done(filter(RTM_DELTFILTER, 0, port, in, pref), "a filter less", port);
 }

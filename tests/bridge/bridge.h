@@ -28,4 +28,22 @@ void b_vlan_del(unsigned int port, uint16_t vid);
 void b_fdb_add(unsigned int port, const uint8_t mac[6], uint16_t vid);
 void b_fdb_del(unsigned int port, const uint8_t mac[6], uint16_t vid);
 
+/*
+ * Filters on the way from sN into the bridge (in) or from it to sN. Those with a lower `pref` come
+ * first; what one of them lets pass goes on to the next.
+ */
+enum b_match { B_ALL, B_BROADCAST, B_MULTICAST };
+struct b_filter {
+	unsigned int port, pref;
+	bool in;
+	enum b_match match;
+	unsigned int mirror; /* copies for this device */
+	/* No more bytes at once, and so many a second; a frame counts as `least` bytes or more. A
+	 * policer of frames would be there, too, but begins with none. */
+	uint32_t bytes, rate, least;
+	bool pass; /* no further filters */
+};
+void b_filter_add(const struct b_filter *f);
+void b_filter_del(unsigned int port, bool in, unsigned int pref); /* 0: all */
+
 #endif

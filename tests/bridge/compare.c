@@ -171,11 +171,19 @@ static void set_port(unsigned int i, const struct s_port *set)
 	/* With whoever is not isolated there is a group in common. */
 	cfg.groups = set->isolated ? 1ull << i : ~0ull;
 	cfg.flood_off = set->flood_off;
+	cfg.vlan = (struct vs_vlan){
+		.mode = set->mode, .pvid = set->pvid, .native_tagged = set->native_tagged};
+	for (unsigned int v = 0; v < set->vids; v++)
+		cfg.vlan.allowed[set->vid[v] / 64] |= 1ull << set->vid[v] % 64;
+	for (unsigned int b = 0; b < VS_BUCKETS; b++)
+		cfg.rate[b] = (struct vs_rate){set->burst[b] ? S_RATE_PER_S : 0, set->burst[b]};
 	t_port_set(&t, g, &cfg);
 }
 
 static void apply(const struct s_op *op)
 {
+	uint8_t what = op->what;
+
 	switch (op->kind) {
 	case S_SET:
 		set_port(op->port, &op->set);
@@ -189,21 +197,25 @@ static void apply(const struct s_op *op)
 	case S_FLUSH:
 		CHECK(vs_fdb_flush(t.vs, t.guest[op->port].port) >= 0);
 		break;
+	case S_MIRROR_ADD:
+		/* The kernel's mirror of what comes in is before anything that could drop it. */
+		if (op->what & VS_MIRROR_TX)
+			what |= VS_MIRROR_DROPS;
+		CHECK(vs_mirror_add(
+			      t.vs, t.guest[op->port].port,
+			      &(struct vs_mirror){.to = t.guest[op->to].port, .what = what}) == 0);
+		break;
+	case S_MIRROR_DEL:
+		CHECK(vs_mirror_del(t.vs, t.guest[op->port].port, t.guest[op->to].port) == 0);
+		break;
 	case S_SEND:
 		break;
 	}
 }
 
-/* A call keeps to the ways that it found, also when it moves an address itself. */
-static bool one_source(const struct s_op *op)
-{
-	return !memcmp(op->frame + 6, sent[batch - 1].frame + 6, 6);
-}
-
 static bool joins(const struct s_op *op)
 {
-	return op->kind == S_SEND && batch < batch_size && op->port == sent[0].port &&
-	       one_source(op);
+	return op->kind == S_SEND && batch < batch_size && op->port == sent[0].port;
 }
 
 static int topology(struct script *s)
