@@ -63,6 +63,8 @@ void print_fdb(json_t *result);
 void print_flushed(json_t *result);
 void print_mirrors(json_t *result);
 void print_reload(json_t *result);
+void print_saved(json_t *result);
+void print_forgotten(json_t *result);
 void print_nothing(json_t *result);
 void print_stats(json_t *result);
 void print_doctor(json_t *result);

@@ -50,7 +50,7 @@ static const struct command {
 	{"port", "show", "port.show", TAKES_NAME | NEEDS_ALL, print_port, NULL},
 	{"port", "add", "port.add", TAKES_NAME | NEEDS_ALL | OPTS_PORT, print_port, NULL},
 	{"port", "set", "port.set", TAKES_NAME | NEEDS_ALL | OPTS_PORT, print_port, NULL},
-	{"port", "del", "port.del", TAKES_NAME | NEEDS_ALL, print_deleted, NULL},
+	{"port", "del", "port.del", TAKES_NAME | NEEDS_ALL | OPTS_SAVE, print_deleted, NULL},
 	{"fdb", "list", "fdb.list", TAKES_PORT, print_fdb, NULL},
 	{"fdb", "add", "fdb.add", TAKES_MAC | TAKES_PORT | NEEDS_ALL | OPTS_VID, print_nothing, NULL},
 	{"fdb", "del", "fdb.del", TAKES_MAC | NEEDS_ALL | OPTS_VID, print_nothing, NULL},
@@ -58,12 +58,14 @@ static const struct command {
 	{"mirror", "list", "mirror.list", TAKES_NONE, print_mirrors, NULL},
 	{"mirror", "add", "mirror.add", TAKES_PORT | TAKES_TO | NEEDS_ALL | OPTS_MIRROR,
 	 print_nothing, NULL},
-	{"mirror", "del", "mirror.del", TAKES_PORT | TAKES_TO | NEEDS_ALL, print_nothing, NULL},
+	{"mirror", "del", "mirror.del", TAKES_PORT | TAKES_TO | NEEDS_ALL | OPTS_SAVE, print_nothing, NULL},
 	{"nic", "list", "nic.list", TAKES_NONE, print_nics, NULL},
 	{"nic", "show", "nic.show", TAKES_NAME | NEEDS_ALL, print_nic, NULL},
 	{"nic", "check", "nic.check", TAKES_NAME | NEEDS_ALL, print_nic_check, NULL},
 	{"stats", NULL, "stats", TAKES_PORT, print_stats, NULL},
 	{"reload", NULL, "reload", OPTS_CHECK, print_reload, NULL},
+	{"saved", "show", "saved.show", TAKES_NONE, print_saved, NULL},
+	{"saved", "forget", "saved.forget", TAKES_NAME, print_forgotten, NULL},
 	{"doctor", NULL, "doctor", TAKES_NONE, print_doctor, NULL},
 	{"events", NULL, NULL, TAKES_NONE, NULL, run_events},
 	{"capture", NULL, NULL, TAKES_PORT | NEEDS_ALL | OPTS_CAPTURE | TAKES_FILTER, NULL,
@@ -401,9 +403,9 @@ static void check_all(struct argp_state *state, struct options *o)
 	unsigned int args = TAKES_NAME | TAKES_PORT | TAKES_MAC | TAKES_TO;
 
 	if (!o->command && o->word) {	/* "port", "fdb" and "nic" alone show all there is */
-		static char list[] = "list";
+		static char list[] = "list", show[] = "show";
 
-		take_word(state, o, list);
+		take_word(state, o, strcmp(o->word, "saved") ? list : show);
 	}
 	if (!o->command)
 		argp_error(state, "no command given");
@@ -483,7 +485,7 @@ static const struct argp argp = {
 		    "mirror [list]\nmirror add PORT TO\nmirror del PORT TO\n"
 		    "nic [list]\nnic [show] NAME\nnic check NAME\n"
 		    "stats [PORT]\n"
-		    "reload [--check]\n"
+		    "reload [--check]\nsaved [show]\nsaved forget [NAME]\n"
 		    "doctor\n"
 		    "top\ndrops [PORT]\nevents\n"
 		    "capture PORT[,PORT]...|any [FILTER...]\n"

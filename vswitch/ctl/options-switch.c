@@ -64,6 +64,8 @@ static const struct {
 	 OPTS_MIRROR},
 	{"snap", "BYTES", "mirror add, capture: at most so many of each frame (default all)", NULL,
 	 "snap", FORM_NUMBER, OPTS_MIRROR | OPTS_CAPTURE},
+	{"save", NULL, "port, fdb, mirror: keep it also when the daemon ends", NULL, "save", FORM_FLAG,
+	 OPTS_PORT | OPTS_VID | OPTS_MIRROR | OPTS_SAVE},
 	{"check", NULL, "reload: only say what would change", NULL, "check", FORM_FLAG, OPTS_CHECK},
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))

@@ -3,6 +3,7 @@
 #include "ctl.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -271,6 +272,33 @@ void print_reload(json_t *r)
 	print_lines(json_object_get(r, "restart_needed"), "needs a restart: ");
 	printf("%s: %s%zu changes\n", str(r, "configuration"), check ? "good, would make " : "",
 	       json_array_size(changed));
+}
+
+void print_saved(json_t *r)
+{
+	const char *name;
+	json_t *e;
+	char *text;
+	size_t i;
+
+	json_object_foreach(json_object_get(r, "ports"), name, e)
+	{
+		text = json_is_null(e) ? NULL : json_dumps(e, JSON_COMPACT);
+		printf("port %s: %s\n", name, text ? text : "deleted");
+		free(text);
+	}
+	json_array_foreach(json_object_get(r, "fdb"), i, e)
+		printf("address %s of VLAN %lld: %s\n", str(e, "mac"), num(e, "vid"),
+		       is(e, "deleted") ? "deleted" : cell("at port %s", str(e, "port")));
+	json_array_foreach(json_object_get(r, "mirrors"), i, e)
+		printf("mirror of port %s to %s: %s\n", str(e, "port"), str(e, "to"),
+		       is(e, "deleted") ? "deleted" : joined(json_object_get(e, "what")));
+	printf("in %s\n", str(r, "file"));
+}
+
+void print_forgotten(json_t *r)
+{
+	printf("%lld forgotten; \"elisactl reload\" makes it so\n", num(r, "forgotten"));
 }
 
 void print_flushed(json_t *r)

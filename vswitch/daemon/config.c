@@ -783,7 +783,7 @@ int settings_read(struct settings *s, const char *path, const char *run_dir,
 	else
 		complain_at(&r, config_error_file(&cfg), config_error_line(&cfg), "%s",
 			    config_error_text(&cfg));
-	ret = r.errors ? -EINVAL : 0;
+	ret = r.errors ? -EINVAL : saved_overlay(s, sink);
 out:
 	if (f)
 		fclose(f);

@@ -29,6 +29,7 @@ struct port_setting {
 	char vm[VS_NAME_LEN]; /* who gets it; "" nobody yet */
 	bool local;	      /* for local clients (no isolation), not for VMs */
 	char uplink[VS_NAME_LEN]; /* NIC whose link it shows; "" none */
+	bool saved;	      /* it, or some of it, is from saved.json */
 };
 
 /* A NIC: a port without a VM. */
@@ -109,6 +110,8 @@ struct sink {
  */
 int settings_read(struct settings *s, const char *path, const char *run_dir,
 		  const struct sink *sink);
+/* saved.c: lays what is saved over what was read; settings_read() does that at its end. */
+int saved_overlay(struct settings *s, const struct sink *sink);
 /* All keys that there are, one a line, as "ports.mtu". */
 void settings_keys(FILE *out);
 void settings_free(struct settings *s);

@@ -6,6 +6,7 @@
  *	switch.c	arena, ports, grace periods
  *	statics.c	static addresses, mirrors
  *	reload.c	the configuration, read again
+ *	saved.c		changes that outlast the daemon, laid over it
  *	port-json.c	what a port may have, as JSON
  *	guest.c		what VMs and local clients have in common: callers, ports, names
  *	vm.c		VMs through libelisa-host: attach, arm, drain, detach
@@ -243,6 +244,9 @@ bool static_at_runtime(const struct daemon *d, const struct fdb_setting *fdb);
 int mirror_add(struct daemon *d, const struct mirror_setting *m, struct wrong *w);
 int mirror_del(struct daemon *d, const char *port, const char *to);
 bool mirror_at_runtime(const struct daemon *d, const struct mirror_setting *m);
+/* Of the run-time lists only. */
+void static_forget(struct daemon *d, const uint8_t mac[6], uint16_t vid);
+void mirror_forget(struct daemon *d, const char *port, const char *to);
 void statics_port_gone(struct daemon *d, const char *port);
 /* The switch only. */
 int static_put(struct daemon *d, const struct fdb_setting *fdb);
@@ -264,6 +268,18 @@ void statics_free(struct daemon *d);
  * of sentences; the caller's.
  */
 int reload(struct daemon *d, bool check, json_t **report);
+
+/* ---- saved.c: 0, or -errno with a sentence ---- */
+
+/* What the port is now: all of it, or of `params` if the configuration has it. */
+int saved_port(struct daemon *d, struct port *port, json_t *params, char why[WHY_LEN]);
+int saved_port_deleted(struct daemon *d, const char *name, bool in_file, char why[WHY_LEN]);
+int saved_fdb(struct daemon *d, const struct fdb_setting *fdb, bool deleted, char why[WHY_LEN]);
+int saved_mirror(struct daemon *d, const struct mirror_setting *m, bool deleted, char why[WHY_LEN]);
+/* The file's content. */
+json_t *saved_json(struct daemon *d, char why[WHY_LEN]);
+/* What is saved of that port or address; NULL: all. Returns how many; it takes effect with reload(). */
+int saved_forget(struct daemon *d, const char *name, char why[WHY_LEN]);
 
 /* ---- port-json.c ---- */
 

@@ -24,5 +24,7 @@ void do_mirror_list(struct request *req, json_t *params);
 void do_mirror_add(struct request *req, json_t *params);
 void do_mirror_del(struct request *req, json_t *params);
 void do_reload(struct request *req, json_t *params);
+void do_saved_show(struct request *req, json_t *params);
+void do_saved_forget(struct request *req, json_t *params);
 
 #endif

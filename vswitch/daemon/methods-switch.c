@@ -47,6 +47,12 @@ void do_fdb_list(struct request *req, json_t *params)
 				     (json_int_t)st.used, "capacity", (json_int_t)st.capacity));
 }
 
+/* For what has been done, but not saved. */
+static void not_saved(struct request *req, const char *why)
+{
+	request_error(req, RPC_REFUSED, err_data(-EIO), "done, but not saved: %s", why);
+}
+
 static bool get_vid(struct request *req, json_t *params, uint16_t *vid)
 {
 	long long n = 0;
@@ -59,11 +65,13 @@ static bool get_vid(struct request *req, json_t *params, uint16_t *vid)
 void do_fdb_add(struct request *req, json_t *params)
 {
 	struct fdb_setting fdb;
+	char why[WHY_LEN];
 	struct port *port;
+	bool save = false;
 	int ret;
 
 	if (!get_mac(req, params, fdb.mac) || !get_vid(req, params, &fdb.vid) ||
-	    !get_port(req, params, "port", &port))
+	    !get_port(req, params, "port", &port) || !get_bool(req, params, "save", &save))
 		return;
 	memcpy(fdb.port, port->set.vs.name, sizeof(fdb.port));
 	ret = static_add(req->daemon, &fdb);
@@ -74,18 +82,23 @@ void do_fdb_add(struct request *req, json_t *params)
 		return;
 	}
 	state_changed(req->daemon);
-	request_reply(req, json_pack("{s:s}", "port", port->set.vs.name));
+	if (save && saved_fdb(req->daemon, &fdb, false, why))
+		not_saved(req, why);
+	else
+		request_reply(req, json_pack("{s:s}", "port", port->set.vs.name));
 }
 
 void do_fdb_del(struct request *req, json_t *params)
 {
-	uint8_t mac[6];
-	uint16_t vid;
+	struct fdb_setting fdb = {.port = ""};
+	char why[WHY_LEN];
+	bool save = false;
 	int ret;
 
-	if (!get_mac(req, params, mac) || !get_vid(req, params, &vid))
+	if (!get_mac(req, params, fdb.mac) || !get_vid(req, params, &fdb.vid) ||
+	    !get_bool(req, params, "save", &save))
 		return;
-	ret = static_del(req->daemon, mac, vid);
+	ret = static_del(req->daemon, fdb.mac, fdb.vid);
 	if (ret) {
 		request_error(
 			req, RPC_REFUSED, err_data(ret), "%s",
@@ -95,7 +108,10 @@ void do_fdb_del(struct request *req, json_t *params)
 		return;
 	}
 	state_changed(req->daemon);
-	request_reply(req, json_object());
+	if (save && saved_fdb(req->daemon, &fdb, true, why))
+		not_saved(req, why);
+	else
+		request_reply(req, json_object());
 }
 
 void do_fdb_flush(struct request *req, json_t *params)
@@ -124,8 +140,12 @@ void do_mirror_add(struct request *req, json_t *params)
 	struct mirror_setting m;
 	struct port *port, *to;
 	char text[WHY_LEN];
+	bool save = false;
 	struct wrong w;
 
+	if (!get_bool(req, params, "save", &save))
+		return;
+	json_object_del(params, "save");
 	if (mirror_setting_read(&m, params, &w)) {
 		w.group = NULL;
 		bad_params(req, "%s", wrong_text(&w, text));
@@ -141,14 +161,21 @@ void do_mirror_add(struct request *req, json_t *params)
 	state_changed(req->daemon);
 	event_say(req->daemon, EVENT_PORT_CHANGED, SD_INFO, NULL, m.port,
 		  "port %s is mirrored to %s", m.port, m.to);
-	request_reply(req, mirror_setting_json(&m));
+	if (save && saved_mirror(req->daemon, &m, false, text))
+		not_saved(req, text);
+	else
+		request_reply(req, mirror_setting_json(&m));
 }
 
 void do_mirror_del(struct request *req, json_t *params)
 {
+	struct mirror_setting m = {.what = 0};
 	struct port *port, *to;
+	char why[WHY_LEN];
+	bool save = false;
 
-	if (!get_port(req, params, "port", &port) || !get_port(req, params, "to", &to))
+	if (!get_port(req, params, "port", &port) || !get_port(req, params, "to", &to) ||
+	    !get_bool(req, params, "save", &save))
 		return;
 	if (mirror_del(req->daemon, port->set.vs.name, to->set.vs.name)) {
 		request_error(req, RPC_REFUSED, err_data(-ENODEV),
@@ -159,7 +186,12 @@ void do_mirror_del(struct request *req, json_t *params)
 	state_changed(req->daemon);
 	event_say(req->daemon, EVENT_PORT_CHANGED, SD_INFO, NULL, port->set.vs.name,
 		  "port %s is not mirrored to %s any more", port->set.vs.name, to->set.vs.name);
-	request_reply(req, json_object());
+	memcpy(m.port, port->set.vs.name, sizeof(m.port));
+	memcpy(m.to, to->set.vs.name, sizeof(m.to));
+	if (save && saved_mirror(req->daemon, &m, true, why))
+		not_saved(req, why);
+	else
+		request_reply(req, json_object());
 }
 
 /* ---- the configuration ---- */
@@ -179,4 +211,33 @@ void do_reload(struct request *req, json_t *params)
 	}
 	json_object_set_new(report, "errno", json_integer(-ret));
 	request_error(req, RPC_REFUSED, report, "the configuration was not taken, nothing has changed");
+}
+
+void do_saved_show(struct request *req, json_t *params)
+{
+	char why[WHY_LEN] = "out of memory";
+	json_t *saved = saved_json(req->daemon, why);
+
+	if (saved)
+		request_reply(req, saved);
+	else
+		request_error(req, RPC_REFUSED, err_data(-EINVAL), "%s", why);
+}
+
+void do_saved_forget(struct request *req, json_t *params)
+{
+	const char *name;
+	char why[WHY_LEN];
+	int n;
+
+	if (!get_string(req, params, "name", false, &name))
+		return;
+	n = saved_forget(req->daemon, name, why);
+	if (n < 0)
+		request_error(req, RPC_REFUSED, err_data(n), "%s", why);
+	else if (!n && name)
+		request_error(req, RPC_REFUSED, err_data(-ENOENT),
+			      "nothing is saved of \"%s\": see \"elisactl saved\"", name);
+	else
+		request_reply(req, json_pack("{s:i}", "forgotten", n));
 }

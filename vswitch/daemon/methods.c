@@ -472,6 +472,7 @@ static json_t *port_json(struct daemon *d, struct port *port)
 	json_object_set_new(json, "origin",
 			    json_string(port->domain    ? "domain"
 					: port->runtime ? "control"
+					: port->set.saved ? "saved"
 							: "configuration"));
 	json_object_set_new(json, "link", json_boolean(info.link));
 	json_object_set_new(json, "bound_to",
@@ -511,6 +512,21 @@ static bool read_port(struct request *req, json_t *params, struct port_setting *
 	return !port_json_read(&req->daemon->set, params, set, why) || bad_params(req, "%s", why);
 }
 
+/* After the change itself: `save` in the request. Answers when it does not. */
+static bool save_port(struct request *req, json_t *params, struct port *port)
+{
+	char why[WHY_LEN];
+	bool save = false;
+
+	if (!get_bool(req, params, "save", &save))
+		return false;
+	if (!save || !saved_port(req->daemon, port, params, why))
+		return true;
+	request_error(req, RPC_REFUSED, err_data(-EIO), "port \"%s\" is so now, but was not saved: %s",
+		      port->set.vs.name, why);
+	return false;
+}
+
 static void do_port_add(struct request *req, json_t *params)
 {
 	struct port_setting set;
@@ -539,7 +555,8 @@ static void do_port_add(struct request *req, json_t *params)
 	ports_changed(req->daemon);
 	event_say_why(req->daemon, EVENT_PORT_CHANGED, SD_INFO, NULL, name, "added",
 		      "port %s added", name);
-	request_reply(req, port_json(req->daemon, port));
+	if (save_port(req, params, port))
+		request_reply(req, port_json(req->daemon, port));
 }
 
 /* The rest is the device's, or is built on. */
@@ -562,6 +579,12 @@ static void do_port_set(struct request *req, json_t *params)
 	set = port->set;
 	if (!read_port(req, params, &set))
 		return;
+	if (port->domain && json_object_get(params, "save")) {
+		request_error(req, RPC_REFUSED, err_data(-EINVAL),
+			      "port \"%s\" belongs to a libvirt domain: change it in its metadata",
+			      set.vs.name);
+		return;
+	}
 	if (port->nic && !nic_may_become(&port->set, &set)) {
 		request_error(req, RPC_REFUSED, err_data(-EINVAL),
 			      "port \"%s\" is a NIC: only its groups and whether it is up can "
@@ -586,18 +609,21 @@ static void do_port_set(struct request *req, json_t *params)
 	port_bind_now(req->daemon, port);
 	event_say_why(req->daemon, EVENT_PORT_CHANGED, SD_INFO, NULL, set.vs.name, "set",
 		      "port %s: settings changed", set.vs.name);
-	request_reply(req, port_json(req->daemon, port));
+	if (save_port(req, params, port))
+		request_reply(req, port_json(req->daemon, port));
 }
 
 static void do_port_del(struct request *req, json_t *params)
 {
 	struct daemon *d = req->daemon;
 	struct port *port;
-	char name[VS_NAME_LEN];
+	char name[VS_NAME_LEN], why[WHY_LEN];
+	bool save = false, in_file;
 	int ret;
 
-	if (!get_port(req, params, "name", &port))
+	if (!get_port(req, params, "name", &port) || !get_bool(req, params, "save", &save))
 		return;
+	in_file = !port->runtime;
 	snprintf(name, sizeof(name), "%s", port->set.vs.name);
 	if (port->nic) {
 		request_error(req, RPC_REFUSED, err_data(-EBUSY),
@@ -621,6 +647,11 @@ static void do_port_del(struct request *req, json_t *params)
 	waits_poll(d);
 	event_say_why(d, EVENT_PORT_CHANGED, SD_INFO, NULL, name, "deleted", "port %s deleted",
 		      name);
+	if (save && saved_port_deleted(d, name, in_file, why)) {
+		request_error(req, RPC_REFUSED, err_data(-EIO),
+			      "port \"%s\" is deleted, but that was not saved: %s", name, why);
+		return;
+	}
 	request_reply(req, json_pack("{s:s, s:s}", "name", name, "state",
 				     port_find(d, name) ? "deleting" : "deleted"));
 }
@@ -714,22 +745,24 @@ static const struct method methods[] = {
 	{"vm.undefine", do_vm_undefine, "uuid "},
 	{"port.list", do_port_list, ""},
 	{"port.show", do_port_show, "name "},
-	{"port.add", do_port_add, "name " PORT_JSON_KEYS},
-	{"port.set", do_port_set, "name " PORT_JSON_KEYS},
-	{"port.del", do_port_del, "name "},
+	{"port.add", do_port_add, "name save " PORT_JSON_KEYS},
+	{"port.set", do_port_set, "name save " PORT_JSON_KEYS},
+	{"port.del", do_port_del, "name save "},
 	{"fdb.list", do_fdb_list, "port "},
-	{"fdb.add", do_fdb_add, "mac vid port "},
-	{"fdb.del", do_fdb_del, "mac vid "},
+	{"fdb.add", do_fdb_add, "mac vid port save "},
+	{"fdb.del", do_fdb_del, "mac vid save "},
 	{"fdb.flush", do_fdb_flush, "port "},
 	{"mirror.list", do_mirror_list, ""},
-	{"mirror.add", do_mirror_add, "port to what snap "},
-	{"mirror.del", do_mirror_del, "port to "},
+	{"mirror.add", do_mirror_add, "port to what snap save "},
+	{"mirror.del", do_mirror_del, "port to save "},
 	{"nic.list", do_nic_list, ""},
 	{"nic.show", do_nic_show, "name "},
 	{"nic.check", do_nic_check, "name "},
 	{"stats", do_stats, "port "},
 	{"doctor", do_doctor, ""},
 	{"reload", do_reload, "check "},
+	{"saved.show", do_saved_show, ""},
+	{"saved.forget", do_saved_forget, "name "},
 	{"events.subscribe", do_events_subscribe, ""},
 	{"metrics", do_metrics, "openmetrics "},
 	{"capture", capture_method, "ports what snap "},

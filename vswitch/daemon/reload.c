@@ -324,6 +324,7 @@ static void port_update(struct reload *r, struct port *port, const struct port_s
 	if (r->check)
 		return;
 	port->runtime = false;
+	port->set.saved = to->saved;
 	if (!*text)
 		return;
 	moves = moves && strcmp(is.vm, to->vm);

@@ -21,7 +21,7 @@ static ssize_t static_find(const struct fdb_setting *all, size_t count, const ui
 	return -1;
 }
 
-static void static_forget(struct daemon *d, const uint8_t mac[6], uint16_t vid)
+void static_forget(struct daemon *d, const uint8_t mac[6], uint16_t vid)
 {
 	ssize_t i = static_find(d->fdb, d->fdb_count, mac, vid);
 
@@ -127,7 +127,7 @@ static ssize_t mirror_find(const struct mirror_setting *all, size_t count, const
 	return -1;
 }
 
-static void mirror_forget(struct daemon *d, const char *port, const char *to)
+void mirror_forget(struct daemon *d, const char *port, const char *to)
 {
 	ssize_t i = mirror_find(d->mirrors, d->mirror_count, port, to);
 
