@@ -64,14 +64,18 @@ static void fixed_text(struct reload *r, const char *key, const char *is, const 
 static void compare_fixed(struct reload *r)
 {
 	const struct settings *is = &r->d->set, *to = &r->new;
-	/* Those for NICs are not the administrator's. */
-	long long more = (long long)to->nic_count - (long long)is->nic_count;
+	/* Those for NICs and captures are not the administrator's. */
+	long long is_more = (long long)is->nic_count + CAPTURES_MAX;
+	long long to_more = (long long)to->nic_count + CAPTURES_MAX;
 
 	fixed_number(r, "switch.fdb_capacity", is->vs.fdb_capacity, to->vs.fdb_capacity);
 	fixed_number(r, "switch.fdb_age", is->vs.fdb_age_s, to->vs.fdb_age_s);
-	fixed_number(r, "switch.max_ports", is->vs.ports, to->vs.ports);
-	fixed_number(r, "switch.max_vms", is->vs.guests, to->vs.guests - more);
-	fixed_number(r, "switch.max_callers", is->vs.callers, to->vs.callers - more);
+	fixed_number(r, "switch.max_ports", is->vs.ports - CAPTURES_MAX,
+		     to->vs.ports - CAPTURES_MAX);
+	fixed_number(r, "switch.max_vms", is->vs.guests - is_more,
+		     to->vs.guests - to_more);
+	fixed_number(r, "switch.max_callers", is->vs.callers - is_more,
+		     to->vs.callers - to_more);
 	fixed_number(r, "switch.bridge_nics", is->vs.bridge_nics, to->vs.bridge_nics);
 	fixed_text(r, "state_dir", is->state_dir, to->state_dir);
 	fixed_text(r, "control.socket", is->control_socket, to->control_socket);
@@ -221,7 +225,7 @@ static void check_mac(struct reload *r, const struct port_setting *to)
 static void check_ports(struct reload *r)
 {
 	struct settings *s = &r->new;
-	size_t count = 0, kept = 0;
+	size_t count = 0, kept = 0, max = r->d->set.vs.ports - CAPTURES_MAX;
 	struct port *port;
 
 	TAILQ_FOREACH(port, &r->d->ports, link)
@@ -248,11 +252,11 @@ static void check_ports(struct reload *r)
 		s->ports[kept++] = *to;
 	}
 	s->port_count = kept;
-	if (count > r->d->set.vs.ports)
+	if (count > max)
 		say(r->errors,
-		    "%s: %zu ports with those of before and of run time, but switch.max_ports is %u: "
+		    "%s: %zu ports with those of before and of run time, but switch.max_ports is %zu: "
 		    "restart the daemon",
-		    r->path, count, r->d->set.vs.ports);
+		    r->path, count, max);
 }
 
 static bool is_configured(const struct port *port)
