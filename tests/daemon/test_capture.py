@@ -210,6 +210,17 @@ class Capture(Base):
         f = File(self.file)
         self.assertEqual((sorted(f.ports), len(f.packets)), (["a", "b", "web0"], 20))
 
+    def test_mirrored_to(self):
+        """Such a port cannot be captured; all others can."""
+        self.d.call("mirror.add", port="a", to="web0")
+        r = self.d.ctl("capture", "a,web0", "-w", self.file)
+        self.assertEqual((r.returncode, "mirrored to" in r.stderr), (1, True), r.stderr)
+        dt.wait_for(lambda: self.captures_in() == 0)
+        child = self.start("any")
+        self.exchange(count="10")
+        self.end(child)
+        self.assertEqual(len(File(self.file).packets), 20)
+
     def test_drops(self):
         """Each with its reason, those of the sender and those of the receiver; as many as counted."""
         child = self.start("a,b", "--direction", "none", "--drops")

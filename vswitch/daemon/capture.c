@@ -45,6 +45,7 @@ struct capture {
 	uid_t uid;
 	struct vs_mirror mirror;
 	json_t *names; /* of the ports */
+	bool any;      /* all of them that can be had */
 	int fd;
 	void *mem;
 	size_t len, comp_at, buffers_at;
@@ -181,6 +182,8 @@ static int mirrors_make(struct capture *c)
 		struct port *port = port_find(c->daemon, json_string_value(name));
 
 		ret = port ? vs_mirror_add(c->daemon->vs, port->id, &c->mirror) : -ENODEV;
+		if (ret == -EINVAL && c->any)
+			ret = 0; /* it is mirrored to */
 		if (ret)
 			break;
 	}
@@ -479,6 +482,7 @@ void capture_method(struct request *req, json_t *params)
 			      .slot = (unsigned int)slot,
 			      .mirror = {.what = what, .snap = (uint16_t)bytes, .annotate = true},
 			      .names = names,
+			      .any = !json_object_get(params, "ports"),
 			      .fd = -1,
 			      .guest = -1,
 			      .port = -1};
