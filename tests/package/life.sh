@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# life.sh DEBS, in a mount namespace: installs, upgrades, removes and purges the packages on a copy of
+# life.sh DEBS SOURCES, in a mount namespace: installs, upgrades, removes and purges the packages on a copy of
 # this system (an overlay). Exit status 77: not possible here.
 set -u
-debs=$1
+debs=$1 sources=$2
 skip() { echo "$*"; exit 77; }
 fail() { echo "FAIL: $*"; exit 1; }
 
@@ -16,8 +16,8 @@ mount -t proc proc $root/proc && mount --rbind /dev $root/dev && mount --bind /s
 	mount -t tmpfs run $root/run && mount -t tmpfs run $root/sys/kernel/security 2>/dev/null
 locked=$?
 [ $locked != 0 ] || echo "none [integrity] confidentiality" >$root/sys/kernel/security/lockdown
-mkdir $root/debs
-cp "$debs"/*.deb $root/debs
+mkdir $root/debs $root/src
+mount --rbind "$sources" $root/src
 # The same packages as a later version, for the upgrade; but the module's, which takes long.
 for d in "$debs"/*.deb; do
 	case $d in *-dkms_*) continue ;; esac
@@ -36,10 +36,11 @@ later=$(cd $root/lib/modules && ls -d ./*-cloud-amd64 | sed 's,^\./,,' | tail -n
 [ -z "$later" ] || mv "$root/lib/modules/$later" $root/later
 
 # Installed: what there is works, the module is built for every kernel with headers, and signed.
-in_root sh -c 'dpkg -i /debs/[el]*.deb' >/mnt/log 2>&1 || { cat /mnt/log; fail "installation"; }
+python3 "$sources/tests/docs/run.py" $root install >/mnt/log 2>&1 || { cat /mnt/log; fail "installation"; }
+grep '^RUN ' /mnt/log
 if [ $locked = 0 ]; then
 	grep -q 'mokutil --import /var/lib/dkms/mok.pub' /mnt/log ||
-		{ cat /mnt/log; fail "elisa-vswitch-dkms says nothing of the lockdown"; }
+		fail "elisa-vswitch-dkms says nothing of the lockdown"
 fi
 in_root getent group elisa >/dev/null || fail "no group elisa"
 in_root elisa-vswitchd --check || fail "the configuration that comes along is refused"
@@ -65,20 +66,25 @@ echo "$kernels kernels"
 
 # A daemon at work: an upgrade and a removal of the files do them no harm (systemd
 # restarts the daemon; there is none here).
-cat >$root/etc/elisa/vswitchd.conf <<'END'
+cat >>$root/etc/elisa/vswitchd.conf <<'END'
 # changed by the administrator
-local = { enable = true; };
-ports = ( { name = "p0"; transport = "local"; }, { name = "p1"; transport = "local"; } );
+nics = ( { name = "up0"; vdev = "net_null0"; } );
+dpdk = { huge = false; memory = 64; };
 END
+sed -i '/^local = /,/^}/s/enable = false/enable = true/' $root/etc/elisa/vswitchd.conf
 mkdir -p $root/run/elisa
 chroot $root env -i PATH=/usr/sbin:/usr/bin elisa-vswitchd >/mnt/daemon.log 2>&1 &
 daemon=$!
 trap 'kill $daemon 2>/dev/null; wait' EXIT
 for _ in $(seq 100); do in_root elisactl status >/dev/null 2>&1 && break; sleep 0.1; done
-in_root elisactl port list | grep -q '^p0 ' || { cat /mnt/daemon.log; fail "the daemon does not run"; }
+in_root elisactl port list | grep -q '^web0 ' || { cat /mnt/daemon.log; fail "the daemon does not run"; }
 if [ $locked = 0 ]; then
 	in_root elisactl doctor | grep -q 'mokutil --import' || fail "doctor says nothing of the lockdown"
 fi
+
+# What the docs say.
+python3 "$sources/tests/docs/run.py" $root || fail "the docs' commands"
+
 in_root sh -c 'dpkg -i /debs/next-*.deb' </dev/null >/mnt/log 2>&1 || { cat /mnt/log; fail "upgrade"; }
 [ "$(in_root dpkg-query -W -f '${Version}' elisa-vswitch)" = 0.1.0+next ] || fail "no upgrade"
 grep -q 'changed by the administrator' $root/etc/elisa/vswitchd.conf || fail "upgrade: the configuration is lost"
@@ -94,6 +100,7 @@ wait $daemon || fail "the daemon ended with $?"
 
 in_root dpkg -P elisa-vswitch libvswitch0 libelisa-dev elisa-guest libelisa-guest0 elisa-vswitch-dkms libvswitch-nic0 \
 	>/mnt/log 2>&1 || { cat /mnt/log; fail "purge"; }
+rm -r $root/etc/systemd/system/elisa-vswitchd.service.d # made by a command of the docs: the administrator's
 left=$(in_root find /etc /usr /lib /var/lib/elisa /run -iname '*elisa*' ! -path '/usr/local/*' \
 	! -path '/usr/src/linux*' ! -path '/etc/group*' 2>/dev/null)
 [ -z "$left" ] || fail "purge left: $left"

@@ -91,11 +91,12 @@ class Packages(unittest.TestCase):
     def test_life(self):
         if os.geteuid():
             self.skipTest("not root: no mount namespace to install in")
-        r = subprocess.run(["unshare", "-m", "--propagation", "private", HERE / "life.sh", DEBS],
+        r = subprocess.run(["unshare", "-m", "--propagation", "private", HERE / "life.sh", DEBS, ROOT],
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if r.returncode == 77:
             self.skipTest(r.stdout.strip())
         self.assertEqual(r.returncode, 0, r.stdout)
+        print(r.stdout)
 
 
 if __name__ == "__main__":
