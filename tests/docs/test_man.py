@@ -6,6 +6,8 @@ import subprocess
 import unittest
 from pathlib import Path
 
+from blocks import all_blocks
+
 PAGES = Path(os.environ["MAN_DIR"])
 ROOT = Path(os.environ["SOURCE_ROOT"])
 PROGRAMS = {
@@ -50,6 +52,10 @@ class Man(unittest.TestCase):
                                stderr=subprocess.PIPE, env={**os.environ, "MANWIDTH": "80"})
             self.assertEqual((r.returncode, r.stderr), (0, b""), page)
             self.assertGreater(len(r.stdout), 1000, page)
+
+    def test_marks(self):
+        """Each command of the docs says how it is run, or why not."""
+        self.assertGreater(len(all_blocks(ROOT)), 30)
 
     def test_options(self):
         for page, program in PROGRAMS.items():
