@@ -14,7 +14,7 @@ packages="
 	clang libclang-rt-14-dev
 	user-mode-linux libmnl-dev
 	libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
-	iperf3 iproute2 iputils-ping tcpdump
+	iperf3 iproute2 iputils-ping tcpdump curl jq
 	dpkg-dev debhelper dh-dkms dkms scdoc lintian man-db systemd udev
 	python3 python3-prometheus-client tshark libpcap-dev
 	bochs bochs-term bochsbios vgabios bsdutils

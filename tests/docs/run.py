@@ -16,7 +16,7 @@ from blocks import all_blocks  # noqa: E402
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
 SECONDS = 300
-count = {"RUN": 0, "LAB": 0, "CONF": 0, "SKIP": 0, "FAIL": 0}
+count = {"RUN": 0, "LAB": 0, "VIRT": 0, "CONF": 0, "SKIP": 0, "FAIL": 0}
 
 
 def in_root(root, script, quiet=True):
@@ -68,6 +68,9 @@ def main():
                       "elisa-vswitchd --check -c /tmp/block.conf\nrm /tmp/block.conf")
         elif what in ("test", "install"):
             word, wrong = "RUN", in_root(root, block.text, quiet=not install)
+        elif what == "test=libvirt":
+            tested = (SOURCE / "tests/libvirt/test_libvirt.py").read_text()
+            word, wrong = "VIRT", None if '"test=libvirt"' in tested else "no test runs blocks of libvirt"
         elif what.startswith("lab="):
             word, wrong = "LAB", in_lab(block, what[4:])
         elif re.fullmatch(r'skip="[^"]{10,}"', what):

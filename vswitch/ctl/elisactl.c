@@ -237,7 +237,7 @@ static void print_completion(void)
 
 		printf("%s%s%s", c->word, c->sub ? " " : "", c->sub ? c->sub : "");
 		if (c->takes & TAKES_NAME)
-			printf(" %s", !strcmp(c->word, "port")	? "PORT"
+			printf(" %s", !strcmp(c->word, "port") || !strcmp(c->word, "saved") ? "PORT"
 				      : !strcmp(c->word, "nic") ? "NIC"
 								: "VM");
 		if (c->takes & TAKES_MAC)
