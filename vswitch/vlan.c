@@ -95,12 +95,15 @@ uint32_t vs_vlan_egress(const struct vs_port *to, const struct vs_vlan_of *of)
 }
 
 /* Bytes [16, len) of the frame, four at most. */
-static uint32_t after_tag(const struct vs_frame *frame, const struct vs_seg *segs)
+vs_inline uint32_t after_tag(const struct vs_frame *frame, const struct vs_seg *segs)
 {
+	typedef uint32_t __attribute__((aligned(1))) unaligned;
 	struct vs_from from = {NULL, 16};
 	uint32_t len = frame->len - 16 < 4 ? frame->len - 16 : 4;
 	uint8_t bytes[4] = {0, 0, 0, 0};
 
+	if (vs_likely(!frame->segs && len == 4))
+		return *(const volatile unaligned *)(const volatile void *)(frame->data + 16);
 	if (!frame->segs) {
 		for (uint32_t i = 0; i < len; i++)
 			bytes[i] = VS_READ_ONCE(frame->data[16 + i]);

@@ -91,7 +91,8 @@ uint64_t vs_caller_calls(const struct vs_caller *caller);
 /*
  * VLANs (IEEE 802.1Q), of C-tags (TPID 0x8100) only: a frame whose first tag is another one (0x88a8)
  * counts as untagged. A frame belongs to one VID, of the sender's port; it reaches members of that
- * VID only, each as its own port says. Further tags are never looked at and pass as they are.
+ * VID only, each as its own port says. Further tags are never looked at and pass as they are. A tag
+ * without a VID (0) is a priority for untagged frames; priorities last as long as their tags.
  */
 enum vs_vlan_mode {
 	VS_VLAN_NONE,	/* tags mean nothing here: every frame is of VID 0 and passes as it is */
@@ -114,8 +115,9 @@ struct vs_vlan {
 
 /*
  * Token buckets of a port. Bytes are those of frames, without preamble, FCS and gap; a frame that is
- * to be cut into segments counts with its payload and headers once. There is no clock inside:
- * vs_refill() fills them.
+ * to be cut into segments counts with its payload and headers once, and passes when the bucket is
+ * full if it is longer than that is deep: what it took too much is paid off first. There is no clock
+ * inside: vs_refill() fills them.
  */
 enum vs_bucket {
 	VS_TX_BYTES,	/* from the guest; what is too much: tx-policed */
@@ -211,7 +213,8 @@ struct vs_fdb_entry {
 /* static. ENOSPC, EINVAL */
 int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], uint16_t vid, int port);
 int vs_fdb_del(struct vswitch *vs, const uint8_t mac[6], uint16_t vid);	/* ENODEV: not there */
-/* As if learned `age_s` ago, unless the address is known already: EEXIST; else as vs_fdb_add(). */
+/* As if learned `age_s` ago, unless the address is known already: EEXIST; else as vs_fdb_add(). EINVAL
+ * also if it is static, or the port no member of the VID; ENOSPC also at the port's mac_limit. */
 int vs_fdb_restore(struct vswitch *vs, const struct vs_fdb_entry *entry);
 int vs_fdb_flush(struct vswitch *vs, int port);		/* learned ones; -1: of all ports; count */
 /* Walks the table: *cursor starts at 0. Returns 1 with an entry, 0 at the end. */
@@ -227,8 +230,13 @@ void vs_fdb_stats(const struct vswitch *vs, struct vs_fdb_stats *stats);
  * Copies of a port's frames for another port, in the order of its traffic, after the frame itself has
  * been delivered or dropped; they are read from the sender's memory once more. They never delay the
  * frame: what the mirror's ring has no room for is missing there (its rx-no-buffer), counted.
- * Mirroring is outside of groups and VLANs, frames come as the mirrored port sends or gets them; a
- * port that is mirrored to has no mirrors of its own, and floods do not reach it.
+ * Mirroring is outside of groups, VLANs and rates, frames come as the mirrored port sends or gets
+ * them; a port that is mirrored to has no mirrors of its own, and floods do not reach it. Mirrors go
+ * with either port: vs_port_del().
+ *
+ * A frame that is still to be cut into segments comes whole if the queues that it is mirrored to take
+ * such; any other frame comes cut to the MTU there and 18 bytes. Dropped frames that are not mirrored:
+ * runts, and those whose descriptors name no memory.
  */
 #define VS_MIRRORS_MAX	4	/* of one port */
 #define VS_MIRROR_TX	(1 << 0)	/* what it sends */
@@ -237,7 +245,7 @@ void vs_fdb_stats(const struct vswitch *vs, struct vs_fdb_stats *stats);
 struct vs_mirror {
 	int to;			/* port id */
 	uint8_t what;		/* VS_MIRROR_* */
-	uint16_t snap;		/* at most so many bytes of each frame; 0: all */
+	uint16_t snap;		/* at most so many bytes of each frame, 14 at least; 0: all */
 	bool annotate;		/* completions have a note in `hash` (with ELISA_RXC_HASH), see VS_NOTE_* */
 };
 /* EINVAL: `to` is the port itself, or mirrored; EEXIST; ENOSPC; ENODEV. */
@@ -273,6 +281,8 @@ int vs_grace_holders(struct vswitch *vs, uint64_t ticket, int *guests, unsigned 
  * for each unicast frame and VS_PORTS_MAX copies of flooded ones and of segments, counted whoever
  * cuts frames up. It returns early, at a whole frame, when the next one might exceed that; only a
  * flooded frame of many segments may do so, alone. ELISA_NET_POLL does as much for each of a few NICs.
+ * Each frame, and each of its copies, is copied once more for each mirror of the port that it comes
+ * from or goes to; these copies are not counted, and not mirrored.
  * Uses up to 16 KiB of stack, the functions of vs_nic_ops aside, and no memory of the library but its
  * text.
  */

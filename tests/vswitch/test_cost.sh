@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 # Instructions below vs_entry of a run of so many calls.
 count() {
 	valgrind --tool=callgrind --callgrind-out-file="$work/out" --toggle-collect=vs_entry \
-		"$exe" "$1" "$2" "$3" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+		"$exe" "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 	sed -n 's/^.*Collected *: *//p' "$work/log"
 }
 
@@ -33,6 +33,13 @@ for len in 64 1514; do
 			status=1
 		fi
 	done
+done
+# What a feature costs whoever has it.
+printf '%10s %10s\n' feature per-frame
+for feature in access push pop rate-tx rate-rx mirror-tx mirror-rx; do
+	few=$(count 32 64 10 $feature)
+	many=$(count 32 64 30 $feature)
+	printf '%10s %10s\n' $feature "$(awk "BEGIN { printf \"%.1f\", ($many - $few) / 20 / 32 }")"
 done
 [ $status = 0 ] || echo "FAIL: more than $limit instructions for a 64-byte frame at burst 32"
 exit $status
