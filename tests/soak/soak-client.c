@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One local client with four ports, in one thread:
+ * One local client with five ports, in one thread:
  *
  *	a, b	send unicast frames to each other, in bursts
  *	c	sends a broadcast frame now and then
- *	m	sends nothing; whatever comes is taken
+ *	k	hears it, and sends nothing
+ *	m	sends nothing; gets the copies of mirrors
  *
  *	soak-client SPEC FRAMES SECONDS
  *
@@ -26,7 +27,7 @@
 #define BURST	64
 #define CAST_AT 32 /* a broadcast frame every so many bursts */
 
-enum { A, B, C, M, PORTS };
+enum { A, B, C, K, M, PORTS };
 enum { UNICAST = 0x88b6, BROADCAST = 0x88b7 }; /* elisa-gen sends 0x88b5 */
 
 struct side {
@@ -97,13 +98,16 @@ static void take(struct side *s)
 
 	while ((n = elisa_rx_burst(s->rx, frames, BURST))) {
 		for (uint32_t i = 0; i < n; i++) {
-			const uint8_t *at = frames[i].data;
-			unsigned int type = (unsigned int)at[12] << 8 | at[13];
+			const uint8_t *dst = frames[i].data, *at = dst;
+			unsigned int type;
 			uint64_t seen;
 
+			if (at[12] == 0x81 && !at[13])
+				at += 4; /* a trunk port's */
+			type = (unsigned int)at[12] << 8 | at[13];
 			if (type != UNICAST && type != BROADCAST)
 				continue; /* of a client that comes and goes */
-			if (type == UNICAST && s != &sides[M] && memcmp(at, s->mac, 6))
+			if (type == UNICAST && s != &sides[M] && memcmp(dst, s->mac, 6))
 				fail("a frame for somebody else", 0);
 			memcpy(&seen, at + 16, 8);
 			if (at[14] >= PORTS || (s != &sides[M] && seen < s->next[at[14]]))
@@ -154,7 +158,7 @@ static void drain(void)
 
 static void open_all(const char *spec)
 {
-	static const char *const name[PORTS] = {"a", "b", "c", "m"};
+	static const char *const name[PORTS] = {"a", "b", "c", "k", "m"};
 	const struct elisa_port_params params = {.tx_bufs = BURST, .tx_buf_len = 2048};
 	struct elisa_guest *guest;
 	int ret = elisa_guest_open(spec, ELISA_SERVICE_SWITCH, &guest);
@@ -182,7 +186,7 @@ static void report(void)
 		printf("%s\"%c\": {\"sent\": %" PRIu64 ", \"casts\": %" PRIu64
 		       ", \"received\": %" PRIu64 ", \"casts_received\": %" PRIu64
 		       ", \"frames\": %" PRIu64 ", \"refused\": %" PRIu64 "}",
-		       i ? ", " : "", "abcm"[i], sides[i].sent, sides[i].casts, sides[i].received,
+		       i ? ", " : "", "abckm"[i], sides[i].sent, sides[i].casts, sides[i].received,
 		       sides[i].casts_received, sides[i].rx->frames, sides[i].refused);
 	printf("}\n");
 }

@@ -22,9 +22,9 @@ FRAMES = int(os.environ.get("SOAK_FRAMES", "10000000"))
 SECONDS = float(os.environ.get("SOAK_SECONDS", "30"))
 WARM = 0.25             # part of the rounds that may fill caches
 # Resident bytes that may be more at the end than after warming up, by a straight line through all
-# points: malloc's noise, some 30 bytes a round either way. An idle core makes 400 rounds of 45 changes
-# in half a minute: less than 500 bytes a round, so that a lost structure shows, whatever change lost it.
-GROWTH_MAX = 192 << 10
+# points; malloc's own noise is a third of that at most. A round is some 65 changes and half a minute 100
+# to 400 rounds: a few hundred bytes lost by one kind of change once a round would show.
+GROWTH_MAX = 128 << 10
 
 CONFIG = dt.LOCAL + """
 switch = { fdb_capacity = 1024; };
@@ -32,6 +32,7 @@ ports = (
   { name = "a"; vm = "soak"; transport = "local"; anti_spoof = false; },
   { name = "b"; vm = "soak"; transport = "local"; anti_spoof = false; },
   { name = "c"; vm = "soak"; transport = "local"; groups = [0, 1]; },
+  { name = "k"; vm = "soak"; transport = "local"; },
   { name = "m"; vm = "soak"; transport = "local"; },
   { name = "guest"; vm = "guest"; });
 """
@@ -155,6 +156,58 @@ class Soak(dt.DaemonCase):
             self.call("port.set", name=name, groups=[0], mtu=1400)
             self.call("port.set", name=name, mtu=1500, anti_spoof=bool(self.random.randrange(2)))
 
+    def vlans(self):
+        access = {"mode": "access", "pvid": 10}
+        trunk = {"mode": "trunk", "pvid": self.random.randrange(10, 12), "allowed": "10,20-4000"}
+        for name, vlan in self.random.sample([("a", access), ("b", trunk)], 2):
+            self.call("port.set", name=name, vlan=vlan)
+        for name in "ab":
+            self.call("port.set", name=name, vlan={"mode": "none"})
+
+    def limits(self):
+        for name in "ab":
+            self.call("port.set", name=name, rate={
+                "tx_frames": self.random.randrange(1000, 200000)},
+                storm={"broadcast": 10, "unknown": 10}, no_flood=["multicast"],
+                mac_limit={"addresses": 5, "drop": True})
+        # Of the others' drops nobody could say who had sent the frames.
+        self.call("port.set", name="k", rate={"rx_frames": self.random.randrange(10, 100)})
+        time.sleep(0.02)
+        self.call("port.set", name="k", rate={"rx_frames": 0})
+        for name in "ab":
+            self.call("port.set", name=name, rate={"tx_frames": 0},
+                      storm={"broadcast": 0, "unknown": 0}, no_flood=[], mac_limit={"addresses": 0})
+
+    def mirrors(self):
+        for name in "ab":
+            self.call("mirror.add", port=name, to="m", what=["tx", "rx"],
+                      snap=self.random.choice([14, 64, 9000]))
+        self.call("mirror.list")
+        for name in "ab":
+            self.call("mirror.del", port=name, to="m")
+
+    def configuration(self):
+        """Other ports, other values, mistakes; then as it was."""
+        other = CONFIG.replace('"guest"; }', '"guest"; mtu = %d; }, { name = "new"; }' %
+                               self.random.randrange(100, 9000))
+        for text, bad in (other, False), (other + "nonsense", True), (CONFIG, False):
+            with open(self.d.config, "w") as f:
+                f.write(text)
+            if bad:
+                with self.assertRaises(dt.Refused):
+                    self.call("reload")
+            else:
+                self.call("reload")
+        dt.wait_for(lambda: "new" not in self.rpc.call("port.list")["ports"])
+
+    def captures(self):
+        path = self.d.path("captured")
+        done = self.d.ctl("capture", "a,k", "-w", path, "--count", "20", "--drops", "--seconds", "1")   # nothing comes at the end
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertGreater(os.path.getsize(path), 27)     # a section header
+        os.unlink(path)
+        self.changes += 1
+
     def addresses(self):
         macs = ["02:00:00:00:%02x:%02x" % (self.random.randrange(256), i) for i in range(8)]
         for mac in macs:
@@ -193,7 +246,7 @@ class Soak(dt.DaemonCase):
             os.truncate(path, 0)
 
     def questions(self):
-        for method in ("status", "port.list", "fdb.list", "stats", "doctor"):
+        for method in ("status", "port.list", "fdb.list", "stats", "doctor", "metrics"):
             self.call(method)
         for i in range(3):
             with self.d.rpc() as other:
@@ -205,13 +258,14 @@ class Soak(dt.DaemonCase):
         for change in self.random.sample(self.CHANGES, len(self.CHANGES)):
             change(self)
 
-    CHANGES = [ports_come_and_go, ports_change, addresses, clients, vms, questions]
+    CHANGES = [ports_come_and_go, ports_change, vlans, limits, mirrors, configuration, captures, addresses,
+               clients, vms, questions]
 
     # ---- the test ----
 
     def account(self, report):
         """Each frame is with its receiver, or in a counter that says why not."""
-        stats = {name: self.counters(name) for name in "abcm"}
+        stats = {name: self.counters(name) for name in "abckm"}
 
         def drops(name, way):
             return sum(n for why, n in stats[name]["drops"].items() if why.startswith(way))
@@ -221,13 +275,14 @@ class Soak(dt.DaemonCase):
             self.assertEqual(report[name]["sent"],
                              arrived + drops(name, "tx-") + drops(other, "rx-"), (report, stats))
             self.assertEqual(stats[name]["tx_frames"], arrived, (report, stats))
-        # Nobody touches c and m.
-        self.assertEqual(report["c"]["casts"], report["m"]["casts_received"], (report, stats))
-        for name in "abcm":
+        # What c sends is all that k hears.
+        self.assertEqual(report["c"]["casts"], report["k"]["casts_received"] + drops("k", "rx-"),
+                         (report, stats))
+        for name in "abckm":
             self.assertEqual(report[name]["refused"], 0)
             self.assertEqual(stats[name]["rx_frames"], report[name]["frames"], (report, stats))
-        return {why: sum(stats[name]["drops"].get(why, 0) for name in "abcm")
-                for name in "abcm" for why in stats[name]["drops"]}
+        return {why: sum(stats[name]["drops"].get(why, 0) for name in "abckm")
+                for name in "abckm" for why in stats[name]["drops"]}
 
     def test_soak(self):
         macs = {name: self.rpc.call("port.show", name=name)["mac"] for name in "ab"}
