@@ -345,7 +345,7 @@ static bool entry_valid(const struct vswitch *vs, const uint8_t mac[6], uint16_t
 {
 	uint64_t key = vs_mac_key(mac);
 
-	return key && !(key & VS_KEY_MULTICAST) && vid <= VS_VID_MAX && vs_port_get(vs, port);
+	return key && !(key & VS_KEY_MULTICAST) && vid <= VS_VID_HIDDEN && vs_port_get(vs, port);
 }
 
 int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], uint16_t vid, int port)

@@ -17,7 +17,8 @@ bool vs_vlan_valid(const struct vs_vlan *v)
 	if (v->mode == VS_VLAN_NONE)
 		return !v->pvid && !v->native_tagged && !any;
 	if (v->pvid > VS_VID_MAX)
-		return false;
+		return v->mode == VS_VLAN_ACCESS && v->pvid == VS_VID_HIDDEN &&
+		       !v->native_tagged && !any;
 	if (v->mode == VS_VLAN_ACCESS || v->mode == VS_VLAN_QINQ)
 		return v->pvid && !v->native_tagged && !any;
 	/* VIDs 0 and 4095 are none. */

@@ -101,6 +101,11 @@ enum vs_vlan_mode {
 	VS_VLAN_QINQ,	/* member of `pvid`; what comes, tagged or not, is its payload (a dot1q tunnel) */
 };
 #define VS_VID_MAX	4094
+/*
+ * The pvid of access ports that are the daemon's own: a VLAN that no tag and no other port's
+ * configuration can name. Its FDB entries have it as their vid.
+ */
+#define VS_VID_HIDDEN	4095
 struct vs_vlan {
 	uint8_t mode;		/* enum vs_vlan_mode */
 	bool native_tagged;	/* trunk: frames of `pvid` go out tagged, too */

@@ -12,12 +12,18 @@
  *	reset		a change of the number is a reset
  *	send		1: vCPU 0 sends a frame at which a NIC's library for tests stops inside
  *
+ * $FAKE_HOST_DIR/0, likewise:
+ *
+ *	findings	so many are there when a driver is checked
+ *	watchdog	1: the ports of the daemon's watchdog are down, 2: its guest is reset
+ *	stuck		1: threads of NICs do not get any further
+ *
  * $FAKE_HOST_DIR/no-module: there is no module. What was done is written to $FAKE_HOST_DIR/log.
  */
 #include <elisa/check.h>
 #include <elisa/host.h>
 #include <elisa/net.h>
-#include <vswitch/vswitch.h>
+#include <vswitch/nic.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -61,6 +67,12 @@ struct elisa_vm {
 	long reset;
 };
 
+/* The daemon's calls (the linker's --wrap). */
+void __real_vs_tick(struct vswitch *vs, uint64_t now_s);
+void __wrap_vs_tick(struct vswitch *vs, uint64_t now_s);
+int __real_vs_nic_status(const struct vswitch *vs, int port, struct vs_nic_status *status);
+int __wrap_vs_nic_status(const struct vswitch *vs, int port, struct vs_nic_status *status);
+
 static const char *dir(void)
 {
 	const char *path = getenv("FAKE_HOST_DIR");
@@ -99,6 +111,35 @@ static long value(pid_t pid, const char *key, long otherwise)
 	if (f)
 		fclose(f);
 	return otherwise;
+}
+
+/* ---- the switch ---- */
+
+/* Each second, by the event loop. */
+void __wrap_vs_tick(struct vswitch *vs, uint64_t now_s)
+{
+	long what = value(0, "watchdog", 0);
+	struct vs_port_info info;
+
+	for (int id = 0; id < VS_PORTS_MAX; id++) {
+		if (vs_port_info(vs, id, &info) || strncmp(info.config.name, "_watchdog", 9))
+			continue;
+		if (what == 2)
+			vs_guest_reset(vs, info.guest);
+		if (info.config.up == (what == 1)) {
+			info.config.up = what != 1;
+			vs_port_set(vs, id, &info.config);
+		}
+	}
+	__real_vs_tick(vs, now_s);
+}
+
+/* By a NIC's thread again and again. */
+int __wrap_vs_nic_status(const struct vswitch *vs, int port, struct vs_nic_status *status)
+{
+	while (gettid() != getpid() && value(0, "stuck", 0))
+		usleep(10000);
+	return __real_vs_nic_status(vs, port, status);
 }
 
 /* ---- host, context ---- */

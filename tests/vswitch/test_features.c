@@ -47,13 +47,14 @@ static void vlan_configuration(void **state)
 		{.mode = VS_VLAN_QINQ, .pvid = 7},
 		{.mode = VS_VLAN_TRUNK, .pvid = 7, .native_tagged = true},
 		{.mode = VS_VLAN_TRUNK},
+		{.mode = VS_VLAN_ACCESS, .pvid = VS_VID_HIDDEN},
 	};
 	struct vs_vlan bad[] = {
 		{.mode = VS_VLAN_NONE, .pvid = 1},
 		{.mode = VS_VLAN_NONE, .native_tagged = true},
 		{.mode = VS_VLAN_NONE},
 		{.mode = VS_VLAN_ACCESS},
-		{.mode = VS_VLAN_ACCESS, .pvid = 4095},
+		{.mode = VS_VLAN_QINQ, .pvid = VS_VID_HIDDEN},
 		{.mode = VS_VLAN_ACCESS, .pvid = 5, .native_tagged = true},
 		{.mode = VS_VLAN_ACCESS, .pvid = 5},
 		{.mode = VS_VLAN_QINQ},
@@ -61,6 +62,7 @@ static void vlan_configuration(void **state)
 		{.mode = VS_VLAN_TRUNK},
 		{.mode = VS_VLAN_TRUNK},
 		{.mode = VS_VLAN_QINQ + 1, .pvid = 1},
+		{.mode = VS_VLAN_TRUNK, .pvid = VS_VID_HIDDEN},
 	};
 	struct vs_port_info info;
 
@@ -83,7 +85,7 @@ static void vlan_configuration(void **state)
 	}
 	/* Nothing of what was refused. */
 	assert_int_equal(vs_port_info(t.vs, a->port, &info), 0);
-	assert_memory_equal(&info.config.vlan, &good[5], sizeof(good[5]));
+	assert_memory_equal(&info.config.vlan, &good[6], sizeof(good[6]));
 }
 
 static void rate_configuration(void **state)

@@ -592,6 +592,41 @@ static void mirrored(void **state)
 	}
 }
 
+/* Ports 0 and 1 are the host's own: nothing that others send gets there, nor the other way round. */
+static void hidden(void **state)
+{
+	uint8_t *tagged;
+
+	(void)state;
+	access_port(0, VS_VID_HIDDEN);
+	access_port(1, VS_VID_HIDDEN);
+	trunk_port(3, VS_VID_MAX, 1);
+	access_port(4, VS_VID_MAX);
+	set_vlan(5, &(struct vs_vlan){.mode = VS_VLAN_QINQ, .pvid = 1});
+	assert_int_equal(vs_fdb_add(t.vs, g[1]->mac, VS_VID_HIDDEN, g[1]->port), 0);
+	for (uint32_t from = 2; from < PORTS; from++) {
+		t_send_one(g[from], 100, t_broadcast, g[from]->mac, 1);
+		t_send_one(g[from], 100, g[1]->mac, g[from]->mac, 2);
+		/* As if it could be named. */
+		t_frame_put(g[from], 0, 100, g[1]->mac, g[from]->mac, 3);
+		tagged = t_at(g[from], g[from]->q[0].txd[(g[from]->q[0].tx_next - 1) % T_SIZE].addr);
+		memcpy(tagged + 12, (const uint8_t[]){0x81, 0, 0x0f, 0xff}, 4);
+		t_send(g[from], 0, 1);
+		assert_false(t_receive(g[0], 0, &frame));
+		assert_false(t_receive(g[1], 0, &frame));
+	}
+	for (uint32_t to = 2; to < PORTS; to++)
+		while (t_receive(g[to], 0, &frame))
+			;
+	t_send_one(g[0], 100, g[1]->mac, g[0]->mac, 4);
+	assert_true(t_receive(g[1], 0, &frame));
+	assert_true(t_frame_is(&frame, 100, g[1]->mac, g[0]->mac, 4));
+	t_send_one(g[0], 100, t_broadcast, g[0]->mac, 5);
+	assert_true(t_receive(g[1], 0, &frame));
+	for (uint32_t to = 2; to < PORTS; to++)
+		assert_false(t_receive(g[to], 0, &frame));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -601,6 +636,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(tag_is_read_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(offloads, setup, teardown),
 		cmocka_unit_test_setup_teardown(mirrored, setup, teardown),
+		cmocka_unit_test_setup_teardown(hidden, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -711,12 +711,15 @@ static void check_whole(struct reader *r, config_t *cfg)
 				 r->s->ports[i].vs.name);
 }
 
-/* NICs and captures are guests and callers of libvswitch, besides those that the file speaks of. */
+/*
+ * NICs, captures and the watchdog are guests and callers of libvswitch, besides those that the file
+ * speaks of.
+ */
 static void add_for_others(struct settings *s)
 {
-	uint32_t more = (uint32_t)s->nic_count + CAPTURES_MAX;
+	uint32_t more = (uint32_t)s->nic_count + CAPTURES_MAX + 1;
 	uint32_t guests = s->vs.guests + more, callers = s->vs.callers + more;
-	uint32_t ports = s->vs.ports + CAPTURES_MAX;
+	uint32_t ports = s->vs.ports + CAPTURES_MAX + WATCHDOG_PORTS;
 
 	s->vs.ports = ports < VS_PORTS_MAX ? ports : VS_PORTS_MAX;
 	s->vs.guests = guests < VS_GUESTS_MAX ? guests : VS_GUESTS_MAX;

@@ -23,6 +23,7 @@
 
 #define BELL_VECTORS_MAX 64 /* of one doorbell */
 #define CAPTURES_MAX	 4  /* at a time */
+#define WATCHDOG_PORTS 2 /* of its guest; see watchdog.c */
 
 struct port_setting {
 	struct vs_port_config vs; /* a burst of 0 is the usual one, see port_vs_config() */

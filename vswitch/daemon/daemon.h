@@ -15,6 +15,7 @@
  *	doorbell.c	how a VM that sleeps is woken
  *	nic*.c		NIC ports; the only ones with threads of their own
  *	state.c		what outlives the daemon
+ *	watchdog.c	whether frames pass
  *	control.c	control socket, JSON-RPC framing
  *	methods.c	its methods; stats.c, doctor.c: the longer ones
  *	metrics.c	stats for Prometheus; metrics-http.c: their socket
@@ -66,6 +67,7 @@ struct doorbells;
 struct guest;
 struct nics;
 struct nic_port;
+struct watchdog;
 struct domain;
 struct daemon;
 
@@ -199,6 +201,7 @@ struct daemon {
 	struct control *control;
 	struct web *web; /* metrics */
 	TAILQ_HEAD(, capture) captures;
+	struct watchdog *watchdog;
 	uint64_t started; /* CLOCK_MONOTONIC, microseconds */
 	bool state_dirty;
 	bool stopping;
@@ -405,6 +408,18 @@ void nics_local_gone(struct daemon *d);
 /* All of them, or the one of that name. */
 json_t *nics_json(struct daemon *d, const char *only);
 json_t *nic_check_json(struct nic_port *n);
+
+/* Whether a NIC's thread does not show itself any more; `why` has which. */
+bool nics_late(struct daemon *d, char why[WHY_LEN]);
+
+/* ---- watchdog.c ---- */
+
+/* After all that is configured; before the switch closes. */
+int watchdog_open(struct daemon *d);
+void watchdog_close(struct daemon *d);
+json_t *watchdog_json(struct daemon *d);
+/* vs_fdb_stats() without its addresses. */
+void fdb_stats(struct daemon *d, struct vs_fdb_stats *stats);
 
 /* ---- state.c ---- */
 

@@ -110,7 +110,7 @@ void event_tick(struct daemon *d)
 
 	TAILQ_FOREACH(port, &d->ports, link)
 	tick_link(d, port);
-	vs_fdb_stats(d->vs, &fdb);
+	fdb_stats(d, &fdb);
 	if (fdb.moved != d->fdb_moved)
 		event_say(d, EVENT_FDB_MOVED, SD_INFO, NULL, NULL,
 			  "addresses moved from one port to another: %llu times",

@@ -233,8 +233,7 @@ static int add_sources(struct daemon *d)
 	    (ret = sd_event_add_time(d->event, &d->work, CLOCK_MONOTONIC, now_us(), MSEC / 2,
 				     on_work, d)) < 0)
 		return ret;
-	ret = sd_event_set_watchdog(d->event, true);
-	return ret < 0 ? ret : 0;
+	return 0;
 }
 
 static int run_dir_make(struct daemon *d)
@@ -289,7 +288,7 @@ static int start(struct daemon *d)
 		return ret;
 	nics_run(d);
 	ports_changed(d);
-	return 0;
+	return watchdog_open(d);
 }
 
 /* Guests must see "away": contexts are closed, nothing is detached, the state file stays. */
@@ -298,6 +297,7 @@ static void stop(struct daemon *d)
 	struct guest *g, *next;
 
 	d->stopping = true;
+	watchdog_close(d);
 	event_say_why(d, EVENT_DAEMON, SD_NOTICE, NULL, NULL, "stopping", "stopping");
 	if (d->vs)
 		state_save(d);

@@ -9,6 +9,7 @@
 
 /* ---- addresses ---- */
 
+/* NULL: it is the daemon's own. */
 static const char *port_name(struct daemon *d, int id)
 {
 	struct port *port;
@@ -16,7 +17,7 @@ static const char *port_name(struct daemon *d, int id)
 	TAILQ_FOREACH(port, &d->ports, link)
 	if (port->id == id)
 		return port->set.vs.name;
-	return "?";
+	return NULL;
 }
 
 void do_fdb_list(struct request *req, json_t *params)
@@ -25,6 +26,7 @@ void do_fdb_list(struct request *req, json_t *params)
 	json_t *list = json_array();
 	struct port *only = NULL;
 	struct vs_fdb_entry e;
+	const char *name;
 	struct vs_fdb_stats st;
 	uint64_t cursor = 0;
 	char mac[18];
@@ -34,15 +36,16 @@ void do_fdb_list(struct request *req, json_t *params)
 		return;
 	}
 	while (vs_fdb_next(d->vs, &cursor, &e) > 0) {
-		if (only && e.port != only->id)
+		name = port_name(d, e.port);
+		if (!name || (only && e.port != only->id))
 			continue;
 		format_mac(e.mac, mac);
 		json_array_append_new(list,
 				      json_pack("{s:s, s:i, s:s, s:b, s:i}", "mac", mac, "vid",
-						(int)e.vid, "port", port_name(d, e.port), "static",
+						(int)e.vid, "port", name, "static",
 						(int)e.is_static, "age_s", (int)e.age_s));
 	}
-	vs_fdb_stats(d->vs, &st);
+	fdb_stats(d, &st);
 	request_reply(req, json_pack("{s:o, s:I, s:I}", "entries", list, "used",
 				     (json_int_t)st.used, "capacity", (json_int_t)st.capacity));
 }

@@ -210,7 +210,7 @@ json_t *status_json(struct daemon *d)
 	object_add(vms, g->name, vm_json(g));
 	TAILQ_FOREACH(port, &d->ports, link)
 	ports++;
-	vs_fdb_stats(d->vs, &fdb);
+	fdb_stats(d, &fdb);
 	status = json_pack("{s:s, s:i, s:I, s:I, s:i, s:i, s:o}", "version", ELISA_VERSION, "pid",
 			   (int)getpid(), "uptime_s", (json_int_t)((now_us() - d->started) / SEC),
 			   "generation", (json_int_t)d->generation, "ports", (int)ports,
@@ -226,6 +226,7 @@ json_t *status_json(struct daemon *d)
 			    json_pack("{s:I, s:I, s:i}", "used", (json_int_t)fdb.used, "capacity",
 				      (json_int_t)fdb.capacity, "age_s", (int)d->set.vs.fdb_age_s));
 	json_object_set_new(status, "kills", json_integer((json_int_t)d->kills));
+	json_object_set_new(status, "watchdog", watchdog_json(d));
 	return status;
 }
 

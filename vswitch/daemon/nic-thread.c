@@ -27,6 +27,14 @@
 #define SLEEP_US_MIN 5
 #define HOLD_US	     SEC /* until a guest that keeps a half is named */
 #define RETRY_US     (5 * SEC)
+#define BEAT_US	     (3 * SEC)	 /* it shows itself at least so often, but for... */
+#define DEVICE_US    (120 * SEC) /* ... a device's start or stop, and the check of its driver */
+
+/* It promises to be back within `us`: see nics_late(). */
+static void beat(struct nic_port *n, uint64_t us)
+{
+	__atomic_store_n(&n->beat, now_us() + us, __ATOMIC_RELAXED);
+}
 
 void nic_state(struct nic_port *n, enum nic_state state, const char *fmt, ...)
 {
@@ -113,12 +121,14 @@ static void hold(struct nic_port *n)
 	uint32_t owner = 0;
 
 	while (vs_nic_hold(n->all->daemon->vs, n->port->id) == -EAGAIN) {
+		beat(n, BEAT_US);
 		if (!owner && now_us() - since > HOLD_US && (owner = holder(n)) != 0)
 			name_holder(n, owner);
 		if (alone(n) && now_us() - since > HOLD_US)
-			return;
+			break;
 		usleep(20);
 	}
+	beat(n, DEVICE_US);
 }
 
 /* Asks again while others are still in the rings. */
@@ -128,6 +138,7 @@ static int64_t call(struct nic_port *n, uint64_t op, uint64_t a1)
 	int64_t ret;
 
 	while ((ret = vs_entry(n->caller, op, a1, 0, 0, 0)) == -ELISA_EAGAIN) {
+		beat(n, DEVICE_US);
 		if (alone(n) && now_us() - since > HOLD_US)
 			break;
 		usleep(20);
@@ -267,6 +278,7 @@ static bool left(struct nic_port *n, struct vs_nic_status *st, enum why_left *wh
 {
 	bool stop, again;
 
+	beat(n, BEAT_US);
 	pthread_mutex_lock(&n->lock);
 	stop = n->stop;
 	again = n->again;
@@ -360,8 +372,10 @@ static int bring_up(struct nic_port *n)
 	char why[NIC_WHY_LEN] = "";
 	unsigned int q = 0;
 	struct nic_info info = {.queues = 0};
-	int ret = n->all->lib->start(n->dev, why);
+	int ret;
 
+	beat(n, DEVICE_US);
+	ret = n->all->lib->start(n->dev, why);
 	if (ret) {
 		nic_state(n, NIC_FAILED, "it does not start: %.400s",
 			  why[0] ? why : strerror(-ret));
@@ -375,8 +389,10 @@ static int bring_up(struct nic_port *n)
 		}
 	}
 	n->all->lib->info(n->dev, &info);
-	while ((ret = heap_ready(n->all, why)) == -EAGAIN && !stopping(n))
+	while ((ret = heap_ready(n->all, why)) == -EAGAIN && !stopping(n)) {
+		beat(n, DEVICE_US);
 		rest(n, 10 * MSEC);
+	}
 	if (ret) {
 		nic_state(n, NIC_FAILED, "%s", why);
 		return ret;
@@ -456,6 +472,7 @@ static void *nic_main(void *arg)
 	while (!stopping(n)) {
 		if (ret) {
 			bring_down(n);
+			beat(n, RETRY_US + BEAT_US);
 			rest(n, RETRY_US);
 			if (!stopping(n))
 				ret = bring_up(n);
@@ -481,8 +498,10 @@ static void *nic_main(void *arg)
 
 int nic_thread_start(struct nic_port *n)
 {
-	int ret = -pthread_create(&n->thread, NULL, nic_main, n);
+	int ret;
 
+	beat(n, DEVICE_US);
+	ret = -pthread_create(&n->thread, NULL, nic_main, n);
 	n->running = !ret;
 	return ret;
 }

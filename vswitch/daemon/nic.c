@@ -478,6 +478,22 @@ void nics_callers_gone(struct guest *g)
 		nic_poke(all->nic[i].wake);
 }
 
+bool nics_late(struct daemon *d, char why[WHY_LEN])
+{
+	uint64_t now = now_us();
+
+	for (unsigned int i = 0; d->nics && i < d->nics->count; i++) {
+		struct nic_port *n = &d->nics->nic[i];
+
+		if (!n->running || __atomic_load_n(&n->beat, __ATOMIC_RELAXED) > now)
+			continue;
+		snprintf(why, WHY_LEN, "NIC %s: its thread does not come back from the driver",
+			 n->set->port.vs.name);
+		return true;
+	}
+	return false;
+}
+
 bool nics_resetting(struct daemon *d)
 {
 	struct nics *all = d->nics;

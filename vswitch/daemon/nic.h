@@ -79,6 +79,7 @@ struct nic_port {
 	struct vs_caller *caller;
 	pthread_t thread;
 	bool running; /* there is a thread */
+	uint64_t beat; /* ... which will show itself before this time (now_us()) */
 	int wake;     /* eventfd: something of the following changed */
 	bool link_up; /* as the event loop has told everybody */
 	int link_active;

@@ -176,7 +176,7 @@ json_t *stats_json(struct daemon *d, const char *only)
 	}
 	TAILQ_FOREACH(g, &d->guests, link)
 	object_add(vms, g->name, vm_stats(g));
-	vs_fdb_stats(d->vs, &fdb);
+	fdb_stats(d, &fdb);
 	json = json_pack("{s:I, s:o, s:o}", "generation", (json_int_t)d->generation, "ports", ports,
 			 "vms", vms);
 	json_object_set_new(json, "uptime_s", count((now_us() - d->started) / SEC));
