@@ -30,4 +30,19 @@ def stage() -> Path:
         run(["meson", "compile", "-C", build], cwd=ROOT)
         shutil.rmtree(staged, ignore_errors=True)
         run(["meson", "install", "-C", build, "--no-rebuild", "--quiet", "--destdir", staged], cwd=ROOT)
+        add_packages(staged / "opt/elisa/packages")
     return staged / "opt/elisa"
+
+
+def add_packages(target: Path) -> None:
+    """The Debian packages, if ./package has built them. What is older than a source of theirs says so."""
+    debs = sorted((ROOT / "build/packages").glob("*.deb"))
+    if not debs:
+        return
+    target.mkdir()
+    for deb in debs:
+        shutil.copy(deb, target)
+    newest = max(f.stat().st_mtime for d in ["conf", "debian", "elisa-guest", "elisa-host", "include", "vswitch"]
+                 for f in (ROOT / d).rglob("*") if f.is_file())
+    if min(deb.stat().st_mtime for deb in debs) < newest:
+        say("the packages in build/packages are older than the sources: ./package")
