@@ -49,6 +49,8 @@ static const struct refusal refusals[] = {
 		"vCPU %s could not be looked at in time: try again, and see whether its thread is stuck" },
 	[ELISA_REFUSE_LEAVING] = { "leaving", NOTHING,
 		"a call of the VM's former attachment has not ended yet: try again in a second" },
+	[ELISA_REFUSE_LOGGED] = { "dirty-logging", NOTHING,
+		"the VM's memory is being copied (migration): attach it when that is over" },
 	[ELISA_REFUSE_GUEST_PCID] = { "guest-pcid", VCPU,
 		"guest CPUID shows PCID (vCPU %s): start QEMU with -cpu ...,-pcid" },
 	[ELISA_REFUSE_GUEST_VMX] = { "guest-vmx", VCPU,

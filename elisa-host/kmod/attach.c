@@ -73,6 +73,52 @@ u32 elisa_check_vcpu(struct kvm_vcpu *vcpu, u64 *detail)
 	return elisa_check_cpuid(&cpuid);
 }
 
+/*
+ * Most, not any: a display's memory is logged always. What counts is the VMM's wish to know of all
+ * writes, as for a migration.
+ */
+bool elisa_vm_logged(struct kvm *kvm)
+{
+	struct kvm_memory_slot *slot;
+	u64 all = 0, logged = 0;
+	int bucket, idx;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	kvm_for_each_memslot(slot, bucket, kvm_memslots(kvm)) {
+		if (slot->id >= KVM_USER_MEM_SLOTS || (slot->flags & KVM_MEM_READONLY))
+			continue;
+		all += slot->npages;
+		if (slot->flags & KVM_MEM_LOG_DIRTY_PAGES)
+			logged += slot->npages;
+	}
+	srcu_read_unlock(&kvm->srcu, idx);
+	return logged > all / 2;
+}
+
+/*
+ * KVM takes bits out of its bitmap by atomic exchange; more of them are no harm. A VMM that uses
+ * the dirty ring instead has no bitmap.
+ */
+void elisa_vm_mark_dirty(struct kvm *kvm)
+{
+	struct kvm_memory_slot *slot;
+	unsigned long i;
+	int bucket, idx;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	kvm_for_each_memslot(slot, bucket, kvm_memslots(kvm)) {
+		unsigned long *bitmap = READ_ONCE(slot->dirty_bitmap);
+
+		if (!bitmap || !(slot->flags & KVM_MEM_LOG_DIRTY_PAGES))
+			continue;
+		for (i = 0; i < slot->npages / BITS_PER_LONG; i++)
+			WRITE_ONCE(bitmap[i], ~0ul);
+		for (i *= BITS_PER_LONG; i < slot->npages; i++)
+			set_bit(i, bitmap);
+	}
+	srcu_read_unlock(&kvm->srcu, idx);
+}
+
 static void gather_facts(struct kvm *kvm, struct elisa_vm_facts *facts)
 {
 	struct kvm_memory_slot *slot;
@@ -101,6 +147,7 @@ static void gather_facts(struct kvm *kvm, struct elisa_vm_facts *facts)
 		}
 	}
 	srcu_read_unlock(&kvm->srcu, idx);
+	facts->logged = elisa_vm_logged(kvm);
 }
 
 static u32 check_kvm(struct kvm *kvm, u32 flags, u64 *detail)

@@ -118,6 +118,8 @@ __u32 elisa_check_vm(const struct elisa_vm_facts *vm, __u64 *detail)
 		return ELISA_REFUSE_NO_IRQCHIP;
 	if (vm->shadow_paging)
 		return ELISA_REFUSE_HOST_NO_EPT;
+	if (vm->logged)
+		return ELISA_REFUSE_LOGGED;
 	if (vm->ram_end > vm->window_gpa) {
 		*detail = vm->ram_top_gpa > vm->window_gpa ? vm->ram_top_gpa : vm->window_gpa;
 		return ELISA_REFUSE_RAM_IN_WINDOW;

@@ -32,6 +32,7 @@ struct elisa_vm_facts {
 	__u32 vcpus;
 	__u32 irqchip;		/* every vCPU has an in-kernel local APIC */
 	__u32 shadow_paging;	/* KVM does not use EPT for it */
+	__u32 logged;		/* KVM logs writes to most of its RAM */
 	__u64 ram_end;		/* first GPA after the highest memory slot */
 	__u64 ram_top_gpa;	/* where that slot begins */
 	__u64 window_gpa;

@@ -123,6 +123,7 @@ struct elisa_vcpu {
 	u64 default_eptp;		/* KVM's, at the last entry */
 	u64 entry_eptp;			/* what we put instead at the last entry */
 	u64 exit_cr3;
+	u64 slots;			/* generation of KVM's memory slots, at the last entry */
 	u32 windows;			/* window-exiting controls that we set at the last entry */
 	bool parked_nmi;
 	unsigned int parked;
@@ -160,7 +161,7 @@ struct elisa_vm {
 	struct elisa_vcpu **vcpu;	/* by vcpu_idx, KVM_MAX_VCPUS of them */
 	/* From the probes. */
 	unsigned long kill_claimed;	/* bit 0 */
-	bool killed, reset;
+	bool killed, reset, memory;
 	struct elisa_kill_info kill;
 	wait_queue_head_t wait;
 	struct irq_work irq_work;
@@ -199,6 +200,7 @@ void elisa_vm_kick(struct elisa_vm *vm);
 /* From the probes: records the first kill. */
 void elisa_vm_killed(struct elisa_vm *vm, const struct elisa_kill_info *info);
 void elisa_vm_was_reset(struct elisa_vm *vm);
+void elisa_vm_memory_changed(struct elisa_vm *vm);
 /* For a context that closes: no vCPU of its VMs uses it afterwards. */
 void elisa_vms_away(struct elisa_context *ctx);
 /* For an unmap: every vCPU of a context leaves guest mode once. */
@@ -210,6 +212,9 @@ void elisa_vms_kick(struct elisa_context *ctx);
 int elisa_vm_attach(struct elisa_context *ctx, struct elisa_ctx_attach *arg);
 /* Is this vCPU's CPUID as it must be? An enum elisa_refusal. */
 u32 elisa_check_vcpu(struct kvm_vcpu *vcpu, u64 *detail);
+/* Does the VMM log writes to its RAM? All of it is written to, for whoever does. */
+bool elisa_vm_logged(struct kvm *kvm);
+void elisa_vm_mark_dirty(struct kvm *kvm);
 int elisa_vm_open(struct elisa_vm *vm, struct elisa_context *ctx, u32 *refusal);
 
 /* ---- the host (main.c) ---- */

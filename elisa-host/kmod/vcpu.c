@@ -415,10 +415,21 @@ static void enter_inside(struct elisa_vcpu *v, u64 eptp, u64 last_eptp)
 	functions_on(v);
 }
 
+/* Both sets of slots are part of struct kvm: whichever is found is there. */
+static u64 slots_generation(struct kvm *kvm)
+{
+	return READ_ONCE(rcu_access_pointer(kvm->memslots[0])->generation);
+}
+
 static void vcpu_entry(struct elisa_vcpu *v)
 {
 	u64 eptp = vmx_read(EPT_POINTER), last_eptp = v->default_eptp;
+	u64 slots = slots_generation(v->vcpu->kvm);
 
+	if (slots != v->slots) {
+		v->slots = slots;
+		elisa_vm_memory_changed(v->vm);
+	}
 	/* No exit was seen: the last VM entry itself failed. Only KVM changed the VMCS since. */
 	if (v->entered && v->entry_eptp && eptp == v->entry_eptp) {
 		eptp = last_eptp;
@@ -604,6 +615,7 @@ struct elisa_vcpu *elisa_vcpu_create(struct elisa_vm *vm, struct kvm_vcpu *vcpu)
 		return NULL;
 	v->vm = vm;
 	v->vcpu = vcpu;
+	v->slots = slots_generation(vcpu->kvm);
 	v->list = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	v->desc = (struct elisa_desc *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!v->list || !v->desc) {

@@ -103,6 +103,13 @@ void elisa_vm_was_reset(struct elisa_vm *vm)
 	irq_work_queue(&vm->irq_work);
 }
 
+void elisa_vm_memory_changed(struct elisa_vm *vm)
+{
+	if (xchg(&vm->memory, true))
+		return;
+	irq_work_queue(&vm->irq_work);
+}
+
 static void mm_release(struct mmu_notifier *notifier, struct mm_struct *mm)
 {
 	struct elisa_vm *vm = container_of(notifier, struct elisa_vm, notifier);
@@ -224,6 +231,9 @@ void elisa_vm_unbind(struct elisa_vm *vm, enum elisa_mode mode, unsigned long de
 	elisa_vm_set_mode(vm, NULL, mode);
 	elisa_vm_drain(vm, NULL, deadline);
 	elisa_vm_drop_clones(vm, NULL);
+	/* What was written inside was not logged. */
+	if (vm->ctx && !vm->gone)
+		elisa_vm_mark_dirty(vm->kvm);
 	mutex_lock(&elisa_lock);
 	list_del_init(&vm->ctx_node);
 	vm->ctx = NULL;

@@ -153,7 +153,8 @@ static u32 vm_state(const struct elisa_vm *vm)
 {
 	return (READ_ONCE(vm->gone) ? ELISA_VM_GONE : 0) |
 	       (smp_load_acquire(&vm->killed) ? ELISA_VM_KILLED : 0) |
-	       (READ_ONCE(vm->reset) ? ELISA_VM_RESET : 0);
+	       (READ_ONCE(vm->reset) ? ELISA_VM_RESET : 0) |
+	       (READ_ONCE(vm->memory) ? ELISA_VM_MEMORY : 0);
 }
 
 static void vm_status(struct elisa_vm *vm, struct elisa_vm_status *out)
@@ -165,6 +166,10 @@ static void vm_status(struct elisa_vm *vm, struct elisa_vm_status *out)
 	out->state = vm_state(vm);
 	if (out->state & ELISA_VM_RESET)
 		WRITE_ONCE(vm->reset, false);
+	if (out->state & ELISA_VM_MEMORY)
+		xchg(&vm->memory, false);
+	if (vm->kvm && elisa_vm_logged(vm->kvm))
+		out->state |= ELISA_VM_LOGGED;
 	out->vcpus = vm->kvm ? atomic_read(&vm->kvm->online_vcpus) : 0;
 	for_each_elisa_vcpu(v, i, vm) {
 		out->armed += v->mode == ELISA_MODE_ARMED;
@@ -287,7 +292,7 @@ static __poll_t vm_poll(struct file *file, poll_table *table)
 	poll_wait(file, &vf->vm->wait, table);
 	state = vm_state(vf->vm);
 	return (state & ELISA_VM_GONE ? EPOLLHUP : 0) | (state & ELISA_VM_KILLED ? EPOLLERR : 0) |
-	       (state & ELISA_VM_RESET ? EPOLLIN | EPOLLRDNORM : 0);
+	       (state & (ELISA_VM_RESET | ELISA_VM_MEMORY) ? EPOLLIN | EPOLLRDNORM : 0);
 }
 
 static int vm_release(struct inode *inode, struct file *file)

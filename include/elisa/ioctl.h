@@ -120,6 +120,7 @@ enum elisa_refusal {
 	ELISA_REFUSE_RAM_IN_WINDOW = 21,	/* detail: GPA */
 	ELISA_REFUSE_VCPU_BUSY = 22,		/* could not look at a vCPU in time (detail: id) */
 	ELISA_REFUSE_LEAVING = 23,		/* a former attachment has a call still inside */
+	ELISA_REFUSE_LOGGED = 24,		/* the VMM logs writes to its RAM, see ELISA_VM_LOGGED */
 	/* guest CPUID: must not be there (detail: vCPU id) */
 	ELISA_REFUSE_GUEST_PCID = 32,
 	ELISA_REFUSE_GUEST_VMX = 33,		/* nested */
@@ -221,6 +222,13 @@ enum elisa_kill {
 #define ELISA_VM_KILLED		(1u << 1)
 #define ELISA_VM_RESET		(1u << 2)	/* a vCPU was seen without paging after being armed;
 						 * cleared by ELISA_VM_STATUS */
+#define ELISA_VM_MEMORY		(1u << 3)	/* memory slots have changed; cleared by ELISA_VM_STATUS */
+/*
+ * KVM logs writes to most of the VM's RAM (KVM_MEM_LOG_DIRTY_PAGES): the VMM migrates it. KVM does
+ * not see what is written inside: such a VM is to be detached. Detach marks all its RAM as written
+ * to, so that nothing that was written until then is lost.
+ */
+#define ELISA_VM_LOGGED		(1u << 4)
 struct elisa_vm_status {
 	__u32 state;		/* out: ELISA_VM_* */
 	__u32 vcpus;		/* out: vCPUs that the VM has */
@@ -234,7 +242,7 @@ struct elisa_vm_status {
 	__u32 pid;		/* out: VMM's pid at attach */
 	__u64 reserved[4];
 };
-/* poll(): POLLHUP when gone, POLLERR when killed, POLLIN on an unread RESET. */
+/* poll(): POLLHUP when gone, POLLERR when killed, POLLIN on an unread RESET or MEMORY. */
 #define ELISA_VM_STATUS		_IOR(ELISA_IOC, 0x24, struct elisa_vm_status)
 
 /* Makes every vCPU of this VM leave guest mode once and returns when each has. */

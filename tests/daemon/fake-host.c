@@ -9,6 +9,7 @@
  *	vcpus		how many there are (2)
  *	inside		how many are stopped inside (0)
  *	kill, code	it was killed so
+ *	logged		1: its memory is being copied; attach is refused so
  *	reset		a change of the number is a reset
  *	send		1: vCPU 0 sends a frame at which a NIC's library for tests stops inside
  *
@@ -321,6 +322,8 @@ static uint32_t refusal(struct elisa_ctx *ctx, pid_t pid)
 	for (unsigned int i = 0; i < 256; i++)
 		if (ctx->attached[i] == pid)
 			return ELISA_REFUSE_ALREADY_ATTACHED;
+	if (value(pid, "logged", 0))
+		return ELISA_REFUSE_LOGGED;
 	return (uint32_t)value(pid, "refuse", 0);
 }
 
@@ -514,6 +517,8 @@ int elisa_vm_status(struct elisa_vm *vm, struct elisa_vm_status *st)
 	}
 	if (reset != vm->reset)
 		st->state |= ELISA_VM_RESET;
+	if (value(vm->pid, "logged", 0))
+		st->state |= ELISA_VM_LOGGED;
 	vm->reset = reset;
 	return 0;
 }

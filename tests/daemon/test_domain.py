@@ -121,6 +121,18 @@ class Domain(dt.DaemonCase):
         self.script(pid)    # tried again
         dt.wait_for(lambda: self.vms()["web"]["state"] == "attached")
 
+    def test_migration(self):
+        """Away while its memory is copied, then attached again."""
+        pid = self.vm()
+        self.define(pid)
+        self.script(pid, logged=1)
+        dt.wait_for(lambda: self.vms()["web"].get("refusal") == "dirty-logging")
+        self.assertEqual((self.vms()["web"]["state"], self.vms()["web"]["ports"]), ("waiting", []))
+        self.assertIn("its memory is being copied (migration): detached meanwhile", self.d.log())
+        self.script(pid)
+        dt.wait_for(lambda: self.vms()["web"]["state"] == "attached")
+        self.assertEqual(self.vms()["web"]["ports"], ["web0", "web-1"])
+
     def test_configured_vm(self):
         """One that the configuration has, too, is the configuration's again afterwards."""
         r = self.define(self.vm(), name="conf", ports=[{}])

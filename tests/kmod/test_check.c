@@ -92,6 +92,9 @@ static void test_vm(void **state)
 	vm.shadow_paging = 1;
 	assert_int_equal(elisa_check_vm(&vm, &detail), ELISA_REFUSE_HOST_NO_EPT);
 	vm = good_vm;
+	vm.logged = 1;
+	assert_int_equal(elisa_check_vm(&vm, &detail), ELISA_REFUSE_LOGGED);
+	vm = good_vm;
 	vm.ram_end = good_vm.window_gpa + 1;
 	assert_int_equal(elisa_check_vm(&vm, &detail), ELISA_REFUSE_RAM_IN_WINDOW);
 	assert_true(detail == good_vm.window_gpa);

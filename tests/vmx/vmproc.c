@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -69,6 +70,32 @@ static void *run_vcpu(void *arg)
 	}
 }
 
+#define LOG_PAGES_MAX	(TVM_RAM_MAX / 4096)
+#define LOG_WHAT(n)	((n) % 4)	/* the rest counts, so that each request is another number */
+
+static void serve_log(void)
+{
+	static uint64_t bitmap[LOG_PAGES_MAX / 64];
+	uint64_t ram = own->config.ram ? own->config.ram : TVM_RAM_DEFAULT;
+	enum vmproc_log what = LOG_WHAT(own->log);
+	struct kvm_userspace_memory_region slot = {
+		.flags = what == LOG_ON ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+		.memory_size = ram,
+		.userspace_addr = (uintptr_t)tvm_mem(own_vm, 0),
+	};
+	struct kvm_dirty_log log = { .dirty_bitmap = bitmap };
+	uint32_t dirty = 0;
+	int rc;
+
+	memset(bitmap, 0, sizeof(bitmap));
+	rc = what == LOG_READ ? ioctl(tvm_fd(own_vm), KVM_GET_DIRTY_LOG, &log)
+			      : ioctl(tvm_fd(own_vm), KVM_SET_USER_MEMORY_REGION, &slot);
+	for (uint64_t i = 0; i < ram / 4096 / 64; i++)
+		dirty += (uint32_t)__builtin_popcountll(bitmap[i]);
+	own->dirty = rc ? ~0u : dirty;
+	own->logged = own->log;
+}
+
 static void __attribute__((noreturn)) be_monitor(int ram_fd, int control_fd)
 {
 	struct tvm_config config;
@@ -98,8 +125,11 @@ static void __attribute__((noreturn)) be_monitor(int ram_fd, int control_fd)
 	}
 	own->error = err;
 	own->ready = err ? 2 : 1;
-	for (;;)
-		pause();
+	for (;;) {
+		if (own->log != own->logged && !err)
+			serve_log();
+		usleep(1000);
+	}
 }
 
 /* ---- the owner's side ---- */
@@ -259,6 +289,19 @@ void vmproc_set_op(struct vmproc *p, uint64_t op, uint64_t a1)
 		*vmproc_word(p, v, WORD_A1) = a1;
 		*vmproc_word(p, v, WORD_OP) = op;
 	}
+}
+
+int vmproc_log(struct vmproc *p, enum vmproc_log what)
+{
+	double end = seconds() + START_TIMEOUT;
+
+	p->control->log = (p->control->log / 4 + 1) * 4 + what;
+	while (p->control->logged != p->control->log) {
+		if (seconds() > end)
+			return -ETIMEDOUT;
+		usleep(1000);
+	}
+	return p->control->dirty == ~0u ? -EIO : (int)p->control->dirty;
 }
 
 pid_t owner_start(const struct vmproc *vms, unsigned int count, unsigned int vcpus)

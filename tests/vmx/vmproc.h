@@ -26,6 +26,8 @@ struct vmproc_control {
 	uint32_t run;		/* 1: vCPUs are to run */
 	uint32_t ready;		/* 1: created, 2: failed with `error` */
 	int32_t error;
+	uint32_t log, logged;	/* request of vmproc_log(); the number of the last one served */
+	uint32_t dirty;		/* pages that it found, or ~0: failed */
 	struct vmproc_vcpu vcpu[TVM_MAX_VCPUS];
 };
 
@@ -49,6 +51,13 @@ void vmproc_free(struct vmproc *p);
 volatile uint64_t *vmproc_word(const struct vmproc *p, unsigned int vcpu, unsigned int word);
 /* What the vCPUs call from now on. */
 void vmproc_set_op(struct vmproc *p, uint64_t op, uint64_t a1);
+
+/*
+ * Has the monitor log writes to the VM's RAM, or not any more, or ask for the log. Returns how many
+ * pages of the RAM have been written to since they were last asked for, or -errno.
+ */
+enum vmproc_log { LOG_OFF, LOG_ON, LOG_READ };
+int vmproc_log(struct vmproc *p, enum vmproc_log what);
 
 /*
  * A process that owns a context and attaches processes: what a daemon is. Waits until it has.

@@ -325,6 +325,39 @@ static void test_detach_under_way(void)
 	check_bystander(&before, "detach with calls under way");
 }
 
+/* B's monitor copies its memory, as for a migration: nothing that was written inside is missed. */
+static void test_logged(void)
+{
+	const int pages = TVM_GPA_FREE / 4096;
+	struct record before = record_of(A);
+	struct pollfd fd = { .fd = elisa_vm_fd(attached[B]), .events = POLLIN };
+	struct elisa_why why = { 0 };
+	struct elisa_vm *vm;
+	int rc, dirty;
+
+	status_of(B);
+	ok(!(status_of(B).state & (ELISA_VM_MEMORY | ELISA_VM_LOGGED)), "B's memory is not logged");
+	ok(vmproc_log(&vms[B], LOG_ON) == 0, "B's monitor logs writes");
+	rc = poll(&fd, 1, 20000);
+	ok(rc == 1 && fd.revents & POLLIN, "poll() says so (0x%x)", (unsigned int)fd.revents);
+	ok(status_of(B).state & ELISA_VM_LOGGED, "and its status");
+	vmproc_log(&vms[B], LOG_READ);
+	ok(progress(B), "B goes on");
+	dirty = vmproc_log(&vms[B], LOG_READ);
+	ok(dirty > 0 && dirty < pages / 2, "KVM saw writes to %d of %d pages", dirty, pages);
+	detach_vm(B);
+	dirty = vmproc_log(&vms[B], LOG_READ);
+	ok(dirty == pages, "after detach all pages are to be copied again (%d)", dirty);
+	rc = elisa_vm_attach(host.ctx, vms[B].pid, ELISA_VM_FORCE_CPU, &why, &vm);
+	ok(rc == -EPERM && why.refusal == ELISA_REFUSE_LOGGED, "attach meanwhile: %s",
+	   elisa_refusal_name(why.refusal));
+	if (!rc)
+		elisa_vm_detach(vm, 100);
+	ok(vmproc_log(&vms[B], LOG_OFF) == 0 && !attach_vm(B) && progress(B),
+	   "the copy ended, B is attached again");
+	check_bystander(&before, "logging in B");
+}
+
 static void test_killed_vm(void)
 {
 	struct record before = record_of(A);
@@ -496,6 +529,7 @@ static void with_own_context(unsigned int loops)
 	test_exports();
 	test_detach_under_way();
 	test_paused();
+	test_logged();
 	test_killed_vm();
 	test_loops(loops);
 	for (unsigned int i = 0; i < VMS; i++)

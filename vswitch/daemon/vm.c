@@ -409,6 +409,19 @@ static void vm_killed(struct guest *g, const struct elisa_vm_status *st)
 	vm_drain(g);
 }
 
+/*
+ * Its VMM has begun to copy its memory, and would miss what others write: out, and in again when
+ * that is over; the module refuses it until then.
+ */
+static void vm_logged(struct guest *g)
+{
+	guest_note(g, "away: migration in progress");
+	event_say_why(g->daemon, EVENT_VM_DETACHED, SD_NOTICE, g->name, NULL, "migration",
+		      "VM %s (pid %d): its memory is being copied (migration): detached meanwhile",
+		      g->name, (int)g->pid);
+	vm_drain(g);
+}
+
 static int on_vm_event(sd_event_source *source, int fd, uint32_t revents, void *user)
 {
 	struct guest *g = user;
@@ -423,6 +436,8 @@ static int on_vm_event(sd_event_source *source, int fd, uint32_t revents, void *
 		vm_drain(g);
 	} else if (st.state & ELISA_VM_KILLED) {
 		vm_killed(g, &st);
+	} else if (st.state & ELISA_VM_LOGGED) {
+		vm_logged(g);
 	}
 	return 0;
 }
@@ -662,7 +677,11 @@ static void tick_one(struct guest *g)
 {
 	bool alive = g->pid && proc_start(g->pid) == g->pid_start;
 
-	if (g->state == GUEST_ATTACHED)
+	struct elisa_vm_status st;
+
+	if (g->state == GUEST_ATTACHED && !vm_status(g, &st) && st.state & ELISA_VM_LOGGED)
+		vm_logged(g);
+	else if (g->state == GUEST_ATTACHED)
 		vm_arm(g);
 	else if (g->state != GUEST_WAITING && g->state != GUEST_DETACHED)
 		return;
