@@ -23,6 +23,9 @@
  *	elisa_rx.event		full barrier between the commits and the load	<-> the guest's
  *				between its store and its last look at the ring.
  *	vs_mode.flags		release after what belongs to it	<-> acquire
+ *	vs_port.vlan		release after the list of VLANs	<-> acquire
+ *	vs_port.mirror		release of one word that says it all	<-> acquire
+ *	vs_buckets.tokens	atomic, in no order with anything
  *	vswitch.version		release add after a change	<-> acquire before what is cached
  *
  * VS_STEP() marks the gaps between these steps. The model test defines VS_MODEL and stops callers

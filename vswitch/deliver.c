@@ -239,8 +239,7 @@ static void copy_first(uint8_t *to, const struct vs_frame *frame, struct vs_from
 	if (part >= 16)
 		vs_put64(to + 8, high);
 	else
-		vs_put64(to + 6,
-			 (uint64_t)_mm_cvtsi128_si64(_mm_bsrli_si128(frame->header, 6)));
+		vs_put64(to + 6, (uint64_t)_mm_cvtsi128_si64(_mm_bsrli_si128(frame->header, 6)));
 }
 
 /*
@@ -254,8 +253,8 @@ static vs_noinline bool copy_any(struct vs_rx *rx, const struct vs_load_of *load
 	/* The frame's own length bounds what is taken of it. */
 	struct vs_seg whole = {frame->data, UINT16_MAX, {0, 0, 0}};
 	struct vs_from from = {frame->segs ? &load->segs[frame->seg] : &whole, 0};
-	struct vs_offload offload = frame->segs & VS_SEGS_RAW ? (struct vs_offload){0, 0, 0}
-							      : from.seg->offload;
+	struct vs_offload offload =
+		frame->segs & VS_SEGS_RAW ? (struct vs_offload){0, 0, 0} : from.seg->offload;
 	uint32_t buf_len = rx->buf_len, left = frame->len;
 	uint32_t lacks = vs_lacks(vs_load(&rx->features), offload.flags);
 	struct vs_checksum checksum = {UINT32_MAX / 2, 0};
@@ -319,8 +318,8 @@ static vs_noinline struct vs_delivered fill_any(struct vs_rx *rx, const struct v
 }
 
 /*
- * A frame in one piece into one buffer; `len` is its own, of 16 bytes at least, and so much is there
- * of the sender's. `shift` as in vs_load_of, constant on the fast path.
+ * A frame in one piece into one buffer; `len` is its own, of 16 bytes at least, and so much is
+ * there of the sender's. `shift` as in vs_load_of, constant on the fast path.
  */
 vs_inline void copy_whole(uint8_t *to, const struct vs_frame *frame, uint64_t len, int32_t shift)
 {
@@ -543,7 +542,8 @@ struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, uns
 	if (vs_unlikely(load->pieces || load->longest > rx->buf_len))
 		lost = fill_any(rx, load, taken);
 	else if (vs_unlikely(load->shift))
-		lost = load->shift > 0 ? fill_pushed(rx, load, taken) : fill_popped(rx, load, taken);
+		lost = load->shift > 0 ? fill_pushed(rx, load, taken)
+				       : fill_popped(rx, load, taken);
 	else if (vs_unlikely(load->hash != NULL))
 		lost = fill_hashed(rx, load, taken);
 	else

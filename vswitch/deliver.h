@@ -73,8 +73,8 @@ struct vs_delivered vs_deliver(struct vs_caller *caller, struct vs_port *to, uns
 			       const struct vs_load_of *load);
 
 /*
- * The same, into the rings that the frames' hashes say, or, of a NIC, into its sender's. With RSS or
- * to a NIC only; VS_BATCH frames at most.
+ * The same, into the rings that the frames' hashes say, or, of a NIC, into its sender's. With RSS
+ * or to a NIC only; VS_BATCH frames at most.
  */
 struct vs_delivered vs_steer(struct vs_caller *caller, struct vs_port *to,
 			     const struct vs_load_of *load);
@@ -84,8 +84,8 @@ struct vs_delivered vs_deliver_policed(struct vs_caller *caller, struct vs_port 
 				       unsigned int queue, const struct vs_load_of *load);
 
 /*
- * rate.c: may a frame pass, or all of several? If so their tokens are taken. `bytes`: VS_TX_BYTES or
- * VS_RX_BYTES, with the bucket for frames beside it.
+ * rate.c: may a frame pass, or all of several? If so their tokens are taken. `bytes`: VS_TX_BYTES
+ * or VS_RX_BYTES, with the bucket for frames beside it.
  */
 bool vs_police(struct vs_port *port, unsigned int bytes, uint64_t len);
 bool vs_police_many(struct vs_port *port, unsigned int bytes, const struct vs_frame *frame,
@@ -126,8 +126,8 @@ vs_inline uint32_t vs_dropped(unsigned int why)
 }
 
 /*
- * Copies of frames [first, end) of the load for the port's mirrors that want such. To be called when
- * nothing is reserved, with the port's VS_EXTRA_* seen.
+ * Copies of frames [first, end) of the load for the port's mirrors that want such. To be called
+ * when nothing is reserved, with the port's VS_EXTRA_* seen.
  */
 void vs_mirror(struct vs_caller *caller, const struct vs_port *port, const struct vs_load_of *load,
 	       uint32_t first, uint32_t end, uint32_t what);

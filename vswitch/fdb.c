@@ -262,8 +262,7 @@ static void macs_recount(struct vswitch *vs)
 		uint64_t before = port->macs_before;
 
 		if ((uint32_t)before != port->macs_seen)
-			vs_cas(&port->macs, &before,
-			       ((before >> 32) + 1) << 32 | port->macs_seen);
+			vs_cas(&port->macs, &before, ((before >> 32) + 1) << 32 | port->macs_seen);
 		port->macs_seen = 0;
 		port->macs_before = vs_load(&port->macs);
 	}
@@ -350,7 +349,8 @@ static bool entry_valid(const struct vswitch *vs, const uint8_t mac[6], uint16_t
 
 int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], uint16_t vid, int port)
 {
-	uint64_t key = vs_mac_key(mac) | vid, value = value_of((uint64_t)port, VS_FDB_STATIC, 0), was;
+	uint64_t key = vs_mac_key(mac) | vid, value = value_of((uint64_t)port, VS_FDB_STATIC, 0),
+		 was;
 	struct vs_search s;
 
 	if (!entry_valid(vs, mac, vid, port))

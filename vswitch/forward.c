@@ -4,7 +4,8 @@
  *
  *	vs_op_tx	own the queue; batches of up to VS_BATCH descriptors
  *	take_run	frames that go the same way as the one before: some 25 instructions each
- *	take_frame	any other frame: gather its segments, check, learn, look up
+ *	take_frame	any other frame: gather its segments, check, find its VLAN, police, learn,
+ *			look up
  *	flush		one delivery for each destination of the batch
  *	flood		one frame to everyone who may see it
  *
@@ -400,8 +401,7 @@ static vs_noinline void mirror_chain(struct vs_send *s, const struct vs_port *po
 	vs_mirror(s->caller, port, &load, 0, 1, what);
 }
 
-static void refuse_tx(struct vs_send *s, const struct vs_chain *c, __m128i header,
-		      unsigned int why)
+static void refuse_tx(struct vs_send *s, const struct vs_chain *c, __m128i header, unsigned int why)
 {
 	tx_drop(s, why);
 	if (s->extras & VS_EXTRA_DROPS)
@@ -454,7 +454,9 @@ static struct vs_addresses addresses_of(__m128i header)
 		.dst = dst,
 		.src = high << 16,
 		.tagged = type == VS_TPID_C || type == VS_TPID_S,
-		.flood = dst == VS_KEY_BROADCAST ? 0 : dst & VS_KEY_MULTICAST ? 1 : 2,
+		.flood = dst == VS_KEY_BROADCAST  ? 0
+			 : dst & VS_KEY_MULTICAST ? 1
+						  : 2,
 	};
 }
 
@@ -722,9 +724,9 @@ static bool copies_allowed(const struct vs_send *s, uint32_t count)
 }
 
 /*
- * IEEE 802.1D, 7.12.6: 01-80-C2-00-00-00 to -0F are for the next bridge only, which they tell to pause,
- * or that here is the root of all. That is not for a guest to say to those outside, nor for it to
- * hear.
+ * IEEE 802.1D, 7.12.6: 01-80-C2-00-00-00 to -0F are for the next bridge only, which they tell to
+ * pause, or that here is the root of all. That is not for a guest to say to those outside, nor for
+ * it to hear.
  */
 static bool passes(const struct vs_send *s, const struct vs_port *to, const struct vs_addresses *a)
 {

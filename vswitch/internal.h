@@ -200,8 +200,8 @@ struct vs_port {
 	uint8_t flood_off;    /* VS_FLOOD_* that do not reach it */
 	bool mac_limit_drop;
 	uint32_t mac_limit;
-	uint32_t vlan;			  /* pvid << 16 | native_tagged << 8 | enum vs_vlan_mode */
-	uint64_t mirror[VS_MIRRORS_MAX];  /* see VS_MIRROR_ANNOTATE */
+	uint32_t vlan;			 /* pvid << 16 | native_tagged << 8 | enum vs_vlan_mode */
+	uint64_t mirror[VS_MIRRORS_MAX]; /* see VS_MIRROR_ANNOTATE */
 	struct vs_rss rss VS_LINE;
 	struct vs_mode mode VS_LINE;
 	uint64_t allowed[64] VS_LINE; /* VLANs, with VS_VLAN_TRUNK */
@@ -287,7 +287,7 @@ struct vswitch {
 	struct vs_caller *callers;
 	struct vs_nic *nics;
 	struct vs_fdb fdb;
-	__m128i mask[3];       /* of a header, by enum vs_kind: what a way's frames have in common */
+	__m128i mask[3]; /* of a header, by enum vs_kind: what a way's frames have in common */
 	uint32_t callers_high; /* ids in use are at most this */
 	uint32_t ports_high;   /* ids in use are below this */
 	uint32_t nics_high;    /* likewise */

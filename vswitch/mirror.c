@@ -2,9 +2,9 @@
 /*
  * Mirrors: copies of a port's frames for another one.
  *
- * They are made of the loads that were just delivered or dropped, when nothing is reserved any more:
- * a caller that is stopped in a copy leaves what it would leave of any delivery. Payload is read
- * from the sender's memory once more; headers are those that were checked.
+ * They are made of the loads that were just delivered or dropped, when nothing is reserved any
+ * more: a caller that is stopped in a copy leaves what it would leave of any delivery. Payload is
+ * read from the sender's memory once more; headers are those that were checked.
  */
 #include "offload.h"
 
@@ -47,7 +47,8 @@ struct vs_port *vs_mirror_target(const struct vswitch *vs, uint64_t word)
 static int find(const struct vs_port *port, int to)
 {
 	for (int i = 0; i < VS_MIRRORS_MAX; i++)
-		if (to < 0 ? !port->mirror[i] : port->mirror[i] && (int)target_id(port->mirror[i]) == to)
+		if (to < 0 ? !port->mirror[i]
+			   : port->mirror[i] && (int)target_id(port->mirror[i]) == to)
 			return i;
 	return -1;
 }
@@ -202,7 +203,9 @@ vs_noinline void vs_mirror(struct vs_caller *caller, const struct vs_port *port,
 			   const struct vs_load_of *load, uint32_t first, uint32_t end,
 			   uint32_t what)
 {
-	uint32_t kind = what & 0x1f ? VS_MIRROR_DROPS : what == VS_GOT ? VS_MIRROR_RX : VS_MIRROR_TX;
+	uint32_t kind = what & 0x1f	 ? VS_MIRROR_DROPS
+			: what == VS_GOT ? VS_MIRROR_RX
+					 : VS_MIRROR_TX;
 
 	if (load->copies || first == end)
 		return;

@@ -146,7 +146,8 @@ int vs_port_add(struct vswitch *vs, const struct vs_port_config *cfg)
 
 static bool vlan_equal(const struct vs_vlan *a, const struct vs_vlan *b)
 {
-	bool equal = a->mode == b->mode && a->native_tagged == b->native_tagged && a->pvid == b->pvid;
+	bool equal =
+		a->mode == b->mode && a->native_tagged == b->native_tagged && a->pvid == b->pvid;
 
 	for (unsigned int i = 0; i < 64; i++)
 		equal &= a->allowed[i] == b->allowed[i];
@@ -292,8 +293,9 @@ int vs_port_queue(const struct vswitch *vs, int id, unsigned int queue, struct v
 		info->rx_buf_len = vs_load(&q->rx.buf_len);
 		info->features = vs_load(&q->rx.features) & ELISA_NET_F_ALL;
 		info->rx_reserved = (uint32_t)word;
-		info->rx_posted = port->nic ? vs_load(&port->nic->queue[queue].tx.taken) + info->rx_size
-					    : vs_load(&ring->posted);
+		info->rx_posted =
+			port->nic ? vs_load(&port->nic->queue[queue].tx.taken) + info->rx_size
+				  : vs_load(&ring->posted);
 	}
 	for (int i = 0; i < ELISA_DROP_RX_LINK_DOWN; i++)
 		info->drops[i] = vs_load(&q->tx.count.drops[i]);

@@ -78,7 +78,8 @@ static void fill(struct vs_port *port, unsigned int bucket, uint64_t elapsed_us)
 
 bool vs_refill(struct vswitch *vs, uint64_t now_us)
 {
-	uint64_t elapsed = vs->refilled_us && now_us > vs->refilled_us ? now_us - vs->refilled_us : 0;
+	uint64_t elapsed =
+		vs->refilled_us && now_us > vs->refilled_us ? now_us - vs->refilled_us : 0;
 	bool any = false;
 
 	if (elapsed > ELAPSED_MAX_US)

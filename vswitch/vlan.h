@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * VLANs on the callers' side: what a frame is a member of, and what becomes of its tag on the way to
- * a receiver.
+ * VLANs on the callers' side: what a frame is a member of, and what becomes of its tag on the way
+ * to a receiver.
  */
 #ifndef VS_VLAN_H
 #define VS_VLAN_H
@@ -38,8 +38,8 @@ vs_inline int32_t vs_tag_shift(uint32_t change)
 /* What a frame is, of a port with this vs_port.vlan. */
 struct vs_vlan_of {
 	uint16_t vid;
-	uint8_t kind;	 /* enum vs_kind */
-	bool has_vid;	 /* VS_KIND_TAGGED: not a mere priority tag */
+	uint8_t kind;	/* enum vs_kind */
+	bool has_vid;	/* VS_KIND_TAGGED: not a mere priority tag */
 	bool is_member; /* else the rest is not valid */
 };
 struct vs_vlan_of vs_vlan_ingress(const struct vs_port *port, uint32_t vlan, __m128i header);

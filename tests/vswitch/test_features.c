@@ -490,7 +490,8 @@ static void address_limit(void **state)
 		assert_true(t_receive(b, 0, &frame));
 		assert_int_equal(macs_of(a), 3);
 		/* A known one that becomes static makes room; one that moves away, too. */
-		assert_int_equal(vs_fdb_add(t.vs, (const uint8_t[]){2, 7, 7, 7, 7, 0}, 0, a->port), 0);
+		assert_int_equal(vs_fdb_add(t.vs, (const uint8_t[]){2, 7, 7, 7, 7, 0}, 0, a->port),
+				 0);
 		assert_int_equal(macs_of(a), 2);
 		send_from(c, 1);
 		assert_true(t_receive(b, 0, &frame));

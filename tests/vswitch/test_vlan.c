@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * VLANs: what each port gets, byte by byte, against a model that knows ports, VIDs and addresses and
- * nothing of ways, batches or rings.
+ * VLANs: what each port gets, byte by byte, against a model that knows ports, VIDs and addresses
+ * and nothing of ways, batches or rings.
  */
 #include "harness.h"
 #include <cmocka.h>
@@ -96,7 +96,8 @@ static bool member(const struct vs_vlan *v, unsigned int vid)
 }
 
 /* The frame without its tag, the VID, and PCP and DEI. -1: it is not let in. */
-static int ingress(unsigned int port, const struct content *in, struct content *inner, uint16_t *pcp)
+static int ingress(unsigned int port, const struct content *in, struct content *inner,
+		   uint16_t *pcp)
 {
 	const struct vs_vlan *v = &model[port];
 	unsigned int vid;
@@ -627,6 +628,47 @@ static void hidden(void **state)
 		assert_false(t_receive(g[to], 0, &frame));
 }
 
+/* A monitor that takes segments to be cut has them whole; else as much as a frame may have. */
+static void mirrored_offloads(void **state)
+{
+	static uint8_t plain[10000];
+	struct vs_mirror m = {.what = VS_MIRROR_TX, .annotate = true};
+	static struct t_frame filled;
+	uint32_t len;
+
+	(void)state;
+	for (unsigned int takes = 0; takes < 2; takes++) {
+		unsigned int to = 4 + takes;
+		struct t_queue *q = &g[to]->q[0];
+		struct elisa_rxc *comp;
+
+		assert_true(t_setup_with(g[to], 0, T_SIZE, T_SIZE, T_BUF,
+					 takes ? ELISA_NET_F_CSUM | ELISA_NET_F_TSO4 : 0) > 0);
+		t_post(q, T_SIZE);
+		m.to = g[to]->port;
+		assert_int_equal(vs_mirror_add(t.vs, g[0]->port, &m), 0);
+		len = tcp_frame(plain, 8000, t_broadcast, g[0]->mac);
+		send_offload(0, plain, len, ELISA_NET_CSUM | ELISA_NET_TSO4, 34, 1448);
+		comp = &q->comp[q->rx_next % T_SIZE];
+		assert_int_equal(comp->csum_start, takes ? 34 : 0);
+		assert_int_equal(comp->gso_size, takes ? 1448 : 0);
+		assert_int_equal(VS_NOTE_LEN(comp->hash), len);
+		assert_gets(to, plain, takes ? len : 1518);
+		/* A checksum is filled in for whoever does not. */
+		while (t_receive(g[1], 0, &frame))
+			;
+		len = tcp_frame(plain, 1000, t_broadcast, g[0]->mac);
+		send_offload(0, plain, len, ELISA_NET_CSUM, 34, 0);
+		assert_true(t_receive(g[1], 0, &filled));
+		assert_gets(to, takes ? plain : filled.data, len);
+		assert_memory_not_equal(plain, filled.data, len);
+		assert_int_equal(vs_mirror_del(t.vs, g[0]->port, g[to]->port), 0);
+		for (unsigned int p = 0; p < PORTS; p++)
+			while (t_receive(g[p], 0, &frame))
+				;
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -637,6 +679,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(offloads, setup, teardown),
 		cmocka_unit_test_setup_teardown(mirrored, setup, teardown),
 		cmocka_unit_test_setup_teardown(hidden, setup, teardown),
+		cmocka_unit_test_setup_teardown(mirrored_offloads, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
