@@ -98,13 +98,13 @@ __attribute__((format(printf, 1, 2))) static void note(const char *fmt, ...)
 	fclose(f);
 }
 
-static long value(pid_t pid, const char *key, long otherwise)
+static long value_in(const char *name, const char *key, long otherwise)
 {
 	char path[256], line[128], word[64];
 	FILE *f;
 	long n;
 
-	snprintf(path, sizeof(path), "%s/%d", dir(), (int)pid);
+	snprintf(path, sizeof(path), "%s/%s", dir(), name);
 	f = fopen(path, "re");
 	while (f && fgets(line, sizeof(line), f))
 		if (sscanf(line, "%63s %ld", word, &n) == 2 && !strcmp(word, key))
@@ -112,6 +112,14 @@ static long value(pid_t pid, const char *key, long otherwise)
 	if (f)
 		fclose(f);
 	return otherwise;
+}
+
+static long value(pid_t pid, const char *key, long otherwise)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "%d", (int)pid);
+	return value_in(name, key, otherwise);
 }
 
 /* ---- the switch ---- */
@@ -151,7 +159,7 @@ int elisa_host_open(struct elisa_host **host)
 
 	snprintf(path, sizeof(path), "%s/no-module", dir());
 	if (!access(path, F_OK))
-		return -ENOENT;
+		return (int)-value_in("no-module", "errno", ENOENT);
 	*host = calloc(1, sizeof(**host));
 	return *host ? 0 : -ENOMEM;
 }

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """VLANs, rates, limits and mirrors at run time, through the control socket and elisactl."""
+import subprocess
+import time
+
 import daemontest as dt
 
 
@@ -109,6 +112,28 @@ class Switch(dt.DaemonCase):
                      ["port", "set", "a", "--native-tagged", "x"]):
             with self.subTest(args=args):
                 self.assertEqual(self.d.ctl(*args).returncode, 2)
+
+    def counters(self, name):
+        return self.d.call("stats", port=name)["ports"][name]
+
+    def test_rate_is_refilled(self):
+        """Ten seconds' worth of frames would take ten seconds; a second lets about a second's pass."""
+        d = self.d
+        rx = self.spawn(dt.GEN, "-t", d.spec("b"), "--rx", "-n", "1000000", "-T", "30", "--rx-size", "8192",
+                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        dt.wait_for(lambda: d.call("port.show", name="b")["link"])
+        d.call("port.set", name="a", rate={"tx_frames": 1000, "burst_tx_frames": 100})
+        mac = d.call("port.show", name="b")["mac"]
+        begin = time.monotonic()
+        tx = self.spawn(dt.GEN, "-t", d.spec("a"), "--tx", "-n", "100000000", "-s", "64", "--dst", mac,
+                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        dt.wait_for(lambda: self.counters("b")["rx_frames"] > 1500, 20)
+        took = time.monotonic() - begin
+        c = self.counters("a")
+        self.assertGreater(took, 1.0)
+        self.assertGreater(c["drops"]["tx-policed"], 0)
+        tx.kill()
+        rx.kill()
 
 
 dt.main()

@@ -3,6 +3,7 @@
 VMs come, go, die and are killed, as seen by the daemon: with a test double of libelisa-host, whose
 "VMs" are sleeping processes. The daemon's other parts are the real ones.
 """
+import errno
 import json
 import os
 import re
@@ -171,6 +172,27 @@ class Vm(dt.DaemonCase):
         os.kill(pid, signal.SIGKILL)
         self.children[-1].wait()
         dt.wait_for(lambda: self.state("web") is None)
+
+    def test_wrong_module(self):
+        """None, no permission, another revision: one sentence each, and all else goes on."""
+        self.d.kill()
+        for number, message in ((errno.ENOENT, r'not loaded \(no /dev/elisa\): run "modprobe elisa"'),
+                                (errno.EACCES, "no permission to open /dev/elisa: run the daemon as root"),
+                                (errno.EPROTO, 'of another revision: .*"rmmod elisa; modprobe elisa"'),
+                                (errno.EMFILE, "/dev/elisa: Too many open files")):
+            self.put("no-module", "errno %d\n" % number)
+            self.d.start()
+            before = self.d.call("port.list")
+            self.assertRegex(self.d.call("status")["module"]["note"], message)
+            self.assertTrue([f for f in self.d.call("doctor")["findings"] if f["check"] == "module" and f["level"] == "fail"])
+            self.assertEqual(len(re.findall(message, self.d.log())), 1)
+            with self.assertRaises(dt.Refused):
+                self.attach(pid=self.vm(), name="web")
+            self.assertEqual(self.d.call("port.list"), before)
+            self.d.kill()
+            os.unlink(self.d.path("log"))
+        os.unlink(os.path.join(self.fake, "no-module"))
+        self.d.start()
 
     def test_touched_comes_back(self):
         pid = self.vm()

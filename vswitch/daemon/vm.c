@@ -55,8 +55,9 @@ static int host_open(struct daemon *d)
 			 "daemon as root");
 	else if (ret == -EPROTO)
 		snprintf(d->ctx_note, sizeof(d->ctx_note),
-			 "the loaded kernel module is of another "
-			 "revision: build and load the one of this version (%s)",
+			 "the loaded kernel module is of another revision: stop VMs that are "
+			 "attached, then \"rmmod elisa; modprobe elisa\" with the one of this "
+			 "version (%s)",
 			 ELISA_VERSION);
 	else
 		snprintf(d->ctx_note, sizeof(d->ctx_note), "/dev/elisa: %s", strerror(-ret));
