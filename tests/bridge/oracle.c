@@ -371,9 +371,28 @@ static bool topology(struct script *s, FILE *out)
 	return !late && (s->class < S_RATE || now() - begin < LIMITS_S);
 }
 
+/* A topology, until it was done in time. */
+static void run(FILE *out, uint64_t seed, unsigned int i, unsigned int classes)
+{
+	long at = ftell(out);
+	struct script s;
+
+	for (unsigned int tries = 1;; tries++) {
+		script_begin(&s, seed, i, classes);
+		if (topology(&s, out))
+			return;
+		printf("topology %u: again, the machine is too busy for %s\n", i,
+		       late ? "frames in time" : "limits without time");
+		fflush(stdout);
+		if (tries == TRIES)
+			b_fail("topology %u: %u tries are enough", i, tries);
+		if (fseek(out, at, SEEK_SET))
+			b_fail("cannot write results: %s", strerror(errno));
+	}
+}
+
 int main(int argc, char **argv)
 {
-	struct script s;
 	uint64_t seed;
 	unsigned int first, count, classes;
 	FILE *out;
@@ -394,23 +413,8 @@ int main(int argc, char **argv)
 	b_open();
 	for (unsigned int i = 0; i < S_PORTS; i++)
 		port_open(&ports[i], i);
-	for (unsigned int i = first; i < first + count; i++) {
-		long at = ftell(out);
-		unsigned int tries = 0;
-
-		for (;;) {
-			script_begin(&s, seed, i, classes);
-			if (topology(&s, out))
-				break;
-			printf("topology %u: again (%s)\n", i, late ? "late" : "slow");
-			fflush(stdout);
-			if (++tries == TRIES)
-				b_fail("topology %u: the machine is too busy for %s, in %u tries",
-				       i, late ? "frames in time" : "limits without time", tries);
-			if (fseek(out, at, SEEK_SET))
-				b_fail("cannot write results: %s", strerror(errno));
-		}
-	}
+	for (unsigned int i = first; i < first + count; i++)
+		run(out, seed, i, classes);
 	if (fflush(out) || ftruncate(fileno(out), ftell(out)) || fclose(out))
 		b_fail("cannot write results: %s", strerror(errno));
 	return 0;

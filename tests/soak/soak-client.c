@@ -36,7 +36,7 @@ struct side {
 	struct elisa_rxq *rx;
 	const uint8_t *mac;
 	uint64_t sent, casts;		   /* unicast and broadcast frames that the switch took */
-	uint64_t received, casts_received; /* by their type; whatever came: rx->frames */
+	uint64_t received, casts_received; /* whatever came: rx->frames */
 	uint64_t next[PORTS];		   /* number of the next frame of that sender */
 	uint64_t refused;		   /* pushes that failed as a whole */
 };

@@ -202,7 +202,8 @@ class Soak(dt.DaemonCase):
 
     def captures(self):
         path = self.d.path("captured")
-        done = self.d.ctl("capture", "a,k", "-w", path, "--count", "20", "--drops", "--seconds", "1")   # nothing comes at the end
+        done = self.d.ctl("capture", "a,k", "-w", path, "--count", "20", "--drops",
+                          "--seconds", "1")     # at the end nothing comes
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertGreater(os.path.getsize(path), 27)     # a section header
         os.unlink(path)
@@ -258,8 +259,8 @@ class Soak(dt.DaemonCase):
         for change in self.random.sample(self.CHANGES, len(self.CHANGES)):
             change(self)
 
-    CHANGES = [ports_come_and_go, ports_change, vlans, limits, mirrors, configuration, captures, addresses,
-               clients, vms, questions]
+    CHANGES = [ports_come_and_go, ports_change, vlans, limits, mirrors, configuration, captures,
+               addresses, clients, vms, questions]
 
     # ---- the test ----
 
