@@ -23,6 +23,8 @@
 
 /* A call takes microseconds; its vCPU thread may wait for a CPU of a busy host, though. */
 #define DISARM_MS 250
+/* Microseconds of the event loop at a time that mapping and unmapping RAM may take. */
+#define RAM_STEPS (20 * MSEC)
 #define NICS_FIRST (2 * SEC)
 /* Re-attach after the VMM's own doing (a reset while inside): so often in so long. */
 #define AGAIN_MAX  3
@@ -706,6 +708,7 @@ uint64_t vm_work(struct daemon *d)
 {
 	uint64_t now = now_us(), soon = 0, us;
 	struct guest *g, *next;
+	bool more;
 
 	FOREACH_SAFE(g, &d->guests, link, next)
 	{
@@ -723,7 +726,11 @@ uint64_t vm_work(struct daemon *d)
 		if (us && (!soon || us < soon))
 			soon = us;
 	}
-	return ram_step(d) ? 1 : soon;
+	/* Several at once: whoever sleeps after each waits for polling guests each time. */
+	do
+		more = ram_step(d);
+	while (more && now_us() - now < RAM_STEPS);
+	return more ? 1 : soon;
 }
 
 static void vm_configure(struct daemon *d, const struct vm_setting *set)
