@@ -427,6 +427,8 @@ void state_load(struct daemon *d);
 void state_save(struct daemon *d);
 /* Saves soon, and before the next answer to a request. */
 void state_changed(struct daemon *d);
+/* Replaces the file `path` by `json`, whole or not at all; `durable`: on the disk before it returns. */
+int json_replace(const char *path, json_t *json, bool durable);
 
 /* ---- proc.c ---- */
 

@@ -8,7 +8,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -309,38 +308,27 @@ static int ports_apply(struct daemon *d, struct domain *dom, const struct defini
 
 /* ---- its file ---- */
 
-static char *domain_path(struct daemon *d, const char *uuid, const char *suffix)
+static char *domain_path(struct daemon *d, const char *uuid)
 {
 	char *path;
 
-	return asprintf(&path, "%s/domains/%s.json%s", d->run_dir, uuid, suffix) < 0 ? NULL : path;
+	return asprintf(&path, "%s/domains/%s.json", d->run_dir, uuid) < 0 ? NULL : path;
 }
 
 static void domain_save(struct daemon *d, struct domain *dom)
 {
-	char *path = domain_path(d, dom->uuid, ""), *temp = domain_path(d, dom->uuid, ".new");
-	int fd = -1, ret = path && temp ? 0 : -ENOMEM;
+	char *path = domain_path(d, dom->uuid);
+	int ret = path ? json_replace(path, dom->json, false) : -ENOMEM;
 
-	if (!ret)
-		fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (!ret && fd < 0)
-		ret = -errno;
-	if (!ret && json_dumpfd(dom->json, fd, JSON_INDENT(1)))
-		ret = -EIO;
-	if (fd >= 0)
-		close(fd);
-	if (!ret && rename(temp, path))
-		ret = -errno;
 	if (ret)
 		log_error("domain %s: %s was not written: %s: a restarted daemon would not know it",
 			  dom->vm.name, path ? path : "its file", strerror(-ret));
 	free(path);
-	free(temp);
 }
 
 static void domain_unsave(struct daemon *d, const char *uuid)
 {
-	char *path = domain_path(d, uuid, "");
+	char *path = domain_path(d, uuid);
 
 	if (path)
 		unlink(path);

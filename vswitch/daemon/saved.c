@@ -13,7 +13,6 @@
 #include "daemon.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +21,11 @@
 
 #define SAVED_REVISION 1
 
-static char *saved_path(const struct settings *s, const char *suffix)
+static char *saved_path(const struct settings *s)
 {
 	char *path;
 
-	return asprintf(&path, "%s/saved.json%s", s->state_dir, suffix) < 0 ? NULL : path;
+	return asprintf(&path, "%s/saved.json", s->state_dir) < 0 ? NULL : path;
 }
 
 /* ---- lists of the settings, which are changed in place ---- */
@@ -265,7 +264,7 @@ static void check_whole(struct overlay *o)
 
 int saved_overlay(struct settings *s, const struct sink *sink)
 {
-	char *path = saved_path(s, "");
+	char *path = saved_path(s);
 	struct overlay o = {.s = s, .sink = sink, .path = path};
 	json_t *saved = saved_load(path, sink), *entry;
 	char why[WHY_LEN] = "out of memory";
@@ -292,30 +291,6 @@ int saved_overlay(struct settings *s, const struct sink *sink)
 
 /* ---- writing ---- */
 
-static int write_out(const char *temp, const char *path, const char *folder, json_t *saved)
-{
-	int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600), ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = json_dumpfd(saved, fd, JSON_INDENT(1)) ? -EIO : 0;
-	if (!ret && fsync(fd))
-		ret = -errno;
-	close(fd);
-	if (!ret && rename(temp, path))
-		ret = -errno;
-	if (ret) {
-		unlink(temp);
-		return ret;
-	}
-	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0) {
-		fsync(fd);
-		close(fd);
-	}
-	return 0;
-}
-
 static void line_to_why(void *arg, const char *file, int line, const char *text)
 {
 	snprintf(arg, WHY_LEN, "%.100s:%d: %.120s", file, line, text);
@@ -324,7 +299,7 @@ static void line_to_why(void *arg, const char *file, int line, const char *text)
 static json_t *load_for(struct daemon *d, char why[WHY_LEN])
 {
 	const struct sink sink = {line_to_why, why};
-	char *path = saved_path(&d->set, "");
+	char *path = saved_path(&d->set);
 	json_t *saved = saved_load(path, &sink);
 
 	free(path);
@@ -334,18 +309,17 @@ static json_t *load_for(struct daemon *d, char why[WHY_LEN])
 /* Takes `saved`. */
 static int store(struct daemon *d, json_t *saved, char why[WHY_LEN])
 {
-	char *path = saved_path(&d->set, ""), *temp = saved_path(&d->set, ".new");
+	char *path = saved_path(&d->set);
 	int ret = -ENOMEM;
 
 	if (mkdir(d->set.state_dir, 0755) && errno != EEXIST)
 		ret = -errno;
-	else if (path && temp)
-		ret = write_out(temp, path, d->set.state_dir, saved);
+	else if (path)
+		ret = json_replace(path, saved, true);
 	if (ret)
 		snprintf(why, WHY_LEN, "%.200s: %s", path ? path : "saved.json", strerror(-ret));
 	json_decref(saved);
 	free(path);
-	free(temp);
 	return ret;
 }
 
@@ -473,7 +447,7 @@ int saved_mirror(struct daemon *d, const struct mirror_setting *m, bool deleted,
 json_t *saved_json(struct daemon *d, char why[WHY_LEN])
 {
 	json_t *saved = load_for(d, why);
-	char *path = saved_path(&d->set, "");
+	char *path = saved_path(&d->set);
 
 	if (saved)
 		json_object_set_new(saved, "file", json_string(path ? path : ""));

@@ -15,14 +15,51 @@
 
 #define STATE_REVISION 1
 
-static char *state_path(struct daemon *d, const char *suffix)
+static char *state_path(struct daemon *d)
 {
 	char *path;
 
-	return asprintf(&path, "%s/state.json%s", d->run_dir, suffix) < 0 ? NULL : path;
+	return asprintf(&path, "%s/state.json", d->run_dir) < 0 ? NULL : path;
 }
 
 /* ---- save ---- */
+
+/* A rename is on the disk when its folder is. */
+static void folder_sync(const char *path)
+{
+	const char *end = strrchr(path, '/');
+	char *folder = end ? strndup(path, (size_t)(end - path)) : NULL;
+	int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	if (fd >= 0) {
+		fsync(fd);
+		close(fd);
+	}
+	free(folder);
+}
+
+int json_replace(const char *path, json_t *json, bool durable)
+{
+	char *temp;
+	int fd, ret;
+
+	if (asprintf(&temp, "%s.new", path) < 0)
+		return -ENOMEM;
+	fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	ret = fd < 0 ? -errno : json_dumpfd(json, fd, JSON_INDENT(1)) ? -EIO : 0;
+	if (!ret && durable && fsync(fd))
+		ret = -errno;
+	if (fd >= 0)
+		close(fd);
+	if (!ret && rename(temp, path))
+		ret = -errno;
+	if (ret && fd >= 0)
+		unlink(temp);
+	else if (!ret && durable)
+		folder_sync(path);
+	free(temp);
+	return ret;
+}
 
 static json_t *save_vm(const struct guest *g)
 {
@@ -69,29 +106,16 @@ static json_t *save_all(struct daemon *d)
 
 void state_save(struct daemon *d)
 {
-	char *path = state_path(d, ""), *temp = state_path(d, ".new");
 	json_t *state = save_all(d);
-	int fd = -1, ret = -ENOMEM;
+	char *path = state_path(d);
+	int ret = path && state ? json_replace(path, state, false) : -ENOMEM;
 
 	d->state_dirty = false;
-	if (!path || !temp || !state)
-		goto out;
-	fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0) {
-		ret = -errno;
-		goto out;
-	}
-	ret = json_dumpfd(state, fd, JSON_INDENT(1)) ? -EIO : 0;
-	close(fd);
-	if (!ret && rename(temp, path))
-		ret = -errno;
-out:
 	if (ret)
 		log_error("%s was not written: %s: a restarted daemon would not find its VMs",
 			  path ? path : "state.json", strerror(-ret));
 	json_decref(state);
 	free(path);
-	free(temp);
 }
 
 /* ---- load ---- */
@@ -178,7 +202,7 @@ static void load_vm(struct daemon *d, json_t *entry)
 
 void state_load(struct daemon *d)
 {
-	char *path = state_path(d, "");
+	char *path = state_path(d);
 	json_t *state, *entry;
 	json_error_t error;
 	int revision = 0;
