@@ -107,4 +107,13 @@ struct vs_port_config t_port_config(struct t_switch *t, struct t_guest *g);
 
 extern const uint8_t t_broadcast[6];
 
+/* xorshift64 by Marsaglia: the same numbers for the same state (not 0) on every machine. */
+static inline uint32_t t_random(uint64_t *state, uint32_t below)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return (uint32_t)(*state >> 33) % below;
+}
+
 #endif

@@ -331,10 +331,7 @@ static void monitor_outlives_senders(void **state)
 static uint64_t rng;
 static uint32_t rnd(uint32_t below)
 {
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return (uint32_t)(rng >> 33) % below;
+	return t_random(&rng, below);
 }
 
 /* All four at once, in random turns; some die at a random moment. */

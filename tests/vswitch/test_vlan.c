@@ -75,10 +75,7 @@ static uint64_t tagged_out, untagged_out;
 static uint64_t rng;
 static uint32_t rnd(uint32_t below)
 {
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return (uint32_t)(rng >> 33) % below;
+	return t_random(&rng, below);
 }
 
 static const uint16_t vid_of[VIDS] = {1, 2, 63, 64, VS_VID_MAX};
