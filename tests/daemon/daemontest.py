@@ -186,6 +186,13 @@ class DaemonCase(unittest.TestCase):
                     stream.close()
 
 
+def fake_host(case):
+    """A folder where the test double of libelisa-host (FAKE) finds what it is to play, as case.fake."""
+    case.fake = tempfile.mkdtemp(prefix="elisa-fake-", dir="/tmp")
+    case.addCleanup(shutil.rmtree, case.fake)
+    case.env = {"FAKE_HOST_DIR": case.fake}
+
+
 def main():
     unittest.main(verbosity=2)
 

@@ -12,7 +12,6 @@ import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import time
 import unittest
 
@@ -431,9 +430,7 @@ class CaptureOfVms(Base):
     program = dt.FAKE
 
     def setUp(self):
-        self.fake = tempfile.mkdtemp(prefix="elisa-fake-", dir="/tmp")
-        self.addCleanup(shutil.rmtree, self.fake)
-        self.env = {"FAKE_HOST_DIR": self.fake}
+        dt.fake_host(self)
         super().setUp()
 
     def exports(self):

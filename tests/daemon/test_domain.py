@@ -4,8 +4,6 @@ VMs as libvirt's hook tells of them (vm.define, vm.undefine), with the test doub
 """
 import json
 import os
-import shutil
-import tempfile
 
 import daemontest as dt
 
@@ -22,9 +20,7 @@ class Domain(dt.DaemonCase):
     config = CONFIG
 
     def setUp(self):
-        self.fake = tempfile.mkdtemp(prefix="elisa-fake-", dir="/tmp")
-        self.addCleanup(shutil.rmtree, self.fake)
-        self.env = {"FAKE_HOST_DIR": self.fake}
+        dt.fake_host(self)
         super().setUp()
 
     def script(self, pid, **values):

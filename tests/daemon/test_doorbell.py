@@ -12,7 +12,6 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import unittest
 
 import daemontest as dt
@@ -144,9 +143,7 @@ class Doorbell(dt.DaemonCase):
     config = CONFIG
 
     def setUp(self):
-        self.fake = tempfile.mkdtemp(prefix="elisa-fake-", dir="/tmp")
-        self.addCleanup(shutil.rmtree, self.fake)
-        self.env = {"FAKE_HOST_DIR": self.fake}
+        dt.fake_host(self)
         super().setUp()
 
     def spawn(self, *args, **kw):

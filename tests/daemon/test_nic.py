@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 import unittest
 
@@ -382,9 +381,7 @@ class ForGuests(NicCase):
     findings, module = 0, True
 
     def before_start(self):
-        self.fake = tempfile.mkdtemp(prefix="elisa-fake-", dir="/tmp")
-        self.addCleanup(shutil.rmtree, self.fake)
-        self.env = {"FAKE_HOST_DIR": self.fake}
+        dt.fake_host(self)
         self.put("0", "findings %d\n" % self.findings)
         if not self.module:
             self.put("no-module", "")

@@ -7,10 +7,8 @@ import errno
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 
@@ -27,10 +25,8 @@ class Vm(dt.DaemonCase):
     program = dt.FAKE
 
     def setUp(self):
-        self.fake = tempfile.mkdtemp(prefix="elisa-fake-", dir="/tmp")
-        self.addCleanup(shutil.rmtree, self.fake)
+        dt.fake_host(self)
         self.config = CONFIG % self.fake
-        self.env = {"FAKE_HOST_DIR": self.fake}
         super().setUp()
 
     def put(self, name, text):

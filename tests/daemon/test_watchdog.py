@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """WATCHDOG=1 is said when frames pass and NICs' threads run, and is not when either fails."""
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 
@@ -19,9 +17,7 @@ class WatchdogCase(dt.DaemonCase):
     watchdog = True
 
     def setUp(self):
-        self.fake = tempfile.mkdtemp(prefix="elisa-fake-", dir="/tmp")
-        self.addCleanup(shutil.rmtree, self.fake)
-        self.env = {"FAKE_HOST_DIR": self.fake}
+        dt.fake_host(self)
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.addCleanup(self.manager.close)
         path = self.env["NOTIFY_SOCKET"] = os.path.join(self.fake, "notify")

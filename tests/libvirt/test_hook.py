@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
@@ -133,9 +132,7 @@ class Calls(dt.DaemonCase):
     config = 'ports = ( { name = "taken"; } );\n'
 
     def setUp(self):
-        self.fake = tempfile.mkdtemp(prefix="elisa-fake-", dir="/tmp")
-        self.addCleanup(shutil.rmtree, self.fake)
-        self.env = {"FAKE_HOST_DIR": self.fake}
+        dt.fake_host(self)
         super().setUp()
         self.pid = self.spawn("qemu -uuid " + UUID, "1000", executable="/bin/sleep").pid
         with open(os.path.join(self.fake, "web.pid"), "w") as f:

@@ -9,10 +9,8 @@ import json
 import os
 import random
 import select
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
@@ -119,9 +117,7 @@ class Soak(dt.DaemonCase):
     config = CONFIG
 
     def setUp(self):
-        self.fake = tempfile.mkdtemp(prefix="elisa-fake-", dir="/tmp")
-        self.addCleanup(shutil.rmtree, self.fake)
-        self.env = {"FAKE_HOST_DIR": self.fake}
+        dt.fake_host(self)
         super().setUp()
         self.random = random.Random(5)
         self.rpc = self.d.rpc()
