@@ -164,6 +164,17 @@ class Reload(dt.DaemonCase):
         self.assertNotIn("max_vms", text)
         self.assertEqual(self.state(), before)
 
+    def test_all_ports(self):
+        """As many as there can be at all."""
+        text = "switch = { max_ports = 1024; };\nports = (" + ",".join('{ name = "p%d"; }' % i for i in range(1024)) + ");"
+        self.end_children()
+        self.d.process.terminate()
+        self.d.process.wait()
+        self.write(text)
+        self.d.start()
+        r = self.d.call("reload")
+        self.assertEqual((r["changed"], r["restart_needed"], r["errors"]), ([], [], []))
+
     def test_clashes(self):
         """What is right in itself, and not beside what runs."""
         self.d.call("port.add", name="q", mac="02:00:00:00:00:0a")

@@ -721,6 +721,9 @@ static void add_for_others(struct settings *s)
 	uint32_t guests = s->vs.guests + more, callers = s->vs.callers + more;
 	uint32_t ports = s->vs.ports + CAPTURES_MAX + WATCHDOG_PORTS;
 
+	s->max_ports = s->vs.ports;
+	s->max_vms = s->vs.guests;
+	s->max_callers = s->vs.callers;
 	s->vs.ports = ports < VS_PORTS_MAX ? ports : VS_PORTS_MAX;
 	s->vs.guests = guests < VS_GUESTS_MAX ? guests : VS_GUESTS_MAX;
 	s->vs.callers = callers < VS_CALLERS_MAX ? callers : VS_CALLERS_MAX;

@@ -73,7 +73,8 @@ struct mirror_setting {
 };
 
 struct settings {
-	struct vs_config vs; /* generation is not set here */
+	struct vs_config vs; /* generation is not set here; ports, guests, callers: with the daemon's own */
+	uint32_t max_ports, max_vms, max_callers; /* the administrator's */
 	char *state_dir; /* for what is saved; the run directory, if that is another than usual */
 	char *control_socket;
 	char *control_group; /* NULL: none */

@@ -214,7 +214,7 @@ json_t *status_json(struct daemon *d)
 	status = json_pack("{s:s, s:i, s:I, s:I, s:i, s:i, s:o}", "version", ELISA_VERSION, "pid",
 			   (int)getpid(), "uptime_s", (json_int_t)((now_us() - d->started) / SEC),
 			   "generation", (json_int_t)d->generation, "ports", (int)ports,
-			   "max_ports", (int)d->set.vs.ports, "vms", vms);
+			   "max_ports", (int)d->set.max_ports, "vms", vms);
 	json_object_set_new(status, "module", module_json(d));
 	json_object_set_new(status, "local",
 			    json_pack("{s:b, s:s, s:i, s:s}", "enabled", (int)!!d->local, "socket",

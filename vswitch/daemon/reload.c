@@ -16,9 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What config.c adds to the administrator's number. */
-#define HIDDEN_PORTS (CAPTURES_MAX + WATCHDOG_PORTS)
-
 struct reload {
 	struct daemon *d;
 	struct settings new;
@@ -67,18 +64,12 @@ static void fixed_text(struct reload *r, const char *key, const char *is, const 
 static void compare_fixed(struct reload *r)
 {
 	const struct settings *is = &r->d->set, *to = &r->new;
-	/* Those for NICs, captures and the watchdog are not the administrator's. */
-	long long is_more = (long long)is->nic_count + CAPTURES_MAX + 1;
-	long long to_more = (long long)to->nic_count + CAPTURES_MAX + 1;
 
 	fixed_number(r, "switch.fdb_capacity", is->vs.fdb_capacity, to->vs.fdb_capacity);
 	fixed_number(r, "switch.fdb_age", is->vs.fdb_age_s, to->vs.fdb_age_s);
-	fixed_number(r, "switch.max_ports", is->vs.ports - HIDDEN_PORTS,
-		     to->vs.ports - HIDDEN_PORTS);
-	fixed_number(r, "switch.max_vms", is->vs.guests - is_more,
-		     to->vs.guests - to_more);
-	fixed_number(r, "switch.max_callers", is->vs.callers - is_more,
-		     to->vs.callers - to_more);
+	fixed_number(r, "switch.max_ports", is->max_ports, to->max_ports);
+	fixed_number(r, "switch.max_vms", is->max_vms, to->max_vms);
+	fixed_number(r, "switch.max_callers", is->max_callers, to->max_callers);
 	fixed_number(r, "switch.bridge_nics", is->vs.bridge_nics, to->vs.bridge_nics);
 	fixed_text(r, "state_dir", is->state_dir, to->state_dir);
 	fixed_text(r, "control.socket", is->control_socket, to->control_socket);
@@ -228,7 +219,7 @@ static void check_mac(struct reload *r, const struct port_setting *to)
 static void check_ports(struct reload *r)
 {
 	struct settings *s = &r->new;
-	size_t count = 0, kept = 0, max = r->d->set.vs.ports - HIDDEN_PORTS;
+	size_t count = 0, kept = 0, max = r->d->set.max_ports;
 	struct port *port;
 
 	TAILQ_FOREACH(port, &r->d->ports, link)

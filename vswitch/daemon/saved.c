@@ -258,7 +258,7 @@ static void check_whole(struct overlay *o)
 			wrong_entry(o, "port", p->vs.name, why);
 		}
 	}
-	if (s->port_count + s->nic_count > s->vs.ports)
+	if (s->port_count + s->nic_count > s->max_ports)
 		wrong_entry(o, "ports", "", "there are more with these than switch.max_ports");
 }
 
