@@ -186,6 +186,46 @@ class Domain(dt.DaemonCase):
         self.assertEqual(self.ports(), before)
         self.assertEqual(self.vms()["web"]["state"], "attached")
 
+    # ---- how many ports there may be ----
+
+    def test_no_room(self):
+        """More than there is room for changes nothing: not what there is of the domain, either."""
+        self.restart_with("switch = { max_ports = 3; };" + CONFIG)
+        pid = self.vm()
+        self.assertEqual(self.define(pid, ports=[{}])["ports"], ["web-0"])
+        before = self.ports()
+        with self.assertRaisesRegex(dt.Refused, "no room for 2 ports, only for 1: raise switch.max_ports"):
+            self.define(pid, ports=[{}, {}])
+        with self.assertRaisesRegex(dt.Refused, "raise switch.max_ports"):
+            self.d.call("port.add", name="more")
+        self.assertEqual((self.ports(), self.vms()["web"]["state"]), (before, "attached"))
+        # Captures have their own.
+        with self.d.rpc() as rpc:
+            self.assertIn("buf_len", rpc.call("capture"))
+
+    def test_room_comes_later(self):
+        """Former domains' ports are still being deleted, as many as there can be."""
+        self.restart_with("switch = { max_ports = 3; };" + CONFIG)
+        pid, lines = self.vm(), []
+        for i in range(10):
+            for method, params in (("vm.define", dict({"pid": pid} if i == 9 else {}, name="web",
+                                                        ports=[{"name": "p%d" % i}])),
+                                   ("vm.undefine", {})):
+                lines.append(json.dumps({"jsonrpc": "2.0", "id": len(lines), "method": method,
+                                         "params": dict(params, uuid=UUID)}))
+        with self.d.rpc() as rpc:
+            rpc.send("\n".join(lines[:-1]).encode() + b"\n")
+            for _ in lines[:-1]:
+                self.assertNotIn("error", rpc.line())
+        dt.wait_for(lambda: sorted(self.ports()) == ["free0", "p9", "taken"])
+        dt.wait_for(lambda: self.vms()["web"]["ports"] == ["p9"])
+
+    def restart_with(self, config):
+        self.end()
+        with open(self.d.config, "w") as f:
+            f.write(config)
+        self.d.start()
+
     # ---- the daemon goes and comes ----
 
     def test_daemon_restart(self):

@@ -219,6 +219,8 @@ int switch_open(struct daemon *d);
 void switch_close(struct daemon *d);
 int switch_configure(struct daemon *d);
 struct port *port_find(struct daemon *d, const char *name);
+/* How many ports more there may be. */
+size_t ports_room(struct daemon *d);
 /* `why`: a sentence, when negative. */
 int port_create(struct daemon *d, const struct port_setting *set, bool runtime, struct port **port,
 		char why[WHY_LEN]);

@@ -230,6 +230,22 @@ static int check_port(struct daemon *d, const struct domain *dom, const struct p
 	return ret;
 }
 
+/* Ports that it has make room for others. */
+static int check_room(struct daemon *d, const struct domain *dom, const struct definition *def,
+		      char why[WHY_LEN])
+{
+	size_t room = ports_room(d);
+	struct port *port;
+
+	TAILQ_FOREACH(port, &d->ports, link)
+	room += dom && port->domain == dom && !port->deleting;
+	if (def->count <= room)
+		return 0;
+	snprintf(why, WHY_LEN, "no room for %zu ports, only for %zu: raise switch.max_ports",
+		 def->count, room);
+	return -ENOSPC;
+}
+
 /* All of it, so that nothing is left half done afterwards. */
 static int check_definition(struct daemon *d, const struct domain *dom,
 			    const struct definition *def, char why[WHY_LEN])
@@ -257,7 +273,8 @@ static int check_definition(struct daemon *d, const struct domain *dom,
 			return one;
 		ret = one ? one : ret;
 	}
-	return ret;
+	one = check_room(d, dom, def, why);
+	return one ? one : ret;
 }
 
 /* ---- its ports ---- */
@@ -282,7 +299,7 @@ static void ports_remove(struct daemon *d, struct domain *dom, const struct defi
 	}
 }
 
-/* To be called when check_definition() found nothing. */
+/* To be called when check_definition() found nothing. -EAGAIN: some have to wait for former ones. */
 static int ports_apply(struct daemon *d, struct domain *dom, const struct definition *def,
 		       char why[WHY_LEN])
 {
@@ -428,7 +445,8 @@ static int domain_define(struct daemon *d, struct definition *def, json_t *json,
 	dom->json = json_deep_copy(json);
 	json_object_set_new(dom->json, "pid_start", json_integer((json_int_t)def->vm.pid_start));
 	ret = dom->waiting ? 0 : ports_apply(d, dom, def, why);
-	if (ret) {
+	dom->waiting |= ret == -EAGAIN;
+	if (ret && ret != -EAGAIN) {
 		domain_remove(d, dom);
 		return ret;
 	}
@@ -458,9 +476,11 @@ void domains_work(struct daemon *d)
 			ret = check_definition(d, dom, &def, why);
 		if (ret == -EAGAIN)
 			continue;
-		dom->waiting = false;
 		if (!ret)
 			ret = ports_apply(d, dom, &def, why);
+		dom->waiting = ret == -EAGAIN;
+		if (dom->waiting)
+			continue;
 		g = domain_guest(d, dom->vm.name);
 		if (ret)
 			log_warning("domain %s: without ports: %s", dom->vm.name, why);

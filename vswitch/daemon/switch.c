@@ -166,6 +166,31 @@ static int mac_unique(struct daemon *d, const uint8_t mac[6], const struct port 
 	return 0;
 }
 
+/* Ids that captures and the watchdog need are not for others; those being deleted do not count. */
+size_t ports_room(struct daemon *d)
+{
+	size_t used = 0;
+	struct port *port;
+
+	TAILQ_FOREACH(port, &d->ports, link)
+	used += !port->deleting;
+	return used < d->set.max_ports ? d->set.max_ports - used : 0;
+}
+
+/* Of the switch, when there is room: -EAGAIN as long as deleted ports are still in use. */
+static int port_id(struct daemon *d, const struct vs_port_config *vs)
+{
+	int id = ports_room(d) ? vs_port_add(d->vs, vs) : -ENOSPC;
+	struct port *port;
+
+	if (id != -ENOSPC || !ports_room(d))
+		return id;
+	TAILQ_FOREACH(port, &d->ports, link)
+	if (port->deleting)
+		return -EAGAIN;
+	return id;
+}
+
 int port_create(struct daemon *d, const struct port_setting *set, bool runtime, struct port **out,
 		char why[WHY_LEN])
 {
@@ -194,11 +219,13 @@ int port_create(struct daemon *d, const struct port_setting *set, bool runtime, 
 	}
 	port->set = *set;
 	port->runtime = runtime;
-	port->id = vs_port_add(d->vs, &vs);
+	port->id = port_id(d, &vs);
 	if (port->id < 0) {
 		ret = port->id;
 		snprintf(why, WHY_LEN, "%s%s", strerror(-ret),
-			 ret == -ENOSPC ? ": raise switch.max_ports" : "");
+			 ret == -ENOSPC   ? ": raise switch.max_ports"
+			 : ret == -EAGAIN ? ": deleted ports are still in use"
+					  : "");
 		free(port);
 		return ret;
 	}
