@@ -188,6 +188,26 @@ class Reload(dt.DaemonCase):
             self.assertIn(message, e.exception.data["errors"][0])
             self.assertEqual(self.state(), before)
 
+    def test_mirrors_beside_others(self):
+        """Those of run time and of captures stay, and what does not fit beside them changes nothing."""
+        with self.d.rpc() as rpc:
+            rpc.call("capture", ports=["b"])
+            before = self.state()
+            for mirror, why in (('{ port = "a"; to = "b"; }', "is mirrored itself"),
+                                ('{ port = "web0"; to = "b"; }', "is mirrored itself")):
+                for check in (False, True):
+                    with self.assertRaisesRegex(dt.Refused, "nothing has changed") as e:
+                        self.reload(CHANGED.replace("mirrors = (", "mirrors = ( %s," % mirror), check=check)
+                    self.assertIn(why, e.exception.data["errors"][0])
+                    self.assertEqual(self.state(), before)
+        dt.wait_for(lambda: len(self.d.call("mirror.list")["mirrors"]) == 1)
+        self.d.call("mirror.add", port="b", to="a")
+        before = self.state()
+        with self.assertRaisesRegex(dt.Refused, "nothing has changed"):
+            self.reload(CHANGED.replace("mirrors = (", 'mirrors = ( { port = "a"; to = "web0"; },'))
+        self.assertEqual(self.state(), before)
+        self.assertEqual(self.reload(CHANGED)["errors"], [])
+
     def test_mistakes(self):
         """Each one: its sentence with file and line, and a switch that goes on as if nothing had been."""
         tx, rx = self.traffic()

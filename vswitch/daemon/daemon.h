@@ -249,6 +249,9 @@ bool static_at_runtime(const struct daemon *d, const struct fdb_setting *fdb);
 int mirror_add(struct daemon *d, const struct mirror_setting *m, struct wrong *w);
 int mirror_del(struct daemon *d, const char *port, const char *to);
 bool mirror_at_runtime(const struct daemon *d, const struct mirror_setting *m);
+/* The first mirror of another configuration that does not fit beside those of run time; NULL: all do. */
+const struct mirror_setting *mirrors_clash(struct daemon *d, const struct settings *to,
+					   struct wrong *w);
 /* Of the run-time lists only. */
 void static_forget(struct daemon *d, const uint8_t mac[6], uint16_t vid);
 void mirror_forget(struct daemon *d, const char *port, const char *to);

@@ -253,6 +253,16 @@ static void check_ports(struct reload *r)
 		    r->path, count, max);
 }
 
+static void check_mirrors(struct reload *r)
+{
+	struct wrong w;
+	const struct mirror_setting *m = mirrors_clash(r->d, &r->new, &w);
+
+	if (m)
+		say(r->errors, "%s: mirror of port \"%s\" to \"%s\": beside those of run time: %s",
+		    r->path, m->port, m->to, w.why);
+}
+
 static bool is_configured(const struct port *port)
 {
 	return !port->runtime && !port->nic && !port->deleting;
@@ -587,6 +597,7 @@ int reload(struct daemon *d, bool check, json_t **out)
 		compare_fixed(&r);
 		compare_nics(&r);
 		check_ports(&r);
+		check_mirrors(&r);
 		ret = json_array_size(r.errors) ? -EINVAL : apply(&r);
 	}
 	settings_free(&r.new);

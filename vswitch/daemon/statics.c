@@ -179,6 +179,36 @@ int mirror_add(struct daemon *d, const struct mirror_setting *m, struct wrong *w
 	return 0;
 }
 
+/* Mirrors of another configuration beside those of run time and of captures, which stay. */
+const struct mirror_setting *mirrors_clash(struct daemon *d, const struct settings *to,
+					   struct wrong *w)
+{
+	const struct mirror_setting *clash = NULL, *m;
+	struct mirror_setting *all, *more;
+	size_t count, kept = 0;
+
+	*w = (struct wrong){.why = "out of memory"};
+	all = mirrors_now(d, &count);
+	for (size_t i = 0; all && i < count; i++)
+		if (mirror_at_runtime(d, &all[i]) ||
+		    mirror_find(d->set.mirrors, d->set.mirror_count, all[i].port, all[i].to) < 0)
+			all[kept++] = all[i];
+	more = all ? reallocarray(all, kept + to->mirror_count + 1, sizeof(*all)) : NULL;
+	if (more)
+		all = more;
+	for (size_t i = 0; i < to->mirror_count && !clash; i++) {
+		m = &to->mirrors[i];
+		if (mirror_at_runtime(d, m))
+			continue;
+		if (!more || mirror_fits(all, kept, m, w))
+			clash = m;
+		else
+			all[kept++] = *m;
+	}
+	free(all);
+	return clash;
+}
+
 int mirror_del(struct daemon *d, const char *port, const char *to)
 {
 	int ret = mirror_take(d, port, to);
