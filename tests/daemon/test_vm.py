@@ -300,6 +300,15 @@ class Vm(dt.DaemonCase):
         self.assertIsNone(self.state("web"))
         self.assertIn("detach %d" % pid, self.fake_log())
 
+    def test_migration_begins_while_mapped(self):
+        pid = self.slowly()
+        t = self.begin(pid=pid, name="web")
+        self.script(pid, steps=150, step_ms=10, logged=1)
+        t.join(5)
+        self.assertRegex(str(t.outcome), "dirty-logging")
+        self.assertNotIn("mapped %d" % pid, self.fake_log())
+        self.assertNotIn("arm %d 0" % pid, self.fake_log())
+
     def test_stop_while_mapped(self):
         pid = self.slowly(steps=1000)
         t = self.begin(pid=pid, name="web")

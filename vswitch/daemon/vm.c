@@ -474,13 +474,31 @@ static int vm_arm(struct guest *g)
 
 /* ---- in ---- */
 
+/* The module looked at the beginning; mapping a large VM takes a while. */
+static bool vm_logged_meanwhile(struct guest *g, const struct elisa_vm_status *st)
+{
+	if (!(st->state & ELISA_VM_LOGGED))
+		return false;
+	g->refusal = ELISA_REFUSE_LOGGED;
+	guest_note(g, "refused: %s: its memory is being copied (migration) meanwhile",
+		   elisa_refusal_name(g->refusal));
+	return true;
+}
+
 /* Everybody can reach its RAM: let it in. */
 static void vm_enter(struct guest *g)
 {
 	struct daemon *d = g->daemon;
-	unsigned int ports = guest_ports_bind(g);
-	int armed = vm_arm(g), ret;
+	struct elisa_vm_status st;
+	unsigned int ports;
+	int armed, ret;
 
+	if (!vm_status(g, &st) && vm_logged_meanwhile(g, &st)) {
+		vm_drain(g);
+		return;
+	}
+	ports = guest_ports_bind(g);
+	armed = vm_arm(g);
 	if (armed < 0) {
 		guest_note(g, "no vCPU could be armed: %s%s", strerror(-armed),
 			   armed == -ENOSPC ? ": raise switch.max_callers" : "");
@@ -616,6 +634,10 @@ static void map_step(struct guest *g)
 
 	if (ret || st.state & ELISA_VM_GONE) {
 		guest_note(g, "its process ended meanwhile");
+		vm_drain_ram(g);
+		return;
+	}
+	if (vm_logged_meanwhile(g, &st)) {
 		vm_drain_ram(g);
 		return;
 	}
