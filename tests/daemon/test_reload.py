@@ -278,4 +278,34 @@ class Reload(dt.DaemonCase):
         self.assertIn('%s:1: top level: unknown key "bogus"' % self.d.config, self.d.log())
 
 
+
+class Nic(dt.DaemonCase):
+    """An address that the daemon itself had put there, for NICs, becomes the configuration's."""
+    config = dt.LOCAL + """
+ports = ( { name = "b"; transport = "local"; } );
+nics = ( { name = "null0"; vdev = "net_null0"; } );
+dpdk = { huge = false; memory = 64; library = "%s"; };
+""" % os.environ["VSWITCH_NIC"]
+
+    def setUp(self):
+        if not os.environ["VSWITCH_NIC"]:
+            self.skipTest("built without DPDK (libdpdk-dev, and its driver headers)")
+        super().setUp()
+
+    def statics(self):
+        return [(e["mac"], e["port"]) for e in self.d.call("fdb.list")["entries"] if e["static"]]
+
+    def test_pinned(self):
+        mac = self.d.call("port.show", name="b")["mac"]
+        self.spawn(dt.GEN, "-t", self.d.spec("b"), "--rx", "-n", "1", "-T", "300", stdout=subprocess.DEVNULL)
+        dt.wait_for(lambda: self.statics() == [(mac, "b")])
+        with open(self.d.config, "a") as f:
+            f.write('fdb = ( { mac = "%s"; port = "b"; } );\n' % mac)
+        self.assertEqual(len(self.d.call("reload")["changed"]), 1)
+        self.assertEqual(self.statics(), [(mac, "b")])
+        self.end_children()
+        dt.wait_for(lambda: not self.d.call("port.show", name="b")["bound_to"])
+        self.assertEqual(self.statics(), [(mac, "b")])
+
+
 dt.main()

@@ -246,6 +246,8 @@ int statics_configure(struct daemon *d);
 int static_add(struct daemon *d, const struct fdb_setting *fdb);
 int static_del(struct daemon *d, const uint8_t mac[6], uint16_t vid);
 bool static_at_runtime(const struct daemon *d, const struct fdb_setting *fdb);
+/* Has the configuration it, or the control socket? */
+bool static_is_set(const struct daemon *d, const uint8_t mac[6], uint16_t vid);
 int mirror_add(struct daemon *d, const struct mirror_setting *m, struct wrong *w);
 int mirror_del(struct daemon *d, const char *port, const char *to);
 bool mirror_at_runtime(const struct daemon *d, const struct mirror_setting *m);

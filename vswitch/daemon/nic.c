@@ -386,11 +386,12 @@ static void port_pin(struct nics *all, struct port *port)
 	uint16_t vid = port->set.vs.vlan.pvid;
 	struct vswitch *vs = all->daemon->vs;
 
-	for (size_t i = 0; i < all->daemon->set.fdb_count && pin; i++)
-		pin = memcmp(all->daemon->set.fdb[i].mac, port->set.vs.mac, 6);
+	pin = pin && !static_is_set(all->daemon, port->set.vs.mac, vid);
 	if (port->pinned && (!pin || memcmp(port->pinned_mac, port->set.vs.mac, 6) ||
 			     port->pinned_vid != vid)) {
-		vs_fdb_del(vs, port->pinned_mac, port->pinned_vid);
+		/* Meanwhile the administrator's own? */
+		if (!static_is_set(all->daemon, port->pinned_mac, port->pinned_vid))
+			vs_fdb_del(vs, port->pinned_mac, port->pinned_vid);
 		port->pinned = false;
 	}
 	if (!pin || port->pinned)

@@ -63,6 +63,12 @@ bool static_at_runtime(const struct daemon *d, const struct fdb_setting *fdb)
 	return static_find(d->fdb, d->fdb_count, fdb->mac, fdb->vid) >= 0;
 }
 
+bool static_is_set(const struct daemon *d, const uint8_t mac[6], uint16_t vid)
+{
+	return static_find(d->fdb, d->fdb_count, mac, vid) >= 0 ||
+	       static_find(d->set.fdb, d->set.fdb_count, mac, vid) >= 0;
+}
+
 json_t *fdb_setting_json(const struct fdb_setting *fdb)
 {
 	char mac[18];
