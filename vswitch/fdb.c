@@ -347,6 +347,26 @@ static bool entry_valid(const struct vswitch *vs, const uint8_t mac[6], uint16_t
 	return key && !(key & VS_KEY_MULTICAST) && vid <= VS_VID_HIDDEN && vs_port_get(vs, port);
 }
 
+/* What senders fill the table with gives way to what was set: the oldest of those in the way. */
+static void evict(struct vswitch *vs, uint64_t key)
+{
+	struct vs_spot spot = spot_of(&vs->fdb, key);
+	struct vs_pair *at = NULL, was = {0, 0};
+
+	for (int b = 0; b < 2; b++) {
+		for (int i = 0; i < VS_FDB_WAYS; i++) {
+			struct vs_pair e = vs_load_pair(&spot.bucket[b][i]);
+
+			if (!e.a || is_static(e) || (at && e.b >> 32 >= was.b >> 32))
+				continue;
+			at = &spot.bucket[b][i];
+			was = e;
+		}
+	}
+	if (at)
+		slot_free(vs, at, was);
+}
+
 int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], uint16_t vid, int port)
 {
 	uint64_t key = vs_mac_key(mac) | vid, value = value_of((uint64_t)port, VS_FDB_STATIC, 0),
@@ -357,6 +377,10 @@ int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], uint16_t vid, int port)
 		return -ELISA_EINVAL;
 	for (int tries = 0; tries < VS_FDB_TRIES; tries++) {
 		search(vs, key, &s);
+		if (!s.at && !s.rooms) {
+			evict(vs, key);
+			search(vs, key, &s);
+		}
 		was = s.at ? s.was.b : VS_FDB_STATIC;
 		if (s.at ? !vs_cas_pair(s.at, &s.was, (struct vs_pair){key, value})
 			 : !insert(&s, key, value))

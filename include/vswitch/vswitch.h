@@ -215,7 +215,8 @@ struct vs_fdb_entry {
 	bool is_static;
 	uint32_t age_s;			/* since last seen; 0 for static */
 };
-/* static. ENOSPC, EINVAL */
+/* static; takes the place of a learned one if there is no other. ENOSPC: those in the way are
+ * static, too; EINVAL */
 int vs_fdb_add(struct vswitch *vs, const uint8_t mac[6], uint16_t vid, int port);
 int vs_fdb_del(struct vswitch *vs, const uint8_t mac[6], uint16_t vid);	/* ENODEV: not there */
 /* As if learned `age_s` ago, unless the address is known already: EEXIST; else as vs_fdb_add(). EINVAL

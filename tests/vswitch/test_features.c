@@ -173,6 +173,29 @@ static void restored_addresses(void **state)
 	assert_int_equal(vs_fdb_next(t.vs, &cursor, &found), 0);
 }
 
+/* Whoever fills the table with addresses keeps nobody from setting one. */
+static void set_beside_learned(void **state)
+{
+	struct vs_fdb_entry e = {.mac = {2}, .port = b->port};
+	struct vs_fdb_stats before, after;
+	uint8_t mac[6] = {6};
+
+	(void)state;
+	for (uint32_t i = 0; i < 30000; i++) {
+		memcpy(&e.mac[1], &i, 4);
+		vs_fdb_restore(t.vs, &e);
+	}
+	vs_fdb_stats(t.vs, &before);
+	assert_true(before.used > 4000);
+	for (uint32_t i = 0; i < 300; i++) {
+		memcpy(&mac[1], &i, 4);
+		assert_int_equal(vs_fdb_add(t.vs, mac, 0, c->port), 0);
+	}
+	vs_fdb_stats(t.vs, &after);
+	assert_int_equal(after.statics, before.statics + 300);
+	assert_true(after.used >= before.used);
+}
+
 /* ---- mirrors: control ---- */
 
 static void mirror_control(void **state)
@@ -734,6 +757,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(vlan_configuration, setup, teardown),
 		cmocka_unit_test_setup_teardown(rate_configuration, setup, teardown),
 		cmocka_unit_test_setup_teardown(restored_addresses, setup, teardown),
+		cmocka_unit_test_setup_teardown(set_beside_learned, setup, teardown),
 		cmocka_unit_test_setup_teardown(floods_that_do_not_reach, setup, teardown),
 		cmocka_unit_test_setup_teardown(storms, setup, teardown),
 		cmocka_unit_test(rates),
