@@ -7,7 +7,9 @@
 #include <linux/ipv6.h>
 #include <linux/rtnetlink.h>
 #include <linux/virtio_net.h>
+#include <net/ethernet.h>
 #include <net/if_arp.h>
+#include <netinet/if_ether.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,6 +199,35 @@ int tap_up(const struct tap *tap)
 		return rc;
 	ifr.ifr_flags |= IFF_UP;
 	return interface_ioctl(tap, SIOCSIFFLAGS, &ifr, "bring up");
+}
+
+size_t tap_announcement(const struct tap *tap, void *frame)
+{
+	struct ifreq mac = {0}, address = {0};
+	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in sin;
+	struct ether_header ether = {.ether_type = htons(ETHERTYPE_ARP)};
+	struct ether_arp arp = {.ea_hdr = {htons(ARPHRD_ETHER), htons(ETHERTYPE_IP), ETH_ALEN, 4,
+					   htons(ARPOP_REQUEST)}};
+	bool has;
+
+	memcpy(mac.ifr_name, tap->name, IFNAMSIZ);
+	memcpy(address.ifr_name, tap->name, IFNAMSIZ);
+	has = sock >= 0 && !ioctl(sock, SIOCGIFHWADDR, &mac) && !ioctl(sock, SIOCGIFADDR, &address);
+	if (sock >= 0)
+		close(sock);
+	if (!has)
+		return 0;
+	memcpy(&sin, &address.ifr_addr, sizeof(sin));
+	memcpy(arp.arp_sha, mac.ifr_hwaddr.sa_data, ETH_ALEN);
+	memcpy(arp.arp_spa, &sin.sin_addr, 4);
+	memcpy(arp.arp_tpa, &sin.sin_addr, 4);
+	memset(ether.ether_dhost, 0xff, ETH_ALEN);
+	memcpy(ether.ether_shost, arp.arp_sha, ETH_ALEN);
+	memcpy(frame, &ether, sizeof(ether));
+	memcpy((char *)frame + sizeof(ether), &arp, sizeof(arp));
+	_Static_assert(sizeof(ether) + sizeof(arp) <= TAP_ANNOUNCEMENT_MAX, "it fits");
+	return sizeof(ether) + sizeof(arp);
 }
 
 int tap_carrier(const struct tap *tap, bool up)

@@ -5,6 +5,7 @@
 
 #include <net/if.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct tap {
@@ -25,6 +26,9 @@ int tap_configure(const struct tap *tap, const uint8_t mac[6], uint16_t mtu);
 int tap_add_address(const struct tap *tap, const char *address);
 int tap_up(const struct tap *tap);
 int tap_carrier(const struct tap *tap, bool up);
+/* Writes an ARP announcement of the interface's IPv4 address (RFC 5227); returns its length, 0: no address. */
+#define TAP_ANNOUNCEMENT_MAX 64
+size_t tap_announcement(const struct tap *tap, void *frame);
 void tap_close(struct tap *tap);
 
 #endif

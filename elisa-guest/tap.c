@@ -62,7 +62,7 @@ struct stats {
 	uint64_t not_sent;    /* read from the TAP, but the switch was away */
 	uint64_t partial;     /* calls that took less than was put */
 	uint64_t unsayable;   /* read from the TAP, with a request that the switch does not know */
-	uint64_t rounds, sleeps, rung, downs, ups, resets;
+	uint64_t rounds, sleeps, rung, downs, ups, resets, announced;
 };
 
 struct bridge {
@@ -235,6 +235,22 @@ static void set_link(struct bridge *b, bool up)
 	tap_carrier(&b->tap, up);
 }
 
+/*
+ * After a pause: who asked for our address meanwhile would wait for a second before asking again, and
+ * a new switch does not know where we are.
+ */
+static void announce(struct bridge *b)
+{
+	struct elisa_txq *q = elisa_port_txq(b->port, 0);
+	size_t len = tap_announcement(&b->tap, q->buf[0]);
+
+	if (!len)
+		return;
+	elisa_tx_put(q, 0, q->buf_gpa[0], (uint16_t)len, 0);
+	if (send_all(b, q, 1))
+		b->stats.announced++;
+}
+
 static int set_offloads(struct bridge *b)
 {
 	if (!b->tap.headers)
@@ -331,6 +347,7 @@ static void look_after(struct bridge *b)
 		b->stats.ups++;
 		fprintf(stderr, PROGRAM ": %s: up\n", b->tap.name);
 		set_link(b, true);
+		announce(b);
 	}
 }
 
@@ -359,12 +376,12 @@ static void print_stats(struct bridge *b, FILE *out)
 		"\"to_tap_frames\": %lu, "
 		"\"to_tap_bytes\": %lu, \"tap_refused\": %lu, \"aborted\": %lu, \"rounds\": %lu, "
 		"\"sleeps\": %lu, \"rung\": %lu, \"nic_polls\": %lu, \"nic_frames\": %lu, "
-		"\"downs\": %lu, \"ups\": %lu, \"resets\": %lu",
+		"\"downs\": %lu, \"ups\": %lu, \"resets\": %lu, \"announced\": %lu",
 		tool_mac_text(info->mac, mac), info->mtu, elisa_guest_transport(b->guest),
 		elisa_port_state_text(elisa_port_state(b->port)), calls, s->partial,
 		s->to_switch_frames, s->to_switch_bytes, s->not_sent, s->unsayable,
 		s->to_tap_frames, s->to_tap_bytes, s->tap_refused, aborted, s->rounds, s->sleeps,
-		s->rung, polls, polled, s->downs, s->ups, s->resets);
+		s->rung, polls, polled, s->downs, s->ups, s->resets, s->announced);
 	if (!elisa_port_counters(b->port, &counters)) {
 		fprintf(out, ", \"switch\": {");
 		tool_json_counters(out, &counters);

@@ -288,6 +288,30 @@ class Tap(WithTaps):
             self.assertLess(self.ping(self.a, "10.9.0.2", count=10), 50)
             self.assertEqual(self.ping(self.a, "10.9.0.2"), 0)
 
+    def test_announces_itself(self):
+        """An ARP announcement each time that the link is back: others need not wait to ask again."""
+        self.two()
+        self.stop_switch(signal.SIGTERM)
+        self.assertTrue(eventually(lambda: self.carrier(self.a) == "0"))
+        with subprocess.Popen([*self.b, "tcpdump", "-l", "-n", "-i", "e0", "-c", "1", "arp", "and",
+                               "src", "host", "10.9.0.1", "and", "dst", "host", "10.9.0.1"],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True) as seen:
+            try:
+                while "listening on" not in (line := seen.stderr.readline()):
+                    self.assertTrue(line, "tcpdump has ended")
+                # a's waits until b's link is up: stopped, it cannot be the first.
+                self.tap_a.send_signal(signal.SIGSTOP)
+                self.start_switch()
+                self.assertTrue(eventually(lambda: self.carrier(self.b) == "1", 2))
+                self.tap_a.send_signal(signal.SIGCONT)
+                line = seen.communicate(timeout=5)[0]
+            finally:
+                self.tap_a.send_signal(signal.SIGCONT)
+                seen.kill()
+        self.assertRegex(line, r"who-has 10\.9\.0\.1 tell 10\.9\.0\.1|Announcement 10\.9\.0\.1")
+        self.assertEqual(self.ping(self.a, "10.9.0.2"), 0)
+
     def test_peer_killed_and_back(self):
         self.two()
         for _ in range(3):
