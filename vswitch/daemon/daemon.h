@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The daemon's rooms, all but NICs' on one thread (sd-event loop); nothing here blocks for longer
- * than the bounds named.
+ * The daemon's rooms, on one thread (sd-event loop) but for NICs' and the one that writes what was
+ * learned; nothing here blocks for longer than the bounds named.
  *
  *	switch.c	arena, ports, grace periods
  *	statics.c	static addresses, mirrors
@@ -13,8 +13,8 @@
  *	domain.c	VMs that libvirt's hook tells of, with their ports
  *	local.c		local clients (no isolation)
  *	doorbell.c	how a VM that sleeps is woken
- *	nic*.c		NIC ports; the only ones with threads of their own
- *	state.c		what outlives the daemon
+ *	nic*.c		NIC ports, with threads of their own
+ *	state.c		what outlives the daemon; fdb-file.c: addresses that were learned
  *	watchdog.c	whether frames pass
  *	control.c	control socket, JSON-RPC framing
  *	methods.c	its methods; stats.c, doctor.c: the longer ones
@@ -69,6 +69,7 @@ struct nics;
 struct nic_port;
 struct watchdog;
 struct domain;
+struct fdb_file;
 struct daemon;
 
 struct port {
@@ -192,6 +193,7 @@ struct daemon {
 	struct guest_list guests;
 	uint64_t kills, turns;
 	uint64_t fdb_moved; /* as told by an event */
+	struct fdb_file *fdb_file;
 
 	struct local *local;
 	char local_note[WHY_LEN];
@@ -436,6 +438,19 @@ void state_save(struct daemon *d);
 void state_changed(struct daemon *d);
 /* Replaces the file `path` by `json`, whole or not at all; `durable`: on the disk before it returns. */
 int json_replace(const char *path, json_t *json, bool durable);
+
+/* ---- fdb-file.c ---- */
+
+/* Restores what it can; after all ports that are known at start, before there are callers. */
+int fdb_file_open(struct daemon *d);
+/* Writes, unless there is something left to restore. */
+void fdb_file_close(struct daemon *d);
+/* More to restore. True: there is still more to do at once. */
+bool fdb_file_work(struct daemon *d);
+/* Each second, with what fdb_stats() says. */
+void fdb_file_tick(struct daemon *d, const struct vs_fdb_stats *stats);
+/* A port's id may soon be another one's. */
+void fdb_file_port_gone(struct daemon *d);
 
 /* ---- proc.c ---- */
 

@@ -103,17 +103,15 @@ static void tick_link(struct daemon *d, struct port *port)
 			  info.link ? "up" : "down");
 }
 
-void event_tick(struct daemon *d)
+void event_tick(struct daemon *d, const struct vs_fdb_stats *fdb)
 {
-	struct vs_fdb_stats fdb;
 	struct port *port;
 
 	TAILQ_FOREACH(port, &d->ports, link)
 	tick_link(d, port);
-	fdb_stats(d, &fdb);
-	if (fdb.moved != d->fdb_moved)
+	if (fdb->moved != d->fdb_moved)
 		event_say(d, EVENT_FDB_MOVED, SD_INFO, NULL, NULL,
 			  "addresses moved from one port to another: %llu times",
-			  (unsigned long long)(fdb.moved - d->fdb_moved));
-	d->fdb_moved = fdb.moved;
+			  (unsigned long long)(fdb->moved - d->fdb_moved));
+	d->fdb_moved = fdb->moved;
 }

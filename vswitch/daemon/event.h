@@ -12,6 +12,7 @@
 #include "log.h"
 
 struct daemon;
+struct vs_fdb_stats;
 
 enum event {
 	EVENT_DAEMON,	/* ready, stopping; the trusted context */
@@ -44,7 +45,10 @@ __attribute__((format(printf, 8, 9))) void event_at(const struct log_where *wher
 
 /* "vm-attached" and the like; NULL past the last. */
 const char *event_name(unsigned int event);
-/* Each second: what nobody tells us, the guests' links and addresses that move. */
-void event_tick(struct daemon *d);
+/*
+ * Each second: what nobody tells us, the guests' links and addresses that move; with what fdb_stats()
+ * says.
+ */
+void event_tick(struct daemon *d, const struct vs_fdb_stats *fdb);
 
 #endif

@@ -159,6 +159,8 @@ static int on_work(sd_event_source *source, uint64_t usec, void *user)
 	if (control_work(d) && (!soon || soon > 20 * MSEC))
 		soon = 20 * MSEC;
 	domains_work(d);
+	if (fdb_file_work(d))
+		soon = MSEC;
 	if (d->state_dirty)
 		state_save(d);
 	if (soon)
@@ -180,6 +182,7 @@ static void notify_status(struct daemon *d)
 static int on_tick(sd_event_source *source, uint64_t usec, void *user)
 {
 	struct daemon *d = user;
+	struct vs_fdb_stats fdb;
 
 	vs_tick(d->vs, now_us() / SEC);
 	/* The module may be loaded later than we start. */
@@ -187,7 +190,9 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *user)
 		ctx_open(d);
 	vm_tick(d);
 	doorbells_tick(d);
-	event_tick(d);
+	fdb_stats(d, &fdb); /* reads all of a large table: once for all */
+	event_tick(d, &fdb);
+	fdb_file_tick(d, &fdb);
 	notify_status(d);
 	if (d->state_dirty)
 		state_save(d);
@@ -276,6 +281,9 @@ static int start(struct daemon *d)
 	if (ret)
 		return ret;
 	state_load(d);
+	ret = fdb_file_open(d);
+	if (ret)
+		return ret;
 	if (ctx_open(d))
 		log_warning("%s; VMs will be attached once it is there", d->ctx_note);
 	if (d->set.local_enable) {
@@ -301,6 +309,7 @@ static void stop(struct daemon *d)
 	event_say_why(d, EVENT_DAEMON, SD_NOTICE, NULL, NULL, "stopping", "stopping");
 	if (d->vs)
 		state_save(d);
+	fdb_file_close(d);
 	FOREACH_SAFE(g, &d->guests, link, next)
 	{
 		if (g->local)

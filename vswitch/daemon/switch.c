@@ -278,6 +278,7 @@ static void port_forget(struct daemon *d, void *arg)
 		log_error("port %s: not deleted from the switch: %s", port->set.vs.name,
 			  strerror(-ret));
 	TAILQ_REMOVE(&d->ports, port, link);
+	fdb_file_port_gone(d);
 	free(port);
 }
 
