@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Metrics: both text formats against others' parsers, values against `stats`, HTTP against all."""
+import datetime
 import json
 import os
 import random
@@ -57,10 +58,10 @@ def parse(text):
     for line in text.splitlines():
         if line.startswith("#"):
             continue
-        name, labels, value = re.fullmatch(r'([a-z_]+)(?:\{(.*)\})? (-?\d+)', line).groups()
+        name, labels, value = re.fullmatch(r'([a-z_]+)(?:\{(.*)\})? (-?\d+(?:\.\d+)?)', line).groups()
         key = (name, frozenset(re.findall(r'([a-z_]+)="([^"]*)"', labels or "")))
         assert key not in samples, line
-        samples[key] = int(value)
+        samples[key] = float(value) if "." in value else int(value)
     return samples
 
 
@@ -108,10 +109,20 @@ class Metrics(dt.DaemonCase):
             self.skipTest("no python3-prometheus-client: see lab/setup.sh")
         self.assertEqual(r.returncode, 0, r.stderr)
         self.assertEqual(int(r.stdout), len(parse(text)))
-        # The same samples but for the clock, whatever the format.
-        plain = parse(get(self.unix)[2])
+        # The same samples but for the clock and the counters' beginnings, whatever the format.
+        plain, samples = parse(get(self.unix)[2]), parse(text)
         clock = ("elisa_uptime_seconds", frozenset())
-        self.assertEqual({**parse(text), clock: 0}, {**plain, clock: 0})
+        created = {k: samples.pop(k) for k in list(samples) if k[0].endswith("_created")}
+        self.assertEqual({**samples, clock: 0}, {**plain, clock: 0})
+        # Each counter of the switch, its ports and queues has one; those of VMs count from attach on.
+        def counters(suffix, keys):
+            return {(k[0][:-len(suffix)], k[1]) for k in keys if k[0].endswith(suffix)}
+        self.assertEqual(counters("_created", created),
+                         {k for k in counters("_total", samples) if not k[0].startswith("elisa_vm_")})
+        starts = {dict(k[1])["port"]: v for k, v in samples.items() if k[0] == "elisa_port_start_time_seconds"}
+        for key, value in created.items():
+            port = dict(key[1]).get("port")
+            self.assertEqual(value, starts[port] if port else samples["elisa_start_time_seconds", frozenset()])
 
     def test_values(self):
         """Every number is that of `stats`, and every number of its ports is there."""
@@ -132,6 +143,8 @@ class Metrics(dt.DaemonCase):
         for name, port in stats["ports"].items():
             numbers = {k for k, v in port.items() if type(v) is int}
             self.assertEqual(numbers - set(names), set())
+            self.assertEqual(value("elisa_port_start_time_seconds", port=name),
+                             port["epoch"]["since_us"] / 1e6)
             for key, metric in names.items():
                 self.assertEqual(value("elisa_port_%s_total" % metric, port=name), port[key], key)
             self.assertEqual(value("elisa_port_up", port=name), port["link"])
@@ -159,10 +172,52 @@ class Metrics(dt.DaemonCase):
         self.assertEqual(value("elisa_kills_total"), 0)
         self.assertEqual(value("elisa_context_ready"), 0)
         self.assertAlmostEqual(value("elisa_uptime_seconds"), stats["uptime_s"], delta=3)
+        self.assertEqual(value("elisa_start_time_seconds"), stats["epoch"]["since_us"] / 1e6)
         [[_, version]] = [list(k[1])[0] for k in got if k[0] == "elisa_build_info"]
         self.assertIn(version, subprocess.run([dt.CTL, "--version"], stdout=subprocess.PIPE,
                                               text=True).stdout)
         self.assertEqual([k for k in got if k[0] != "elisa_build_info"], [])
+
+    def test_epochs(self):
+        """Each time that counters are 0 again there is another one, and only then."""
+        def epoch(name=None):
+            stats = self.d.call("stats")
+            return (stats["ports"][name] if name else stats)["epoch"]
+
+        def same(e):
+            return {k: v for k, v in e.items() if k != "age_s"}
+        begin = time.time()
+        self.d.call("port.add", name="x", transport="local")
+        x, switch = epoch("x"), epoch()
+        self.assertAlmostEqual(x["since_us"] / 1e6, begin, delta=5)
+        stamp = datetime.datetime.strptime(x["since"], "%Y-%m-%dT%H:%M:%S.%fZ")
+        self.assertEqual(stamp.replace(tzinfo=datetime.timezone.utc),
+                         datetime.datetime.fromtimestamp(0, datetime.timezone.utc) +
+                         datetime.timedelta(microseconds=x["since_us"]))
+        self.assertEqual(switch["generation"], self.d.call("status")["generation"])
+        self.assertLess(switch["since_us"], x["since_us"])
+        self.assertGreaterEqual(switch["age_s"], x["age_s"])
+        time.sleep(1.1)
+        self.assertIn(epoch("x")["age_s"] - x["age_s"], range(1, 10))
+        self.d.call("port.set", name="x", mtu=1400)
+        self.d.call("reload")
+        self.assertEqual((same(epoch("x")), same(epoch())), (same(x), same(switch)))
+        self.assertEqual(same(self.d.call("port.show", name="x")["epoch"]), same(x))
+        self.assertIn("generation %08x" % x["generation"], self.d.ctl("port", "show", "x").stdout)
+        self.assertIn("generation %08x" % x["generation"], self.d.ctl("stats", "x").stdout)
+        self.assertIn("generation %08x" % switch["generation"], self.d.ctl("stats").stdout)
+        # A port of the same name is not the same.
+        self.d.call("port.del", name="x")
+        dt.wait_for(lambda: "x" not in self.d.call("port.list")["ports"])
+        self.d.call("port.add", name="x", transport="local")
+        again = epoch("x")
+        self.assertNotEqual(again["generation"], x["generation"])
+        self.assertGreater(again["since_us"], x["since_us"])
+        self.d.kill()
+        self.d.start()
+        for before, after in ((again, epoch("x")), (switch, epoch())):
+            self.assertNotEqual(after["generation"], before["generation"])
+            self.assertGreater(after["since_us"], before["since_us"])
 
     def test_client_of_a_port(self):
         self.spawn(dt.GEN, "-t", self.d.spec("b"), "--rx", "-n", "1", "-T", "60",

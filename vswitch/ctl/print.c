@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 const char *joined(json_t *list)
@@ -195,6 +196,21 @@ static void print_port_extras(json_t *p)
 		       is(macs, "drop") ? ", drops what is above" : "");
 }
 
+/* By the clock as it was then; the age does not depend on that. */
+static void print_epoch(json_t *epoch, const char *before)
+{
+	time_t s = (time_t)(num(epoch, "since_us") / 1000000);
+	char stamp[32] = "";
+	struct tm tm;
+
+	if (!epoch)
+		return;
+	localtime_r(&s, &tm);
+	strftime(stamp, sizeof(stamp), "%F %T", &tm);
+	printf("%s%s (%lld s), generation %08llx\n", before, stamp, num(epoch, "age_s"),
+	       num(epoch, "generation"));
+}
+
 void print_port(json_t *p)
 {
 	json_t *bell = json_object_get(p, "doorbell");
@@ -219,6 +235,7 @@ void print_port(json_t *p)
 	else
 		printf("doorbell    %s\n", or_dash(str(bell, "note")));
 	printf("origin      %s\n", str(p, "origin"));
+	print_epoch(json_object_get(p, "epoch"), "counts      since ");
 }
 
 void print_deleted(json_t *r)
@@ -378,6 +395,11 @@ void print_stats(json_t *r)
 		       "%lld times full\n",
 		       num(fdb, "used"), num(fdb, "capacity"), num(fdb, "static"),
 		       num(fdb, "learned"), num(fdb, "moved"), num(fdb, "aged"), num(fdb, "full"));
+	if (json_object_get(r, "epoch"))
+		print_epoch(json_object_get(r, "epoch"), "counters: since ");
+	else /* of one port */
+		json_object_foreach(ports, key, p)
+			print_epoch(json_object_get(p, "epoch"), "\ncounters: since ");
 }
 
 /* ---- doctor ---- */

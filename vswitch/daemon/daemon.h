@@ -72,9 +72,17 @@ struct domain;
 struct fdb_file;
 struct daemon;
 
+/* From when on counters count. Another generation: they have begun at 0 again, whatever the clock says. */
+struct epoch {
+	uint64_t since_us; /* CLOCK_REALTIME, as it was set then */
+	uint64_t at_us;	   /* CLOCK_MONOTONIC */
+	uint32_t generation;
+};
+
 struct port {
 	TAILQ_ENTRY(port) link;
 	struct port_setting set;
+	struct epoch epoch;
 	int id;	      /* of libvswitch */
 	bool runtime; /* added through the control socket; kept in the state file */
 	bool lent;    /* `set.vm` is only for this attachment */
@@ -177,6 +185,8 @@ struct daemon {
 	void *arena;
 	size_t arena_len;
 	uint32_t generation;
+	struct epoch epoch;
+	uint32_t epochs; /* of ports, so far */
 	struct vswitch *vs;
 	struct port_list ports;
 	TAILQ_HEAD(, wait) waits;
@@ -546,6 +556,8 @@ void captures_close(struct daemon *d);
 
 /* stats.c, doctor.c */
 json_t *stats_json(struct daemon *d, const char *port);
+void epoch_begin(struct epoch *epoch, uint32_t generation);
+json_t *epoch_json(const struct epoch *epoch);
 json_t *doctor_json(struct daemon *d);
 
 #endif

@@ -501,9 +501,13 @@ static void do_port_list(struct request *req, json_t *params)
 static void do_port_show(struct request *req, json_t *params)
 {
 	struct port *port;
+	json_t *json;
 
-	if (get_port(req, params, "name", &port))
-		request_reply(req, port_json(req->daemon, port));
+	if (!get_port(req, params, "name", &port))
+		return;
+	json = port_json(req->daemon, port);
+	json_object_set_new(json, "epoch", epoch_json(&port->epoch));
+	request_reply(req, json);
 }
 
 static bool read_port(struct request *req, json_t *params, struct port_setting *set)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The text formats "Prometheus 0.0.4" and "OpenMetrics 1.0" over the JSON of `stats`. They differ
- * in the head of a family only: OpenMetrics names a counter there without its "_total".
+ * in two things: OpenMetrics names a counter in its family's head without "_total", and has a sample
+ * "_created" with each, from when on it counts. Prometheus has only gauges for that.
  */
 #include "daemon.h"
 
@@ -62,11 +63,37 @@ static json_int_t value_of(json_t *object, const char *key)
 	return json_is_boolean(value) ? json_is_true(value) : json_integer_value(value);
 }
 
+/* In seconds, as both formats want it. */
+static void moment(struct text *t, const char *name, const char *labels, json_t *epoch)
+{
+	const json_int_t us = value_of(epoch, "since_us");
+
+	fprintf(t->f, "%s%s%s%s %lld.%06lld\n", name, *labels ? "{" : "", labels,
+		*labels ? "}" : "", (long long)(us / (json_int_t)SEC),
+		(long long)(us % (json_int_t)SEC));
+}
+
+/* A counter's value, and its beginning if `epoch` is one. */
+static void counted(struct text *t, const char *name, const char *labels, json_int_t value,
+		    json_t *epoch)
+{
+	char created[80];
+
+	sample(t, name, true, labels, value);
+	if (!t->openmetrics || !epoch)
+		return;
+	snprintf(created, sizeof(created), "%s_created", name);
+	moment(t, created, labels, epoch);
+}
+
 static void single(struct text *t, const char *name, bool counter, const char *help,
 		   json_int_t value)
 {
 	head(t, name, counter, help);
-	sample(t, name, counter, "", value);
+	if (counter)
+		counted(t, name, "", value, json_object_get(t->stats, "epoch"));
+	else
+		sample(t, name, false, "", value);
 }
 
 /* One family after the other, each for all of `objects`; the values are in `part` of them. */
@@ -75,6 +102,7 @@ static void families(struct text *t, const struct family *f, size_t count, bool 
 {
 	char labels[LABELS_LEN];
 	const char *name;
+	json_int_t value;
 	json_t *object;
 
 	for (size_t i = 0; i < count; i++) {
@@ -83,8 +111,12 @@ static void families(struct text *t, const struct family *f, size_t count, bool 
 		{
 			labels[0] = '\0';
 			label(labels, what, name);
-			sample(t, f[i].name, counter, labels,
-			       value_of(part ? json_object_get(object, part) : object, f[i].key));
+			value = value_of(part ? json_object_get(object, part) : object, f[i].key);
+			if (counter)
+				counted(t, f[i].name, labels, value,
+					json_object_get(object, "epoch"));
+			else
+				sample(t, f[i].name, false, labels, value);
 		}
 	}
 }
@@ -129,6 +161,22 @@ static void port_info(struct text *t, json_t *ports)
 	}
 }
 
+static void port_start(struct text *t, json_t *ports)
+{
+	char labels[LABELS_LEN];
+	const char *name;
+	json_t *port;
+
+	head(t, "elisa_port_start_time_seconds", false,
+	     "From when on the port's counters count, in seconds since 1970.");
+	json_object_foreach(ports, name, port)
+	{
+		labels[0] = '\0';
+		label(labels, "port", name);
+		moment(t, "elisa_port_start_time_seconds", labels, json_object_get(port, "epoch"));
+	}
+}
+
 /* All reasons, so that a first drop is seen as a rise. */
 static void port_drops(struct text *t, json_t *ports)
 {
@@ -144,8 +192,9 @@ static void port_drops(struct text *t, json_t *ports)
 			labels[0] = '\0';
 			label(labels, "port", name);
 			label(labels, "reason", vs_drop_name(i));
-			sample(t, "elisa_port_drops", true, labels,
-			       value_of(json_object_get(port, "drops"), vs_drop_name(i)));
+			counted(t, "elisa_port_drops", labels,
+				value_of(json_object_get(port, "drops"), vs_drop_name(i)),
+				json_object_get(port, "epoch"));
 		}
 	}
 }
@@ -180,7 +229,11 @@ static void queue_family(struct text *t, json_t *ports, const struct family *f, 
 		json_array_foreach(json_object_get(port, "queues"), i, queue)
 		{
 			queue_labels(labels, name, queue);
-			sample(t, f->name, counter, labels, value_of(queue, f->key));
+			if (counter)
+				counted(t, f->name, labels, value_of(queue, f->key),
+					json_object_get(port, "epoch"));
+			else
+				sample(t, f->name, false, labels, value_of(queue, f->key));
 		}
 	}
 }
@@ -202,8 +255,8 @@ static void queue_drops(struct text *t, json_t *ports)
 			{
 				queue_labels(labels, name, queue);
 				label(labels, "reason", reason);
-				sample(t, "elisa_queue_drops", true, labels,
-				       json_integer_value(count));
+				counted(t, "elisa_queue_drops", labels, json_integer_value(count),
+					json_object_get(port, "epoch"));
 			}
 		}
 	}
@@ -218,6 +271,7 @@ static void ports_text(struct text *t)
 	json_t *ports = json_object_get(t->stats, "ports");
 
 	port_info(t, ports);
+	port_start(t, ports);
 	families(t, &up, 1, false, ports, "port", NULL);
 	families(t, FAMILIES(port_counters), true, ports, "port", NULL);
 	port_drops(t, ports);
@@ -319,6 +373,9 @@ static void daemon_text(struct text *t)
 	sample(t, "elisa_build_info", false, labels, 1);
 	single(t, "elisa_uptime_seconds", false, "Since the daemon was started.",
 	       value_of(t->stats, "uptime_s"));
+	head(t, "elisa_start_time_seconds", false,
+	     "From when on the switch's counters count, in seconds since 1970.");
+	moment(t, "elisa_start_time_seconds", "", json_object_get(t->stats, "epoch"));
 	single(t, "elisa_context_ready", false,
 	       "1: there is a trusted context, so VMs can be attached.",
 	       value_of(t->stats, "context"));

@@ -2,11 +2,38 @@
 /* All counters there are, as JSON. Zero counters by reason are left out; a missing one is zero. */
 #include "daemon.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static json_t *count(uint64_t n)
 {
 	return json_integer((json_int_t)n);
+}
+
+void epoch_begin(struct epoch *epoch, uint32_t generation)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	epoch->since_us = (uint64_t)t.tv_sec * SEC + (uint64_t)t.tv_nsec / 1000;
+	epoch->at_us = now_us();
+	epoch->generation = generation;
+}
+
+json_t *epoch_json(const struct epoch *epoch)
+{
+	const time_t s = (time_t)(epoch->since_us / SEC);
+	char day[32] = "", text[48];
+	struct tm tm;
+
+	gmtime_r(&s, &tm);
+	strftime(day, sizeof(day), "%FT%T", &tm);
+	snprintf(text, sizeof(text), "%s.%06uZ", day, (unsigned int)(epoch->since_us % SEC));
+	return json_pack("{s:s, s:I, s:I, s:I}", "since", text, "since_us",
+			 (json_int_t)epoch->since_us, "age_s",
+			 (json_int_t)((now_us() - epoch->at_us) / SEC), "generation",
+			 (json_int_t)epoch->generation);
 }
 
 static json_t *drops_json(const uint64_t *drops)
@@ -50,6 +77,7 @@ static json_t *port_stats(struct daemon *d, struct port *port)
 	json_object_set_new(
 		json, "link",
 		json_boolean(!vs_port_info(d->vs, port->id, &info) && info.link));
+	json_object_set_new(json, "epoch", epoch_json(&port->epoch));
 	json_object_set_new(json, "tx_frames", count(c.tx_frames));
 	json_object_set_new(json, "tx_bytes", count(c.tx_bytes));
 	json_object_set_new(json, "rx_frames", count(c.rx_frames));
@@ -179,6 +207,7 @@ json_t *stats_json(struct daemon *d, const char *only)
 	fdb_stats(d, &fdb);
 	json = json_pack("{s:I, s:o, s:o}", "generation", (json_int_t)d->generation, "ports", ports,
 			 "vms", vms);
+	json_object_set_new(json, "epoch", epoch_json(&d->epoch));
 	json_object_set_new(json, "uptime_s", count((now_us() - d->started) / SEC));
 	json_object_set_new(json, "context", json_boolean(d->ctx));
 	json_object_set_new(json, "kills", count(d->kills));

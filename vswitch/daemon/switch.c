@@ -65,6 +65,7 @@ int switch_open(struct daemon *d)
 	if (ret)
 		return ret;
 	ret = vs_create(d->arena, d->arena_len, &d->set.vs, &d->vs);
+	epoch_begin(&d->epoch, d->generation);
 	if (ret)
 		log_error("the switch was not created: %s", strerror(-ret));
 	return ret;
@@ -229,6 +230,7 @@ int port_create(struct daemon *d, const struct port_setting *set, bool runtime, 
 		free(port);
 		return ret;
 	}
+	epoch_begin(&port->epoch, d->generation + ++d->epochs);
 	TAILQ_INSERT_TAIL(&d->ports, port, link);
 	refill_start(d);
 	if (out)
