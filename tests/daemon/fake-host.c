@@ -19,6 +19,7 @@
  *	watchdog	1: the ports of the daemon's watchdog are down, 2: its guest is reset
  *	stuck		1: threads of NICs do not get any further
  *
+ * $FAKE_HOST_DIR/root: has what /sys and /proc are for the daemon to look at, but for VMs' processes.
  * $FAKE_HOST_DIR/no-module: there is no module. What was done is written to $FAKE_HOST_DIR/log.
  */
 #include <elisa/check.h>
@@ -73,12 +74,21 @@ void __real_vs_tick(struct vswitch *vs, uint64_t now_s);
 void __wrap_vs_tick(struct vswitch *vs, uint64_t now_s);
 int __real_vs_nic_status(const struct vswitch *vs, int port, struct vs_nic_status *status);
 int __wrap_vs_nic_status(const struct vswitch *vs, int port, struct vs_nic_status *status);
+const char *__wrap_host_root(void);
 
 static const char *dir(void)
 {
 	const char *path = getenv("FAKE_HOST_DIR");
 
 	return path ? path : "/nonexistent";
+}
+
+const char *__wrap_host_root(void)
+{
+	static char path[200];
+
+	snprintf(path, sizeof(path), "%s/root", dir());
+	return access(path, F_OK) ? "" : path;
 }
 
 __attribute__((format(printf, 1, 2))) static void note(const char *fmt, ...)

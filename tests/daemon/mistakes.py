@@ -27,6 +27,8 @@ ERRORS = [
     ("switch = {\n max_callers = 99999;\n};\n", 2, "max_callers: 99999 is out of range"),
     ('switch = {\n fdb_age = "300";\n};\n', 2, '"fdb_age" has the wrong type: it must be a number'),
     ("switch = {\n bridge_nics = 1;\n};\n", 2, '"bridge_nics" has the wrong type'),
+    ('switch = {\n hugepages = "yes";\n};\n', 2, 'hugepages: "yes" is not known: use "never", "auto" or "require"'),
+    ("switch = {\n hugepages = true;\n};\n", 2, '"hugepages" has the wrong type: it must be text'),
     ("switch = {\n turbo = true;\n};\n", 2, 'switch: unknown key "turbo": known are fdb_capacity'),
     ("switch = 7;\n", 1, '"switch" has the wrong type: it must be a group'),
     ('control = {\n socket = "relative";\n};\n', 2, "must be an absolute path"),

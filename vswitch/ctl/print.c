@@ -75,6 +75,15 @@ static void print_module(json_t *module)
 		       str(module, "host_refusal_text"));
 }
 
+static void print_memory(json_t *memory)
+{
+	json_t *arena = json_object_get(memory, "arena");
+	long long page = num(arena, "page");
+
+	printf("memory       %lld MiB in pages of %lld KiB%s\n", num(arena, "bytes") >> 20, page >> 10,
+	       is(arena, "fallback") ? " (fallback: hugepages are missing, see doctor)" : "");
+}
+
 void print_status(json_t *r)
 {
 	json_t *local = json_object_get(r, "local"), *fdb = json_object_get(r, "fdb");
@@ -86,6 +95,7 @@ void print_status(json_t *r)
 	printf("daemon       %s, pid %lld, up %lld s, generation %08llx\n", str(r, "version"),
 	       num(r, "pid"), num(r, "uptime_s"), num(r, "generation"));
 	print_module(json_object_get(r, "module"));
+	print_memory(json_object_get(r, "memory"));
 	if (is(local, "enabled"))
 		printf("local        %s, %lld clients (no isolation)\n", str(local, "socket"),
 		       num(local, "clients"));

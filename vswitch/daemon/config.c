@@ -149,6 +149,22 @@ static void set_bridge_nics(struct reader *r, config_setting_t *value, void *tar
 	r->s->vs.bridge_nics = config_setting_get_bool(value);
 }
 
+static void set_hugepages(struct reader *r, config_setting_t *value, void *target)
+{
+	static const char *const names[] = {
+		[HUGE_NEVER] = "never", [HUGE_AUTO] = "auto", [HUGE_REQUIRE] = "require"};
+	const char *name = config_setting_get_string(value);
+
+	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (!strcmp(names[i], name)) {
+			r->s->hugepages = i;
+			return;
+		}
+	}
+	complain(r, value, "hugepages: \"%s\" is not known: use \"never\", \"auto\" or \"require\"",
+		 name);
+}
+
 static const struct key switch_keys[] = {
 	{"fdb_capacity", CONFIG_TYPE_INT, set_fdb_capacity, NULL},
 	{"fdb_age", CONFIG_TYPE_INT, set_fdb_age, NULL},
@@ -156,6 +172,7 @@ static const struct key switch_keys[] = {
 	{"max_vms", CONFIG_TYPE_INT, set_max_vms, NULL},
 	{"max_callers", CONFIG_TYPE_INT, set_max_callers, NULL},
 	{"bridge_nics", CONFIG_TYPE_BOOL, set_bridge_nics, NULL},
+	{"hugepages", CONFIG_TYPE_STRING, set_hugepages, NULL},
 	{0},
 };
 

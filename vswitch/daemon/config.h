@@ -72,9 +72,17 @@ struct mirror_setting {
 	uint16_t snap;
 };
 
+/* For the arena. */
+enum huge_use {
+	HUGE_NEVER,
+	HUGE_AUTO,    /* if there are enough */
+	HUGE_REQUIRE, /* or there is no switch */
+};
+
 struct settings {
 	struct vs_config vs; /* generation is not set here; ports, guests, callers: with the daemon's own */
 	uint32_t max_ports, max_vms, max_callers; /* the administrator's */
+	enum huge_use hugepages;
 	char *state_dir; /* for what is saved; the run directory, if that is another than usual */
 	char *control_socket;
 	char *control_group; /* NULL: none */

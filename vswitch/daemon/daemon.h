@@ -4,6 +4,7 @@
  * learned; nothing here blocks for longer than the bounds named.
  *
  *	switch.c	arena, ports, grace periods
+ *	hugepages.c	hugepages: who needs how many, and where
  *	statics.c	static addresses, mirrors
  *	reload.c	the configuration, read again
  *	saved.c		changes that outlast the daemon, laid over it
@@ -37,6 +38,7 @@
 #include <vswitch/vswitch.h>
 #include "config.h"
 #include "event.h"
+#include "hugepages.h"
 #include "log.h"
 
 /* A list walk whose body may remove the element. */
@@ -184,6 +186,7 @@ struct daemon {
 	int arena_fd;
 	void *arena;
 	size_t arena_len;
+	uint64_t arena_page; /* bytes of each of its pages */
 	uint32_t generation;
 	struct epoch epoch;
 	uint32_t epochs; /* of ports, so far */
@@ -408,6 +411,9 @@ void doorbells_tick(struct daemon *d);
  * join; close is last.
  */
 int nics_open(struct daemon *d);
+bool nics_opened(struct daemon *d);
+/* Of DPDK's heap, by the node that each NIC is at. */
+void nics_need(const struct settings *s, struct dpdk_need *need);
 void nics_run(struct daemon *d);
 void nics_stop(struct daemon *d);
 void nics_join(struct daemon *d);
@@ -463,6 +469,11 @@ void fdb_file_tick(struct daemon *d, const struct vs_fdb_stats *stats);
 void fdb_file_port_gone(struct daemon *d);
 
 /* ---- proc.c ---- */
+
+/* What the host's /sys and /proc are below: "". The tests' daemon has another. */
+const char *host_root(void);
+/* As fopen(path, "re"), below that. */
+FILE *host_file(const char *path);
 
 /* Start time of `pid` in clock ticks since boot (proc(5), stat field 22); 0: no such process. */
 uint64_t proc_start(pid_t pid);

@@ -3,20 +3,22 @@
  * Looks at the host and says what stands in the way. Reads only, but for opening the module if that
  * has not been done yet, as an attach would.
  */
-#include "daemon.h"
+#include "doctor.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
-/* `fix` may be "". */
-__attribute__((format(printf, 5, 6))) static void
-add(json_t *list, const char *check, const char *level, const char *fix, const char *fmt, ...)
+void add(json_t *list, const char *check, const char *level, const char *fix, const char *fmt, ...)
 {
 	char text[512];
 	json_t *value;
@@ -31,14 +33,17 @@ add(json_t *list, const char *check, const char *level, const char *fix, const c
 					"text", value ? value : json_string("?"), "fix", fix));
 }
 
-#define OK   "ok"
-#define WARN "warn"
-#define FAIL "fail"
-
-/* Whether `word` is one of a line of words in /proc/cpuinfo. */
-static bool cpuinfo_has(const char *line_name, const char *word)
+const char *host_line(const char *path, char *buf, size_t len)
 {
-	FILE *f = fopen("/proc/cpuinfo", "re");
+	char whole[256];
+
+	snprintf(whole, sizeof(whole), "%s%s", host_root(), path);
+	return proc_read_line(whole, buf, len);
+}
+
+bool cpuinfo_has(const char *line_name, const char *word)
+{
+	FILE *f = host_file("/proc/cpuinfo");
 	char line[4096], *save, *w;
 	bool found = false;
 
@@ -91,23 +96,23 @@ static void check_kvm(json_t *list)
 {
 	char value[32];
 
-	if (access("/sys/module/kvm_intel", F_OK)) {
+	if (!*host_line("/sys/module/kvm_intel/parameters/ept", value, sizeof(value))) {
 		add(list, "kvm", FAIL, "modprobe kvm_intel", "kvm_intel is not loaded");
 		return;
 	}
-	proc_read_line("/sys/module/kvm_intel/parameters/ept", value, sizeof(value));
+	host_line("/sys/module/kvm_intel/parameters/ept", value, sizeof(value));
 	add(list, "kvm", *value == 'Y' ? OK : FAIL,
 	    *value == 'Y' ? ""
 			  : "remove ept=0 from "
 			    "kvm_intel's options",
 	    "kvm_intel ept=%s", value);
-	proc_read_line("/sys/module/kvm_intel/parameters/nested", value, sizeof(value));
+	host_line("/sys/module/kvm_intel/parameters/nested", value, sizeof(value));
 	add(list, "kvm", *value == 'Y' ? WARN : OK,
 	    *value == 'Y' ? "a guest that sees VMX is refused: "
 			    "run it with -cpu ...,-vmx, or set kvm_intel nested=0"
 			  : "",
 	    "kvm_intel nested=%s", value);
-	proc_read_line("/sys/module/kvm/parameters/enable_pmu", value, sizeof(value));
+	host_line("/sys/module/kvm/parameters/enable_pmu", value, sizeof(value));
 	if (*value == 'Y')
 		add(list, "kvm", WARN,
 		    "a guest with a virtual PMU is refused: run it with -cpu "
@@ -115,12 +120,31 @@ static void check_kvm(json_t *list)
 		    "kvm enable_pmu=Y");
 }
 
+/* What the module would say of the CPU, as the kernel knows it. */
+static void check_bugs(struct daemon *d, json_t *list)
+{
+	static const char *const bugs[] = {"l1tf", "mds", "tsx_async_abort"};
+	char path[96], line[128];
+
+	for (size_t i = 0; i < sizeof(bugs) / sizeof(bugs[0]); i++) {
+		snprintf(path, sizeof(path), "/sys/devices/system/cpu/vulnerabilities/%s", bugs[i]);
+		host_line(path, line, sizeof(line));
+		if (!*line || !strcmp(line, "Not affected"))
+			continue;
+		add(list, "cpu", d->set.force_cpu ? WARN : FAIL,
+		    d->set.force_cpu ? ""
+				     : "use a CPU without it, or accept the leak between VMs: "
+				       "security.force_vulnerable_cpu = true",
+		    "the CPU is vulnerable: %s: %s", bugs[i], line);
+	}
+}
+
 /* Why modprobe fails where all is installed. */
 static void check_lockdown(json_t *list)
 {
 	char line[64];
 
-	proc_read_line("/sys/kernel/security/lockdown", line, sizeof(line));
+	host_line("/sys/kernel/security/lockdown", line, sizeof(line));
 	if (!*line || strstr(line, "[none]"))
 		return;
 	add(list, "module", WARN,
@@ -143,8 +167,10 @@ static void check_module(struct daemon *d, json_t *list)
 		    "see the kernel log",
 		    "%s", d->ctx_note);
 		check_lockdown(list);
-		if (!d->host)
+		if (!d->host) {
+			check_bugs(d, list);
 			return;
+		}
 	}
 	if (elisa_host_info(d->host, &info))
 		return;
@@ -168,21 +194,69 @@ static void check_module(struct daemon *d, json_t *list)
 	}
 }
 
-static void check_memory(json_t *list)
+static void check_arena(json_t *list, json_t *arena)
+{
+	long long mib = json_integer_value(json_object_get(arena, "bytes")) >> 20;
+	long long kib = json_integer_value(json_object_get(arena, "page")) >> 10;
+	bool fallback = json_is_true(json_object_get(arena, "fallback"));
+
+	add(list, "memory", fallback ? WARN : OK,
+	    fallback ? "make the hugepages that are missing, or set switch.hugepages = \"never\"" : "",
+	    "the switch has %lld MiB in pages of %lld KiB%s (switch.hugepages = \"%s\")", mib, kib,
+	    fallback ? ": fallback, hugepages were missing" : "",
+	    json_string_value(json_object_get(arena, "hugepages")));
+}
+
+static void check_hugepages(struct daemon *d, json_t *list)
+{
+	json_t *huge = huge_json(d), *e;
+	size_t i;
+
+	json_array_foreach(json_object_get(huge, "pools"), i, e)
+	{
+		long long total = json_integer_value(json_object_get(e, "total"));
+
+		if (total)
+			add(list, "memory", OK, "", "node %lld: %lld of %lld hugepages of %lld KiB free",
+			    (long long)json_integer_value(json_object_get(e, "node")),
+			    (long long)json_integer_value(json_object_get(e, "free")), total,
+			    (long long)json_integer_value(json_object_get(e, "page")) >> 10);
+	}
+	json_array_foreach(json_object_get(huge, "mounts"), i, e)
+		add(list, "memory", OK, "", "hugetlbfs at %s (%s)",
+		    json_string_value(json_object_get(e, "path")),
+		    json_string_value(json_object_get(e, "options")));
+	check_arena(list, json_object_get(huge, "arena"));
+	json_array_foreach(json_object_get(huge, "needs"), i, e)
+		add(list, "memory",
+		    json_integer_value(json_object_get(e, "missing")) ? WARN : OK,
+		    json_string_value(json_object_get(e, "fix")), "%s",
+		    json_string_value(json_object_get(e, "text")));
+	json_decref(huge);
+}
+
+/* Whether DPDK finds a hugetlbfs where it is told to look. */
+static void check_huge_dir(struct daemon *d, json_t *list)
+{
+	struct statfs fs;
+
+	if (!d->set.nic_count || !d->set.dpdk.huge || !d->set.dpdk.huge_dir)
+		return;
+	if (!statfs(d->set.dpdk.huge_dir, &fs) && fs.f_type == HUGETLBFS_MAGIC)
+		return;
+	add(list, "memory", FAIL,
+	    "mount -t hugetlbfs none on it, or leave dpdk.huge_dir out of the configuration",
+	    "dpdk.huge_dir: %s is no hugetlbfs", d->set.dpdk.huge_dir);
+}
+
+static void check_memory(struct daemon *d, json_t *list)
 {
 	char line[256];
 	struct rlimit lock;
-	long free_pages;
 
-	proc_read_line("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", line,
-		       sizeof(line));
-	free_pages = strtol(line, NULL, 10);
-	add(list, "memory", free_pages ? OK : WARN,
-	    free_pages ? ""
-		       : "for guests on hugepages: "
-			 "sysctl vm.nr_hugepages=N",
-	    "%ld free hugepages of 2 MiB", free_pages);
-	proc_read_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled", line, sizeof(line));
+	check_hugepages(d, list);
+	check_huge_dir(d, list);
+	host_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled", line, sizeof(line));
 	add(list, "memory", strstr(line, "[never]") ? WARN : OK,
 	    strstr(line, "[never]")
 		    ? "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled: larger EPT "
@@ -211,136 +285,29 @@ static void check_kernel(json_t *list)
 	    "Linux %s", u.release);
 }
 
-/* ---- running VMs ---- */
-
-/* The largest writable mapping of a VMM is its guest's RAM. 1 shared, 0 private, -1 unknown. */
-static int ram_shared(pid_t pid)
+/* Who may use elisactl. */
+static void check_control(struct daemon *d, json_t *list)
 {
-	unsigned long long start, end, most = 0;
-	char path[64], line[512], perm[8];
-	int shared = -1;
-	FILE *f;
+	const char *path = d->set.control_socket, *name = d->set.control_group;
+	struct group *group = name ? getgrnam(name) : NULL;
+	struct stat st;
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	f = fopen(path, "re");
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%llx-%llx %7s", &start, &end, perm) != 3 || perm[1] != 'w')
-			continue;
-		if (end - start > most) {
-			most = end - start;
-			shared = perm[3] == 's';
-		}
+	if (stat(path, &st)) {
+		add(list, "control", FAIL, "restart the daemon", "%s: %s", path, strerror(errno));
+	} else if (!name) {
+		add(list, "control", OK, "", "%s: for root only (no control.group)", path);
+	} else if (!group || st.st_gid != group->gr_gid || (st.st_mode & 0777) != 0660) {
+		add(list, "control", FAIL, "restart the daemon; control.group says who may use it",
+		    "%s: is of group %u, mode %o, not of \"%s\" (%d), mode 660", path,
+		    (unsigned int)st.st_gid, st.st_mode & 0777, name,
+		    group ? (int)group->gr_gid : -1);
+	} else if (!group->gr_mem[0]) {
+		add(list, "control", WARN, "adduser USER GROUP for those who are to use elisactl",
+		    "%s: for root and group \"%s\", which nobody is in but by a login group", path,
+		    name);
+	} else {
+		add(list, "control", OK, "", "%s: for root and group \"%s\"", path, name);
 	}
-	if (f)
-		fclose(f);
-	return shared;
-}
-
-/* The argument of the first `option`, in `line` as of proc_cmdline(). */
-static bool option_value(const char *line, const char *option, char *value, size_t len)
-{
-	const char *p = line;
-	size_t n = strlen(option);
-
-	while (p && *p) {
-		if (!strncmp(p, option, n) && p[n] == '\n') {
-			p += n + 1;
-			snprintf(value, len, "%.*s", (int)strcspn(p, "\n"), p);
-			return true;
-		}
-		p = strchr(p, '\n');
-		p += !!p;
-	}
-	return false;
-}
-
-static bool cpu_without(const char *cpu, const char *feature)
-{
-	char off[2][48];
-
-	snprintf(off[0], sizeof(off[0]), ",-%s", feature);
-	snprintf(off[1], sizeof(off[1]), ",%s=off", feature);
-	return strstr(cpu, off[0]) || strstr(cpu, off[1]);
-}
-
-static void check_qemu_cpu(json_t *list, const char *label, const char *line)
-{
-	static const struct {
-		const char *feature, *host_flag;
-	} hide[] = {
-		{"pcid", "pcid"}, {"vmx", "vmx"}, {"pku", "pku"},
-		{"rtm", "rtm"},	  {"hle", "hle"}, {"la57", "la57"},
-	};
-	char cpu[1024], need[256] = "";
-	size_t used = 0;
-
-	if (!option_value(line, "-cpu", cpu, sizeof(cpu))) {
-		add(list, "vm", WARN,
-		    "run it with -cpu host and what the refusal at attach asks for",
-		    "%s has no -cpu option: QEMU's default model lacks AVX", label);
-		return;
-	}
-	if (strncmp(cpu, "host", 4) && strncmp(cpu, "max", 3)) {
-		add(list, "vm", OK, "", "%s: CPU model %.64s, judged at attach", label, cpu);
-		return;
-	}
-	for (size_t i = 0; i < sizeof(hide) / sizeof(hide[0]); i++)
-		if (cpuinfo_has("flags", hide[i].host_flag) && !cpu_without(cpu, hide[i].feature))
-			used += (size_t)snprintf(need + used, sizeof(need) - used, ",-%s",
-						 hide[i].feature);
-	if (used)
-		add(list, "vm", FAIL, "restart it with these hidden",
-		    "%s: its guest may see features "
-		    "that are refused: add %s to -cpu",
-		    label, need);
-	else
-		add(list, "vm", OK, "", "%s: nothing on its command line speaks against attaching",
-		    label);
-}
-
-static void check_qemu(struct daemon *d, json_t *list, const struct kvm_process *p)
-{
-	char name[64], label[128], *line;
-	struct guest *g;
-
-	if (proc_qemu_name(p->pid, name, sizeof(name)))
-		snprintf(name, sizeof(name), "without -name");
-	snprintf(label, sizeof(label), "QEMU %s (pid %d)", name, (int)p->pid);
-	TAILQ_FOREACH(g, &d->guests, link)
-	{
-		if (!g->local && g->pid == p->pid && g->state == GUEST_ATTACHED) {
-			add(list, "vm", OK, "", "%s: attached as \"%s\"", label, g->name);
-			return;
-		}
-	}
-	if (p->vms > 1)
-		add(list, "vm", FAIL, "one VM a process is supported", "%s has %u KVM VMs", label,
-		    p->vms);
-	if (!ram_shared(p->pid))
-		add(list, "vm", FAIL,
-		    "restart it with -object memory-backend-memfd,id=mem,size=SIZE,"
-		    "share=on -machine ...,memory-backend=mem",
-		    "%s: its RAM is private memory", label);
-	line = proc_cmdline(p->pid);
-	if (line)
-		check_qemu_cpu(list, label, line);
-	free(line);
-}
-
-static void check_vms(struct daemon *d, json_t *list)
-{
-	struct kvm_process procs[VS_GUESTS_MAX];
-	int n = proc_kvm_list(procs, VS_GUESTS_MAX);
-	struct guest *g;
-
-	TAILQ_FOREACH(g, &d->guests, link)
-	if (!g->local && g->state != GUEST_ATTACHED && g->note[0])
-		add(list, "vm", WARN, "", "VM %s is %s: %s", g->name, guest_state_name(g), g->note);
-	if (n <= 0)
-		add(list, "vm", OK, "", "no process with a KVM VM is running%s",
-		    geteuid() ? ", or the daemon may not see it (it is not root)" : "");
-	for (int i = 0; i < n; i++)
-		check_qemu(d, list, &procs[i]);
 }
 
 static void check_ports(struct daemon *d, json_t *list)
@@ -408,7 +375,8 @@ json_t *doctor_json(struct daemon *d)
 	check_cpu(list);
 	check_kvm(list);
 	check_module(d, list);
-	check_memory(list);
+	check_memory(d, list);
+	check_control(d, list);
 	check_ports(d, list);
 	check_nics(d, list);
 	check_vms(d, list);

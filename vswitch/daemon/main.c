@@ -265,6 +265,8 @@ static int start(struct daemon *d)
 	if (!ret)
 		ret = switch_open(d);
 	if (!ret)
+		huge_log(d);
+	if (!ret)
 		ret = switch_configure(d);
 	if (!ret)
 		ret = nics_open(d);

@@ -216,6 +216,7 @@ json_t *status_json(struct daemon *d)
 			   "generation", (json_int_t)d->generation, "ports", (int)ports,
 			   "max_ports", (int)d->set.max_ports, "vms", vms);
 	json_object_set_new(status, "module", module_json(d));
+	json_object_set_new(status, "memory", huge_json(d));
 	json_object_set_new(status, "local",
 			    json_pack("{s:b, s:s, s:i, s:s}", "enabled", (int)!!d->local, "socket",
 				      d->set.local_socket, "clients", (int)local_clients(d), "note",

@@ -25,19 +25,72 @@
  */
 #define SPARE 1280
 
-static uint32_t memory_mib(const struct settings *s)
+static uint64_t nic_bytes(const struct nic_setting *nic)
 {
-	uint64_t bytes = 16 << 20;
+	uint64_t buffers = (nic->rx_ring ? nic->rx_ring : 512u) +
+			   (nic->tx_ring ? nic->tx_ring : 512u) + SPARE;
+	uint64_t size = (nic->port.vs.mtu > 2000 ? nic->port.vs.mtu : 2048u) + 512u;
+
+	return (4 << 20) + 2 * nic->port.vs.queues * buffers * size;
+}
+
+/* HUGE_NODES: none, or not known. */
+static unsigned int nic_node(const struct nic_setting *nic)
+{
+	char path[256], line[16], *end;
+	long node;
+
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%.*s/numa_node", host_root(),
+		 (int)strcspn(nic->device[0], ",/"), nic->device[0]);
+	node = strtol(proc_read_line(path, line, sizeof(line)), &end, 10);
+	return end != line && node >= 0 && node < HUGE_NODES ? (unsigned int)node : HUGE_NODES;
+}
+
+/* What is for no NIC alone goes to the first one's node; so does all, if the administrator says how
+ * much it is. */
+void nics_need(const struct settings *s, struct dpdk_need *need)
+{
+	uint64_t bytes[HUGE_NODES + 1] = {0};
 
 	for (size_t i = 0; i < s->nic_count; i++) {
-		const struct nic_setting *nic = &s->nics[i];
-		uint64_t buffers = (nic->rx_ring ? nic->rx_ring : 512u) +
-				   (nic->tx_ring ? nic->tx_ring : 512u) + SPARE;
-		uint64_t size = (nic->port.vs.mtu > 2000 ? nic->port.vs.mtu : 2048u) + 512u;
+		unsigned int node = nic_node(&s->nics[i]);
 
-		bytes += (4 << 20) + 2 * nic->port.vs.queues * buffers * size;
+		if (s->dpdk.memory_mib)
+			bytes[node] += i ? 0 : (uint64_t)s->dpdk.memory_mib << 20;
+		else
+			bytes[node] += nic_bytes(&s->nics[i]) + (i ? 0 : 16 << 20);
 	}
-	return (uint32_t)(bytes >> 20) & ~1u; /* hugepages have 2 MiB */
+	/* Hugepages have 2 MiB. */
+	for (unsigned int i = 0; i <= HUGE_NODES; i++)
+		need->mib[i] = (uint32_t)(bytes[i] >> 20) & ~1u;
+}
+
+/* As EAL's --socket-mem, where there is more than one node; in all it is *mib. */
+static void memory_by_node(const struct settings *s, uint32_t *mib, char *text, size_t len)
+{
+	struct dpdk_need need;
+	char path[256];
+	size_t used = 0;
+	bool second;
+
+	nics_need(s, &need);
+	*mib = 0;
+	for (unsigned int i = 0; i <= HUGE_NODES; i++)
+		*mib += need.mib[i];
+	snprintf(path, sizeof(path), "%s/sys/devices/system/node/node1", host_root());
+	second = !access(path, F_OK);
+	text[0] = '\0';
+	if (!second || !s->dpdk.huge || need.mib[HUGE_NODES] == *mib)
+		return;
+	/* What has no node is wherever the first one with a node is. */
+	for (unsigned int i = 0; i < HUGE_NODES; i++) {
+		if (need.mib[i] && need.mib[HUGE_NODES]) {
+			need.mib[i] += need.mib[HUGE_NODES];
+			need.mib[HUGE_NODES] = 0;
+		}
+		used += (size_t)snprintf(text + used, len - used, "%s%u", i ? "," : "",
+					 need.mib[i]);
+	}
 }
 
 static int library_load(struct nics *all)
@@ -67,7 +120,6 @@ static int library_open(struct nics *all)
 {
 	const struct dpdk_setting *set = &all->daemon->set.dpdk;
 	struct nic_env env = {
-		.memory_mib = set->memory_mib ? set->memory_mib : memory_mib(&all->daemon->set),
 		.huge = set->huge,
 		.huge_dir = set->huge_dir,
 		.drivers = set->drivers,
@@ -78,6 +130,7 @@ static int library_open(struct nics *all)
 
 	if (ret)
 		return ret;
+	memory_by_node(&all->daemon->set, &env.memory_mib, env.node_mib, sizeof(env.node_mib));
 	ret = all->lib->open(&env, why);
 	if (ret) {
 		snprintf(all->note, sizeof(all->note), "%s", why);
@@ -208,6 +261,11 @@ int nics_open(struct daemon *d)
 	for (size_t i = 0; i < d->set.nic_count && !ret; i++)
 		ret = nic_open(all, &d->set.nics[i]);
 	return ret;
+}
+
+bool nics_opened(struct daemon *d)
+{
+	return d->nics && d->nics->opened;
 }
 
 void nics_run(struct daemon *d)

@@ -6,11 +6,20 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+FILE *host_file(const char *path)
+{
+	char whole[PATH_MAX];
+
+	snprintf(whole, sizeof(whole), "%s%s", host_root(), path);
+	return fopen(whole, "re");
+}
 
 /* Up to `len` - 1 bytes of a file, with a NUL. */
 static ssize_t read_file(const char *path, char *buf, size_t len)
@@ -112,12 +121,12 @@ pid_t proc_pid_file(const char *path)
 char *proc_cmdline(pid_t pid)
 {
 	size_t max = 65536;
-	char path[64], *buf = malloc(max);
+	char path[256], *buf = malloc(max);
 	ssize_t n;
 
 	if (!buf)
 		return NULL;
-	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	snprintf(path, sizeof(path), "%s/proc/%d/cmdline", host_root(), (int)pid);
 	n = read_file(path, buf, max);
 	if (n <= 0) {
 		free(buf);
@@ -152,13 +161,13 @@ int proc_qemu_name(pid_t pid, char *name, size_t len)
 
 static unsigned int kvm_fds(pid_t pid)
 {
-	char path[64], target[64];
+	char path[256], target[64];
 	unsigned int count = 0;
 	struct dirent *e;
 	ssize_t n;
 	DIR *dir;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	snprintf(path, sizeof(path), "%s/proc/%d/fd", host_root(), (int)pid);
 	dir = opendir(path);
 	while (dir && (e = readdir(dir))) {
 		n = readlinkat(dirfd(dir), e->d_name, target, sizeof(target) - 1);
@@ -174,10 +183,13 @@ static unsigned int kvm_fds(pid_t pid)
 
 int proc_kvm_list(struct kvm_process *list, unsigned int max)
 {
-	DIR *dir = opendir("/proc");
 	unsigned int count = 0, vms;
 	struct dirent *e;
+	char path[256];
+	DIR *dir;
 
+	snprintf(path, sizeof(path), "%s/proc", host_root());
+	dir = opendir(path);
 	if (!dir)
 		return -errno;
 	while ((e = readdir(dir)) && count < max) {

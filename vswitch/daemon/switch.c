@@ -11,10 +11,59 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+/* Pages of 1 GiB have no flag of their own in all libc's headers: memfd_create(2), log2 << 26. */
+#define MEMFD_PAGE(page) ((unsigned int)__builtin_ctzll(page) << 26)
+
+static void arena_unmap(struct daemon *d)
+{
+	if (d->arena)
+		munmap(d->arena, d->arena_len);
+	if (d->arena_fd >= 0)
+		close(d->arena_fd);
+	d->arena = NULL;
+	d->arena_fd = -1;
+}
+
+/* `page`: of the sizes of hugepages, or 0. 0, or -errno with `why`. */
+static int arena_map_by(struct daemon *d, size_t len, uint64_t page, char why[WHY_LEN])
+{
+	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	int ret = 0;
+	void *at;
+
+	d->arena_page = page ? page : (uint64_t)sysconf(_SC_PAGESIZE);
+	page = page ? page : HUGE_PAGE; /* so that the kernel can make some of its own accord */
+	d->arena_len = len = (len + page - 1) & ~(page - 1);
+	if (d->arena_page > HUGE_PAGE / 2)
+		flags |= MFD_HUGETLB | MEMFD_PAGE(page);
+	d->arena_fd = memfd_create("elisa-vswitch", flags);
+	if (d->arena_fd < 0 || ftruncate(d->arena_fd, (off_t)len) ||
+	    fcntl(d->arena_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+		ret = -errno;
+		snprintf(why, WHY_LEN, "no memory file of %zu bytes for the switch: %s", len,
+			 strerror(-ret));
+		arena_unmap(d);
+		return ret;
+	}
+	at = mmap((void *)ARENA_VA, len, PROT_READ | PROT_WRITE,
+		  MAP_SHARED | MAP_FIXED_NOREPLACE, d->arena_fd, 0);
+	d->arena = at == MAP_FAILED ? NULL : at;
+	/* Hugepages now: one that cannot be had later (by a limit of a cgroup, say) is a SIGBUS. */
+	if (!d->arena || (flags & MFD_HUGETLB && madvise(at, len, MADV_POPULATE_WRITE))) {
+		ret = -errno;
+		snprintf(why, WHY_LEN, "cannot map %zu bytes at %#llx for the switch: %s", len,
+			 ARENA_VA, strerror(-ret));
+		arena_unmap(d);
+	}
+	return ret;
+}
+
 static int arena_map(struct daemon *d)
 {
 	size_t len = vs_arena_size(&d->set.vs);
-	int ret;
+	uint64_t page = 0;
+	char why[WHY_LEN];
+	int ret = -ENOMEM;
 
 	if (!len) {
 		log_error("the switch cannot have these sizes: ports %u, VMs %u, callers %u, "
@@ -24,29 +73,29 @@ static int arena_map(struct daemon *d)
 			  d->set.vs.fdb_capacity);
 		return -EINVAL;
 	}
-	len = (len + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-	d->arena_fd = memfd_create("elisa-vswitch", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (d->arena_fd < 0)
-		return -errno;
-	if (ftruncate(d->arena_fd, (off_t)len) ||
-	    fcntl(d->arena_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
-		ret = -errno;
-		log_error("no memory file of %zu bytes for the switch: %s", len, strerror(-ret));
+	d->arena_len = len; /* what huge_log() speaks of, if it comes to nothing */
+	while (ret && (page = huge_arena_page(d, len, page))) {
+		ret = arena_map_by(d, len, page, why);
+		if (ret)
+			log_warning("hugepages that seemed free: %s", why);
+	}
+	if (ret && d->set.hugepages == HUGE_REQUIRE) {
+		d->arena_len = len;
+		huge_log(d);
+		log_error("no hugepages for the switch, and switch.hugepages is \"require\": make "
+			  "them, or set it to \"auto\"");
+		return -ENOMEM;
+	}
+	if (ret)
+		ret = arena_map_by(d, len, 0, why);
+	if (ret) {
+		log_error("%s", why);
 		return ret;
 	}
-	d->arena = mmap((void *)ARENA_VA, len, PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_FIXED_NOREPLACE, d->arena_fd, 0);
-	if (d->arena == MAP_FAILED) {
-		ret = -errno;
-		d->arena = NULL;
-		log_error("cannot map %zu bytes at %#llx for the switch: %s", len, ARENA_VA,
-			  strerror(-ret));
-		return ret;
-	}
-	d->arena_len = len;
 	/* Fewer pages to pin and larger leaves in the trusted EPT, where the host allows it. */
-	madvise(d->arena, len, MADV_HUGEPAGE);
-	madvise(d->arena, len, MADV_DONTFORK);
+	if (d->arena_page < HUGE_PAGE)
+		madvise(d->arena, d->arena_len, MADV_HUGEPAGE);
+	madvise(d->arena, d->arena_len, MADV_DONTFORK);
 	return 0;
 }
 
@@ -82,10 +131,7 @@ void switch_close(struct daemon *d)
 	free(wait);
 	FOREACH_SAFE(port, &d->ports, link, next)
 	free(port);
-	if (d->arena)
-		munmap(d->arena, d->arena_len);
-	if (d->arena_fd >= 0)
-		close(d->arena_fd);
+	arena_unmap(d);
 }
 
 /* Ports of the configuration file. */

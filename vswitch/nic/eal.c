@@ -63,8 +63,12 @@ static void arguments(struct args *a, const struct nic_env *env, const cpu_set_t
 	add(a, "--force-max-simd-bitwidth=256");
 	add(a, "--log-level=%s", env->verbose ? "info" : "warning");
 	add(a, "--lcores=0@%d", first_cpu(cpus));
-	add(a, "-m");
-	add(a, "%u", env->memory_mib);
+	if (env->node_mib[0]) {
+		add(a, "--socket-mem=%s", env->node_mib);
+	} else {
+		add(a, "-m");
+		add(a, "%u", env->memory_mib);
+	}
 	/* No such device: nothing is probed but what is plugged later. */
 	add(a, "-a");
 	add(a, "ffff:ff:1f.7");

@@ -31,6 +31,7 @@ struct nic;
 
 struct nic_env {
 	uint32_t memory_mib;  /* of DPDK's heap; it may grow beyond */
+	char node_mib[64];    /* by NUMA node, as "0,64"; "": wherever the caller runs */
 	bool huge;	      /* false: pages of usual size; without physical addresses, so vdevs only */
 	const char *huge_dir; /* NULL: memory files */
 	const char *drivers;  /* file or folder of more drivers than DPDK's own; NULL: none */
@@ -133,7 +134,7 @@ struct nic_lib {
 	 */
 	int (*exercise)(struct nic *nic, unsigned int queue);
 };
-#define NIC_LIB_REVISION 3
+#define NIC_LIB_REVISION 4
 extern const struct nic_lib vs_nic_lib __attribute__((visibility("default")));
 
 #endif
