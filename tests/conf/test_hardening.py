@@ -34,9 +34,9 @@ class Hardening(unittest.TestCase):
         self.dropins.mkdir(parents=True)
         shutil.copy(os.environ["UNIT"], units / NAME)
 
-    def analyze(self, *options) -> str:
+    def analyze(self, *options, name=NAME) -> str:
         p = subprocess.run([os.environ["SYSTEMD_ANALYZE"], "security", "--no-pager", "--offline=yes",
-                            f"--root={self.root}", *options, NAME], capture_output=True, text=True, check=False)
+                            f"--root={self.root}", *options, name], capture_output=True, text=True, check=False)
         self.assertEqual(p.returncode, 0, p.stdout + p.stderr)
         self.assertNotRegex(p.stderr, "(?i)unknown|ignoring|failed to parse")
         return p.stdout
@@ -59,6 +59,15 @@ class Hardening(unittest.TestCase):
         said = re.search(r"systemd-analyze security[^.]*says ([0-9.]+) ",
                          (ROOT / "docs/hardening.md").read_text(encoding="utf-8"))
         self.assertEqual(float(said[1]), level)
+
+    def test_hugepages(self):
+        """The other unit of the host."""
+        name = "elisa-hugepages.service"
+        shutil.copy(Path(os.environ["UNIT"]).parent / name, self.dropins.parent)
+        level = float(re.search(rf"exposure level for {name}: ([0-9.]+)", self.analyze(name=name))[1])
+        said = re.search(rf"{name}[^.]*: ([0-9.]+)[.,]", (ROOT / "docs/hardening.md").read_text(encoding="utf-8"))
+        self.assertEqual(float(said[1]), level)
+        self.assertLessEqual(level, LIMIT)
 
     def test_each_drop_in(self):
         _, base = self.exposure()
