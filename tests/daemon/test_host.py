@@ -16,6 +16,13 @@ CPU = "flags\t\t: fpu vmx ept vpid pcid rtm ibt\nvmx flags\t: ept vpid eptp_swit
 SMALL = "switch = { max_ports = 4; max_vms = 4; max_callers = 64; fdb_capacity = 1024; hugepages = \"%s\"; };\n"
 
 
+def free_pages():
+    with open("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") as f:
+        free = int(f.read())
+    with open("/sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages") as f:
+        return free - int(f.read())
+
+
 class Host(dt.DaemonCase):
     program = dt.FAKE
     config = ""
@@ -106,6 +113,25 @@ class Host(dt.DaemonCase):
         first, last = sizes[0] // 2, sizes[2] // 2
         self.assertIn("echo %d > /sys/devices/system/node/node0/" % first, self.needs()[0]["fix"])
         self.assertIn("echo %d > /sys/devices/system/node/node0/" % (first + last), self.needs()[2]["fix"])
+
+    def test_heap_on_node(self):
+        """DPDK itself takes its heap where the NIC is said to be: here is a node 0, but no node 1."""
+        library = os.environ.get("VSWITCH_NIC")
+        if not library or free_pages() < 16:
+            self.skipTest("needs libvswitch-nic and 16 free hugepages of 2 MiB")
+        if os.path.exists("/sys/devices/system/node/node1"):
+            self.skipTest("this machine has a node 1")
+        config = ('nics = ( { name = "up0"; pci = "ffff:00:04.0"; } );\n'
+                  'dpdk = { library = "%s"; memory = 16; };\n' % library)
+        for node, text in ((0, "no driver took|there is no such device|not there"), (1, "DPDK did not start with 16 MiB")):
+            self.put("sys/bus/pci/devices/ffff:00:04.0/numa_node", "%d\n" % node)
+            self.begin(config)
+            nic, = self.d.call("status")["nics"].values()
+            self.assertRegex(nic["note"], text)
+            self.assertEqual(len(self.needs()), node)
+            if not node:
+                with open("/proc/%d/status" % self.d.process.pid) as f:
+                    self.assertRegex(f.read(), r"HugetlbPages:\s+%d kB" % (16 << 10))
 
     def test_no_hugepages_in_kernel(self):
         shutil.rmtree(os.path.join(self.fake, "root/sys/devices/system/node"))
@@ -279,13 +305,6 @@ class Host(dt.DaemonCase):
         self.assertIn("<source type='memfd'/><access mode='shared'/>", private["fix"])
         self.assertEqual(cpu["fix"], "in its XML, and start it again: <feature policy='disable' name='pcid'/> "
                                      "<pmu state='off'/>")
-
-
-def free_pages():
-    with open("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") as f:
-        free = int(f.read())
-    with open("/sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages") as f:
-        return free - int(f.read())
 
 
 class Real(unittest.TestCase):
