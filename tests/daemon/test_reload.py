@@ -156,7 +156,7 @@ class Reload(dt.DaemonCase):
                 'name = "web0";', 'name = "web0"; queues = 4; uplink = "up0";').replace(
                 'name = "old";', 'name = "old"; transport = "local";'))
         text = "\n".join(r["restart_needed"])
-        for key in ("switch.fdb_capacity: 65536 -> 4096", "switch.max_ports: 256 -> 100", "switch.hugepages: 0 -> 1", "control.socket", "local.socket",
+        for key in ("switch.fdb_capacity: 65536 -> 4096", "switch.max_ports: 256 -> 100", 'switch.hugepages: "never" -> "auto"', "control.socket", "local.socket",
                     "doorbell.enable: 1 -> 0", "NIC up0: new", "dpdk.huge", "metrics.port", "state_dir",
                     "port web0: queues: 1 -> 4", "port web0: uplink: NIC up0 is new", "port old: transport: vm -> local"):
             self.assertIn(key, text)

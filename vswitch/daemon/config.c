@@ -149,20 +149,21 @@ static void set_bridge_nics(struct reader *r, config_setting_t *value, void *tar
 	r->s->vs.bridge_nics = config_setting_get_bool(value);
 }
 
+const char *const huge_uses[HUGE_USES] = {
+	[HUGE_NEVER] = "never", [HUGE_AUTO] = "auto", [HUGE_REQUIRE] = "require"};
+
 static void set_hugepages(struct reader *r, config_setting_t *value, void *target)
 {
-	static const char *const names[] = {
-		[HUGE_NEVER] = "never", [HUGE_AUTO] = "auto", [HUGE_REQUIRE] = "require"};
 	const char *name = config_setting_get_string(value);
 
-	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (!strcmp(names[i], name)) {
+	for (unsigned int i = 0; i < HUGE_USES; i++) {
+		if (!strcmp(huge_uses[i], name)) {
 			r->s->hugepages = i;
 			return;
 		}
 	}
-	complain(r, value, "hugepages: \"%s\" is not known: use \"never\", \"auto\" or \"require\"",
-		 name);
+	complain(r, value,
+		 "hugepages: \"%s\" is not known: use \"never\", \"auto\" or \"require\"", name);
 }
 
 static const struct key switch_keys[] = {

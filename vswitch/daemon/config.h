@@ -77,7 +77,9 @@ enum huge_use {
 	HUGE_NEVER,
 	HUGE_AUTO,    /* if there are enough */
 	HUGE_REQUIRE, /* or there is no switch */
+	HUGE_USES
 };
+extern const char *const huge_uses[HUGE_USES];
 
 struct settings {
 	struct vs_config vs; /* generation is not set here; ports, guests, callers: with the daemon's own */

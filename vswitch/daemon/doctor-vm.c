@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Running VMs: what of their QEMU's command line is refused at attach, and where their vCPUs run. */
+/* Running VMs: what of their QEMU's command line is refused at attach, and where their vCPUs run.
+ */
 #include "doctor.h"
 
 #include <ctype.h>
@@ -74,8 +75,8 @@ static void check_qemu_cpu(json_t *list, const char *label, const char *line)
 	static const struct {
 		const char *feature, *host_flag;
 	} hide[] = {
-		{"pcid", "pcid"}, {"vmx", "vmx"}, {"pku", "pku"},
-		{"rtm", "rtm"},	  {"hle", "hle"}, {"la57", "la57"},
+		{"pcid", "pcid"},	 {"vmx", "vmx"}, {"pku", "pku"},
+		{"rtm", "rtm"},		 {"hle", "hle"}, {"la57", "la57"},
 		{"shstk", "user_shstk"}, {"ibt", "ibt"}, {"uintr", "uintr"},
 	};
 	char cpu[1024], need[256] = "", xml[512], pmu[32];
@@ -83,8 +84,9 @@ static void check_qemu_cpu(json_t *list, const char *label, const char *line)
 
 	if (!option_value(line, "-cpu", cpu, sizeof(cpu))) {
 		add(list, "vm", WARN,
-		    by_libvirt(line) ? "<cpu mode='host-passthrough'>, see docs/libvirt.md"
-				     : "run it with -cpu host and what the refusal at attach asks for",
+		    by_libvirt(line)
+			    ? "<cpu mode='host-passthrough'>, see docs/libvirt.md"
+			    : "run it with -cpu host and what the refusal at attach asks for",
 		    "%s has no -cpu option: QEMU's default model lacks AVX", label);
 		return;
 	}
@@ -107,8 +109,7 @@ static void check_qemu_cpu(json_t *list, const char *label, const char *line)
 		snprintf(xml + tags, sizeof(xml) - tags, " <pmu state='off'/>");
 	}
 	if (used)
-		add(list, "vm", FAIL,
-		    by_libvirt(line) ? xml : "restart it with these hidden",
+		add(list, "vm", FAIL, by_libvirt(line) ? xml : "restart it with these hidden",
 		    "%s: its guest may see features "
 		    "that are refused: add %s to -cpu",
 		    label, need);
@@ -139,10 +140,11 @@ static void check_qemu(struct daemon *d, json_t *list, const struct kvm_process 
 	if (!ram_shared(p->pid))
 		add(list, "vm", FAIL,
 		    line && by_libvirt(line)
-			    ? "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking> "
+			    ? "<memoryBacking><source type='memfd'/><access "
+			      "mode='shared'/></memoryBacking> "
 			      "in its XML, and start it again"
 			    : "restart it with -object memory-backend-memfd,id=mem,size=SIZE,"
-		    "share=on -machine ...,memory-backend=mem",
+			      "share=on -machine ...,memory-backend=mem",
 		    "%s: its RAM is private memory", label);
 	if (line)
 		check_qemu_cpu(list, label, line);
@@ -239,8 +241,9 @@ static void check_shared(json_t *list, const struct vcpu_thread *t, unsigned int
 			    !cpu_in(t[k].cpus, strtoul(t[i].cpus, NULL, 10)))
 				continue;
 			pin_fix(&t[k], fix, sizeof(fix));
-			add(list, "pinning", WARN, fix, "vCPU %u of %s may run on CPU %s, where vCPU %u of %s is",
-			    t[k].vcpu, t[k].guest->name, t[i].cpus, t[i].vcpu, t[i].guest->name);
+			add(list, "pinning", WARN, fix,
+			    "vCPU %u of %s may run on CPU %s, where vCPU %u of %s is", t[k].vcpu,
+			    t[k].guest->name, t[i].cpus, t[i].vcpu, t[i].guest->name);
 			break;
 		}
 	}
@@ -264,8 +267,9 @@ static void check_floating(json_t *list, const struct guest *g, const struct vcp
 		    "%s: which of its threads are vCPUs cannot be told", g->name);
 	} else if (first) {
 		pin_fix(first, fix, sizeof(fix));
-		add(list, "pinning", WARN, fix, "%s: %u of %u vCPUs are not pinned (vCPU %u: CPUs %s)",
-		    g->name, n, count, first->vcpu, first->cpus);
+		add(list, "pinning", WARN, fix,
+		    "%s: %u of %u vCPUs are not pinned (vCPU %u: CPUs %s)", g->name, n, count,
+		    first->vcpu, first->cpus);
 	} else {
 		add(list, "pinning", OK, "", "%s: %u vCPUs, each pinned", g->name, count);
 	}

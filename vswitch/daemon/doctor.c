@@ -148,9 +148,11 @@ static void check_lockdown(json_t *list)
 	if (!*line || strstr(line, "[none]"))
 		return;
 	add(list, "module", WARN,
-	    "mokutil --import /var/lib/dkms/mok.pub (the key that DKMS signs with), then reboot and "
+	    "mokutil --import /var/lib/dkms/mok.pub (the key that DKMS signs with), then reboot "
+	    "and "
 	    "enrol it when the firmware asks",
-	    "the kernel is locked down (%s): it loads modules only if it knows the key that signed them",
+	    "the kernel is locked down (%s): it loads modules only if it knows the key that signed "
+	    "them",
 	    line);
 }
 
@@ -201,7 +203,8 @@ static void check_arena(json_t *list, json_t *arena)
 	bool fallback = json_is_true(json_object_get(arena, "fallback"));
 
 	add(list, "memory", fallback ? WARN : OK,
-	    fallback ? "make the hugepages that are missing, or set switch.hugepages = \"never\"" : "",
+	    fallback ? "make the hugepages that are missing, or set switch.hugepages = \"never\""
+		     : "",
 	    "the switch has %lld MiB in pages of %lld KiB%s (switch.hugepages = \"%s\")", mib, kib,
 	    fallback ? ": fallback, hugepages were missing" : "",
 	    json_string_value(json_object_get(arena, "hugepages")));
@@ -217,7 +220,8 @@ static void check_hugepages(struct daemon *d, json_t *list)
 		long long total = json_integer_value(json_object_get(e, "total"));
 
 		if (total)
-			add(list, "memory", OK, "", "node %lld: %lld of %lld hugepages of %lld KiB free",
+			add(list, "memory", OK, "",
+			    "node %lld: %lld of %lld hugepages of %lld KiB free",
 			    (long long)json_integer_value(json_object_get(e, "node")),
 			    (long long)json_integer_value(json_object_get(e, "free")), total,
 			    (long long)json_integer_value(json_object_get(e, "page")) >> 10);
@@ -228,8 +232,7 @@ static void check_hugepages(struct daemon *d, json_t *list)
 		    json_string_value(json_object_get(e, "options")));
 	check_arena(list, json_object_get(huge, "arena"));
 	json_array_foreach(json_object_get(huge, "needs"), i, e)
-		add(list, "memory",
-		    json_integer_value(json_object_get(e, "missing")) ? WARN : OK,
+		add(list, "memory", json_integer_value(json_object_get(e, "missing")) ? WARN : OK,
 		    json_string_value(json_object_get(e, "fix")), "%s",
 		    json_string_value(json_object_get(e, "text")));
 	json_decref(huge);

@@ -17,7 +17,8 @@ bool cpuinfo_has(const char *line_name, const char *word);
 /* The first line of a file below host_root(); "" when unreadable. */
 const char *host_line(const char *path, char *buf, size_t len);
 
-/* doctor-vm.c: what speaks against attaching those that run, and for slow calls of those attached */
+/* doctor-vm.c: what speaks against attaching those that run, and for slow calls of those attached
+ */
 void check_vms(struct daemon *d, json_t *list);
 
 #endif

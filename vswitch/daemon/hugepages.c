@@ -21,10 +21,10 @@ struct pools {
 #define TEXT_LEN 400
 struct need {
 	char what[64];
-	int node;	    /* -1: any */
-	uint64_t page;	    /* 0: any size */
+	int node;      /* -1: any */
+	uint64_t page; /* 0: any size */
 	uint64_t bytes;
-	uint64_t missing;   /* pages of 2 MiB, or of `page` */
+	uint64_t missing; /* pages of 2 MiB, or of `page` */
 	char text[TEXT_LEN], fix[TEXT_LEN];
 };
 #define NEEDS_MAX (HUGE_NODES + 2)
@@ -122,7 +122,7 @@ static struct pool *pool_find(struct pools *p, int node, uint64_t page)
 /* ---- needs ---- */
 
 __attribute__((format(printf, 4, 5))) static void need_fix(struct need *n, struct pools *p,
-							    uint64_t page, const char *fmt, ...)
+							   uint64_t page, const char *fmt, ...)
 {
 	struct pool *pool = pool_find(p, n->node, page);
 	char key[8];
@@ -143,7 +143,8 @@ __attribute__((format(printf, 4, 5))) static void need_fix(struct need *n, struc
 	pool->total += n->missing;
 	snprintf(key, sizeof(key), "%s", page == HUGE_1G ? "1G" : "2M");
 	snprintf(n->fix, sizeof(n->fix),
-		 "echo %llu > /sys/devices/system/node/node%d/hugepages/hugepages-%llukB/nr_hugepages "
+		 "echo %llu > "
+		 "/sys/devices/system/node/node%d/hugepages/hugepages-%llukB/nr_hugepages "
 		 "and restart the daemon; for each boot: HUGEPAGES_%s=\"%d:%llu\" in "
 		 "/etc/default/elisa, and what VMs need besides",
 		 (unsigned long long)pool->total, pool->node, (unsigned long long)page >> 10, key,
@@ -202,8 +203,7 @@ static unsigned int needs_all(struct daemon *d, struct need *needs, struct pools
 	if (arena_falls_back(d) || (d->set.hugepages != HUGE_NEVER && !d->arena)) {
 		needs[count] = (struct need){.node = -1, .page = HUGE_2M, .bytes = d->arena_len};
 		snprintf(needs[count].what, sizeof(needs[count].what),
-			 "the switch (switch.hugepages = \"%s\")",
-			 d->set.hugepages == HUGE_REQUIRE ? "require" : "auto");
+			 "the switch (switch.hugepages = \"%s\")", huge_uses[d->set.hugepages]);
 		count++;
 	}
 	pools_read(p);
@@ -286,28 +286,27 @@ static json_t *pools_json(void)
 
 	pools_read(&p);
 	for (unsigned int i = 0; i < p.count; i++)
-		json_array_append_new(
-			list, json_pack("{s:i, s:I, s:I, s:I}", "node", p.pool[i].node, "page",
-					(json_int_t)p.pool[i].page, "total",
-					(json_int_t)p.pool[i].total, "free",
-					(json_int_t)p.pool[i].free));
+		json_array_append_new(list,
+				      json_pack("{s:i, s:I, s:I, s:I}", "node", p.pool[i].node,
+						"page", (json_int_t)p.pool[i].page, "total",
+						(json_int_t)p.pool[i].total, "free",
+						(json_int_t)p.pool[i].free));
 	return list;
 }
 
 json_t *huge_json(struct daemon *d)
 {
-	static const char *const uses[] = {"never", "auto", "require"};
 	struct need needs[NEEDS_MAX];
 	json_t *list = json_array(), *arena;
 	struct pools p;
 	unsigned int count = needs_all(d, needs, &p);
 
 	for (unsigned int i = 0; i < count; i++)
-		json_array_append_new(list, json_pack("{s:s, s:I, s:s}", "text", needs[i].text,
-						      "missing", (json_int_t)needs[i].missing,
-						      "fix", needs[i].fix));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:I, s:s}", "text", needs[i].text, "missing",
+						(json_int_t)needs[i].missing, "fix", needs[i].fix));
 	arena = json_pack("{s:I, s:I, s:s, s:b}", "bytes", (json_int_t)d->arena_len, "page",
-			  (json_int_t)d->arena_page, "hugepages", uses[d->set.hugepages],
+			  (json_int_t)d->arena_page, "hugepages", huge_uses[d->set.hugepages],
 			  "fallback", (int)arena_falls_back(d));
 	return json_pack("{s:o, s:o, s:o, s:o}", "arena", arena, "pools", pools_json(), "needs",
 			 list, "mounts", mounts_json());

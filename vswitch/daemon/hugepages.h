@@ -27,7 +27,8 @@ struct dpdk_need {
 uint64_t huge_arena_page(struct daemon *d, size_t len, uint64_t skip);
 /* Says in the log where the arena is, and which pages are missing. Before NICs are opened. */
 void huge_log(struct daemon *d);
-/* {arena {bytes, page, hugepages, fallback}, pools [...], needs [{text, missing, fix}], mounts [...]} */
+/* {arena {bytes, page, hugepages, fallback}, pools [...], needs [{text, missing, fix}], mounts
+ * [...]} */
 json_t *huge_json(struct daemon *d);
 
 #endif

@@ -71,7 +71,7 @@ static void compare_fixed(struct reload *r)
 	fixed_number(r, "switch.max_vms", is->max_vms, to->max_vms);
 	fixed_number(r, "switch.max_callers", is->max_callers, to->max_callers);
 	fixed_number(r, "switch.bridge_nics", is->vs.bridge_nics, to->vs.bridge_nics);
-	fixed_number(r, "switch.hugepages", is->hugepages, to->hugepages);
+	fixed_text(r, "switch.hugepages", huge_uses[is->hugepages], huge_uses[to->hugepages]);
 	fixed_text(r, "state_dir", is->state_dir, to->state_dir);
 	fixed_text(r, "control.socket", is->control_socket, to->control_socket);
 	fixed_text(r, "control.group", is->control_group, to->control_group);
