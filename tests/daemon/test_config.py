@@ -29,7 +29,7 @@ nics = ( { name = "up0"; pci = "0000:00:04.0"; serve = "guest"; queues = 2; rx_r
          { name = "bond"; devices = ( "0000:00:05.0", "net_af_packet0,iface=eth0" ); promiscuous = true;
            mtu = 9000; up = false; } );
 dpdk = { memory = 64; huge = false; huge_dir = "/dev/hugepages"; drivers = "/opt/pmds"; verbose = true;
-         library = "/opt/lib/libvswitch-nic.so.0"; };
+         telemetry = true; library = "/opt/lib/libvswitch-nic.so.0"; };
 """
 
 

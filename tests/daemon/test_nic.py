@@ -4,11 +4,14 @@
 Two network namespaces: the daemon's own, where the other ends of its NICs are (the outside), and the
 guest's, with its TAP interface. Neither has anything but that."""
 import glob
+import grp
 import hashlib
+import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import unittest
@@ -214,7 +217,7 @@ class TapNic(NicCase):
             self.ping(self.inn, OUTSIDE)
 
     def test_leaves_nothing(self):
-        left = lambda: sorted(glob.glob("/run/dpdk/*") + glob.glob("/dev/hugepages/*"))
+        left = lambda: sorted(glob.glob("/run/dpdk/*") + glob.glob(self.d.path("dpdk/*/*")) + glob.glob("/dev/hugepages/*"))
         before = left()
         self.outside()
         self.guest()
@@ -343,6 +346,82 @@ class OtherNics(NicCase):
         self.assertRegex(doctor, r"(?m)^fail +nic +bad0: no driver took")
         self.assertRegex(doctor, r"(?m)^ok +nic +null0: up")
         self.assertFalse(self.d.call("port.show", name="bad0")["link"])
+
+
+class Telemetry(NicCase):
+    """DPDK's own socket: its commands, and the switch's."""
+    uplink = "null0"
+    nics = '{ name = "null0"; vdev = "net_null0"; }, { name = "ring0"; vdev = "net_ring0"; }'
+
+    def configuration(self):
+        # a group that the daemon is not of: root may choose any
+        return super().configuration().replace(
+            "huge = false;", "huge = false; telemetry = true;") + 'control = { group = "daemon"; };\n'
+
+    def connect(self):
+        path = self.d.path("dpdk/elisa/dpdk_telemetry.v2")
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.addCleanup(s.close)
+        s.settimeout(10)
+        s.connect(path)
+        return s, json.loads(s.recv(16384))
+
+    def ask(self, s, command):
+        s.send(command.encode())
+        return json.loads(s.recv(16384))[command.split(",")[0]]
+
+    def test_figures(self):
+        self.wait_up("null0")
+        s, hello = self.connect()
+        self.assertEqual(hello["pid"], self.d.process.pid)
+        self.assertLessEqual({"/elisa/ports", "/elisa/port", "/elisa/switch", "/ethdev/stats"},
+                             set(self.ask(s, "/")))
+        self.assertEqual(set(self.ask(s, "/elisa/ports")), {"a", "b", "null0", "ring0"})
+        self.assertEqual(len(self.ask(s, "/ethdev/list")), 2)
+        dt.wait_for(lambda: self.ask(s, "/ethdev/stats,0")["ipackets"] > 0)
+        before = self.d.call("stats")["ports"]["null0"]
+        port = self.ask(s, "/elisa/port,null0")
+        after = self.d.call("stats")["ports"]["null0"]
+        self.assertTrue(before["drops"])    # net_null receives without end, what is no frame
+        for reason, number in before["drops"].items():
+            shown = port["drops_" + reason.replace("-", "_")]
+            self.assertTrue(0 < number <= shown <= after["drops"][reason], (before, port, after))
+        for key in ("tx_frames", "rx_bytes", "tx_calls"):
+            self.assertTrue(before[key] <= port[key] <= after[key], (key, before, port, after))
+        self.assertEqual((port["name"], port["transport"], port["epoch_since"]),
+                         ("null0", "nic", before["epoch"]["since"]))
+        switch = self.ask(s, "/elisa/switch")
+        self.assertEqual((switch["ports"], switch["vms"], switch["generation"], switch["context"]),
+                         (4, 0, self.d.call("stats")["generation"], 0))
+        self.assertGreater(switch["fdb_capacity"], 0)
+        for command in ("/elisa/port", "/elisa/port,nix", "/elisa/port,", "/elisa/nix"):
+            self.assertIsNone(self.ask(s, command))
+        self.assertIn("name", self.ask(s, "/help,/elisa/port")["/elisa/port"])
+
+    def test_rights(self):
+        gid = grp.getgrnam("daemon").gr_gid
+        for name, mode in (("dpdk", 0o750), ("dpdk/elisa", 0o750), ("dpdk/elisa/dpdk_telemetry.v2", 0o660)):
+            st = os.stat(self.d.path(name))
+            self.assertEqual((st.st_gid, st.st_mode & 0o777), (gid, mode), name)
+
+    def test_who_stops_asking(self):
+        """Clients come, go and stay without reading, meanwhile the daemon is stopped and killed."""
+        self.wait_up("null0")
+        for end in (self.d.kill, lambda: (self.d.process.terminate(), self.d.process.wait(15))):
+            silent = [self.connect()[0] for _ in range(3)]
+            for s in silent:
+                s.settimeout(0.2)
+                try:
+                    for _ in range(2000):
+                        s.send(b"/elisa/port,null0")
+                except TimeoutError:
+                    pass
+            self.assertGreater(self.ask(self.connect()[0], "/elisa/switch")["uptime_s"], -1)
+            self.assertEqual(self.d.ctl("status").returncode, 0)
+            end()
+            self.d.start()
+            self.wait_up("null0")
+        self.assertEqual(set(self.ask(self.connect()[0], "/elisa/ports")), {"a", "b", "null0", "ring0"})
 
 
 class NoLibrary(NicCase):

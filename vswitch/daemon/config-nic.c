@@ -310,6 +310,11 @@ static void set_dpdk_verbose(struct reader *r, config_setting_t *value, void *ta
 	r->s->dpdk.verbose = config_setting_get_bool(value);
 }
 
+static void set_dpdk_telemetry(struct reader *r, config_setting_t *value, void *target)
+{
+	r->s->dpdk.telemetry = config_setting_get_bool(value);
+}
+
 const struct key dpdk_keys[] = {
 	{"memory", CONFIG_TYPE_INT, set_dpdk_memory, NULL},
 	{"huge", CONFIG_TYPE_BOOL, set_dpdk_huge, NULL},
@@ -317,5 +322,6 @@ const struct key dpdk_keys[] = {
 	{"library", CONFIG_TYPE_STRING, set_dpdk_library, NULL},
 	{"drivers", CONFIG_TYPE_STRING, set_dpdk_drivers, NULL},
 	{"verbose", CONFIG_TYPE_BOOL, set_dpdk_verbose, NULL},
+	{"telemetry", CONFIG_TYPE_BOOL, set_dpdk_telemetry, NULL},
 	{0},
 };

@@ -46,7 +46,7 @@ struct nic_setting {
 
 struct dpdk_setting {
 	uint32_t memory_mib; /* 0: enough for the NICs that are configured */
-	bool huge, verbose;
+	bool huge, verbose, telemetry;
 	char *huge_dir, *drivers; /* NULL: as DPDK does */
 	char *library;
 };

@@ -124,6 +124,8 @@ static int library_open(struct nics *all)
 		.huge_dir = set->huge_dir,
 		.drivers = set->drivers,
 		.verbose = set->verbose,
+		.run_dir = all->daemon->run_dir,
+		.telemetry = set->telemetry,
 	};
 	char why[NIC_WHY_LEN] = "";
 	int ret = library_load(all);
@@ -137,6 +139,7 @@ static int library_open(struct nics *all)
 		return ret;
 	}
 	all->opened = true;
+	telemetry_open(all);
 	ret = heap_follow(all);
 	if (ret)
 		snprintf(all->note, sizeof(all->note), "DPDK's memory cannot be followed: %s",
@@ -322,6 +325,7 @@ void nics_close(struct daemon *d)
 
 	if (!all)
 		return;
+	telemetry_close();
 	for (unsigned int i = 0; i < all->count; i++) {
 		if (all->nic[i].dev)
 			all->lib->remove(all->nic[i].dev);
@@ -596,6 +600,7 @@ static int on_news(sd_event_source *source, int fd, uint32_t revents, void *user
 	if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
 		return 0;
 	heap_share(all);
+	telemetry_serve(all);
 	for (unsigned int i = 0; i < all->count; i++) {
 		struct nic_port *n = &all->nic[i];
 		uint32_t bells[NIC_BELLS];

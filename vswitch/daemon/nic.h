@@ -8,6 +8,7 @@
  *	nic-grant.c	may guests run it? By nic-check.c, which knows nothing of the daemon
  *	nic-watch.c	do guests do their part?
  *	nic-json.c	what it looks like
+ *	nic-telemetry.c	what DPDK's telemetry says of the switch
  *
  * A NIC's thread owns its device. What both threads use lies behind its lock, which nobody holds
  *for longer than a copy.
@@ -146,6 +147,12 @@ int heap_export(struct nics *all, struct elisa_ctx *ctx);
 int heap_ready(struct nics *all, char why[NIC_WHY_LEN]);
 void heap_share(struct nics *all); /* event loop */
 void heap_close(struct nics *all);
+
+/* ---- nic-telemetry.c: event loop; telemetry_serve() when somebody pokes `news` ---- */
+
+void telemetry_open(struct nics *all);
+void telemetry_serve(struct nics *all);
+void telemetry_close(void);
 
 /* ---- nic-thread.c ---- */
 

@@ -91,6 +91,7 @@ static void compare_fixed(struct reload *r)
 	fixed_text(r, "dpdk.library", is->dpdk.library, to->dpdk.library);
 	fixed_text(r, "dpdk.drivers", is->dpdk.drivers, to->dpdk.drivers);
 	fixed_number(r, "dpdk.verbose", is->dpdk.verbose, to->dpdk.verbose);
+	fixed_number(r, "dpdk.telemetry", is->dpdk.telemetry, to->dpdk.telemetry);
 }
 
 static bool nic_same(const struct nic_setting *a, const struct nic_setting *b)

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <rte_eal.h>
@@ -18,6 +19,8 @@
 #define HEAP_AT	 "0x330000000000" /* far from what loaders and malloc use */
 #define ARGS_MAX 32
 #define EVENTS	 "vswitch-nic"
+/* DPDK's folder is $RUNTIME_DIRECTORY/dpdk/PREFIX. */
+#define NIC_PREFIX "elisa"
 
 int nic_why(char *why, int error, const char *format, ...)
 {
@@ -57,7 +60,7 @@ static int first_cpu(const cpu_set_t *set)
 static void arguments(struct args *a, const struct nic_env *env, const cpu_set_t *cpus)
 {
 	add(a, "vswitch-nic");
-	add(a, "--no-telemetry");
+	add(a, env->telemetry ? "--telemetry" : "--no-telemetry");
 	add(a, "--base-virtaddr=" HEAP_AT);
 	/* A guest may have no AVX-512 where the host's CPU has: drivers ask the CPU. */
 	add(a, "--force-max-simd-bitwidth=256");
@@ -82,12 +85,15 @@ static void arguments(struct args *a, const struct nic_env *env, const cpu_set_t
 	} else if (env->huge_dir) {
 		add(a, "--no-shconf");
 		add(a, "--huge-unlink=always");
-		add(a, "--file-prefix=vswitch-nic-%d", (int)getpid());
+		add(a, "--file-prefix=" NIC_PREFIX "-%d", (int)getpid());
 		add(a, "--huge-dir=%s", env->huge_dir);
 	} else {
 		add(a, "--in-memory");
 		add(a, "--single-file-segments");
 	}
+	/* Names of hugepages' files must differ; all else is in our own folder. */
+	if (!env->huge_dir)
+		add(a, "--file-prefix=" NIC_PREFIX);
 	if (env->drivers) {
 		add(a, "-d");
 		add(a, "%s", env->drivers);
@@ -109,6 +115,8 @@ int nic_open(const struct nic_env *env, char why[NIC_WHY_LEN])
 	if (error)
 		return nic_why(why, -error, "cannot get CPU affinity: %s", strerror(error));
 	arguments(&a, env, &cpus);
+	if (env->run_dir && setenv("RUNTIME_DIRECTORY", env->run_dir, 1))
+		return nic_why(why, -ENOMEM, "no memory");
 	rte_openlog_stream(stderr);
 	/* It pins this thread to its first lcore. */
 	error = rte_eal_init(a.count, a.arg) < 0 ? rte_errno : 0;

@@ -69,6 +69,11 @@ int nic_span(struct nic_memory *span);
 int nic_thread_begin(void *arg);
 void nic_thread_end(void *arg);
 
+/* telemetry.c */
+const char *nic_telemetry(int (*figures)(enum nic_figures what, const char *port, nic_put *put,
+					 void *to),
+			  char why[NIC_WHY_LEN]);
+
 /* steer.c */
 int nic_macs(struct nic *nic, const uint8_t (*mac)[6], const uint16_t *queue, unsigned int count);
 void nic_macs_forget(struct nic *nic);

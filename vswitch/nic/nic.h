@@ -36,7 +36,19 @@ struct nic_env {
 	const char *huge_dir; /* NULL: memory files */
 	const char *drivers;  /* file or folder of more drivers than DPDK's own; NULL: none */
 	bool verbose;	      /* DPDK's own log at level info instead of warning */
+	const char *run_dir;  /* what DPDK leaves in the file system is in a folder "dpdk" there */
+	bool telemetry;	      /* DPDK answers at a socket there, see telemetry() */
 };
+
+/* What the answers of DPDK's telemetry are made of. */
+enum nic_figures {
+	NIC_PORTS,  /* names of ports */
+	NIC_PORT,   /* of the port of that name */
+	NIC_SWITCH,
+};
+/* A figure: `text`, or `number` where that is NULL. Characters but letters, digits and '_' of its name
+ * are shown as '_'. Of NIC_PORTS: a name and nothing else. */
+typedef void nic_put(void *to, const char *name, const char *text, uint64_t number);
 
 struct nic_config {
 	char name[VS_NAME_LEN];
@@ -102,6 +114,14 @@ struct nic_lib {
 	int (*memory)(void (*cb)(const struct nic_memory *m, bool there, void *arg), void *arg);
 	/* The addresses that all of these ranges have, now and later: the region of the port's guest. */
 	int (*span)(struct nic_memory *span);
+	/*
+	 * Makes commands of DPDK's telemetry of what figures() puts: /elisa/ports, /elisa/port,NAME and
+	 * /elisa/switch. It is called by threads of DPDK's, until the process ends; -errno: there is no
+	 * such port, or nothing to be had. Returns the socket's path, or NULL with `why`.
+	 */
+	const char *(*telemetry)(int (*figures)(enum nic_figures what, const char *port,
+						nic_put *put, void *to),
+				 char why[NIC_WHY_LEN]);
 
 	int (*add)(const struct nic_config *cfg, struct nic **nic, char why[NIC_WHY_LEN]);
 	void (*remove)(struct nic *nic);
@@ -134,7 +154,7 @@ struct nic_lib {
 	 */
 	int (*exercise)(struct nic *nic, unsigned int queue);
 };
-#define NIC_LIB_REVISION 4
+#define NIC_LIB_REVISION 5
 extern const struct nic_lib vs_nic_lib __attribute__((visibility("default")));
 
 #endif

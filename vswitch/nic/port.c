@@ -283,6 +283,7 @@ const struct nic_lib vs_nic_lib = {
 	.close = nic_close,
 	.memory = nic_memory,
 	.span = nic_span,
+	.telemetry = nic_telemetry,
 	.add = nic_add,
 	.remove = nic_remove,
 	.start = nic_start,
