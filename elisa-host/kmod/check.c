@@ -7,6 +7,7 @@
 #include <stddef.h>
 #endif
 #include "check.h"
+#include "defence.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -59,7 +60,7 @@ __u32 elisa_check_cpuid(const struct elisa_cpuid *cpuid)
 		const struct cpuid_row *row = &cpuid_rows[i];
 		__u32 has = *(const __u32 *)((const char *)cpuid + row->offset) & row->mask;
 
-		if (row->need ? has != row->mask : has != 0)
+		if (REFUSAL(row->refusal) && (row->need ? has != row->mask : has != 0))
 			return row->refusal;
 	}
 	return ELISA_REFUSE_NONE;
@@ -102,7 +103,8 @@ __u32 elisa_check_host(const struct elisa_host *host, __u64 *detail)
 
 __u32 elisa_check_bugs(const struct elisa_host *host, __u32 attach_flags, __u64 *detail)
 {
-	if (!host->bugs || (attach_flags & ELISA_ATTACH_FORCE_CPU))
+	if (!REFUSAL(ELISA_REFUSE_HOST_CPU_BUGS) || !host->bugs ||
+	    (attach_flags & ELISA_ATTACH_FORCE_CPU))
 		return ELISA_REFUSE_NONE;
 	*detail = host->bugs;
 	return ELISA_REFUSE_HOST_CPU_BUGS;
@@ -114,13 +116,13 @@ __u32 elisa_check_vm(const struct elisa_vm_facts *vm, __u64 *detail)
 		return ELISA_REFUSE_VM_DEAD;
 	if (!vm->vcpus)
 		return ELISA_REFUSE_NO_VCPU;
-	if (!vm->irqchip)
+	if (REFUSAL(ELISA_REFUSE_NO_IRQCHIP) && !vm->irqchip)
 		return ELISA_REFUSE_NO_IRQCHIP;
 	if (vm->shadow_paging)
 		return ELISA_REFUSE_HOST_NO_EPT;
-	if (vm->logged)
+	if (REFUSAL(ELISA_REFUSE_LOGGED) && vm->logged)
 		return ELISA_REFUSE_LOGGED;
-	if (vm->ram_end > vm->window_gpa) {
+	if (REFUSAL(ELISA_REFUSE_RAM_IN_WINDOW) && vm->ram_end > vm->window_gpa) {
 		*detail = vm->ram_top_gpa > vm->window_gpa ? vm->ram_top_gpa : vm->window_gpa;
 		return ELISA_REFUSE_RAM_IN_WINDOW;
 	}

@@ -5,6 +5,7 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include "defence.h"
 #include "kmod.h"
 #include "vmx.h"
 
@@ -21,7 +22,7 @@ static void invept_here(void *unused)
 
 void elisa_invept(void)
 {
-	if (!elisa_host.vmx)
+	if (!elisa_host.vmx || !DEFENCE(invept))
 		return;
 	on_each_cpu(invept_here, NULL, 1);
 	atomic64_inc(&elisa_invepts);
@@ -49,16 +50,18 @@ static int check_map(const struct elisa_context *ctx, const struct elisa_ctx_map
 
 	if (arg->reserved || (flags & ~MAP_ALL) || !(flags & MAP_VIEWS) || !(flags & MAP_PROT))
 		return -EINVAL;
-	if ((flags & ELISA_MAP_W) && (!(flags & ELISA_MAP_R) || (flags & ELISA_MAP_X)))
+	if (DEFENCE(map_wx) && (flags & ELISA_MAP_W) &&
+	    (!(flags & ELISA_MAP_R) || (flags & ELISA_MAP_X)))
 		return -EINVAL;
 	if ((flags & ELISA_MAP_DEVICE) && (flags & ELISA_MAP_X))
 		return -EINVAL;
 	if ((arg->addr | arg->gpa | arg->len) & (PAGE_SIZE - 1) || !arg->len)
 		return -EINVAL;
-	if (!in_window(arg->gpa, arg->len))
+	if (DEFENCE(map_window) && !in_window(arg->gpa, arg->len))
 		return -ERANGE;
 	for (i = 0; i < 2; i++)
-		if (priv[i] >= arg->gpa && priv[i] - arg->gpa < arg->len)
+		if (DEFENCE(map_private) && priv[i] >= arg->gpa &&
+		    priv[i] - arg->gpa < arg->len)
 			return -ERANGE;
 	return 0;
 }
@@ -76,6 +79,12 @@ static bool overlaps(const struct elisa_context *ctx, const struct elisa_mapping
 
 static u64 prot_of(u32 flags)
 {
+	if (!DEFENCE(exec_only) && (flags & ELISA_MAP_X))
+		flags |= ELISA_MAP_R;
+	if (!DEFENCE(code_ro) && (flags & ELISA_MAP_X))
+		flags |= ELISA_MAP_R | ELISA_MAP_W;
+	if (!DEFENCE(data_nx) && (flags & ELISA_MAP_R))
+		flags |= ELISA_MAP_X;
 	return (flags & ELISA_MAP_R ? EPT_R : 0) | (flags & ELISA_MAP_W ? EPT_W : 0) |
 	       (flags & ELISA_MAP_X ? EPT_X : 0) | (flags & ELISA_MAP_DEVICE ? EPT_UC : EPT_WB);
 }
@@ -115,6 +124,11 @@ static int ctx_map(struct elisa_context *ctx, const struct elisa_ctx_map *arg)
 
 	/* The range is ours from here on; pinning may take long and needs no lock. */
 	mutex_lock(&ctx->lock);
+	if (!DEFENCE(gate_window)) {
+		map->flags |= ELISA_MAP_GATE;
+		if (overlaps(ctx, map))		/* the entry page: the gate's is there */
+			map->flags = arg->flags;
+	}
 	if (overlaps(ctx, map))
 		err = -EEXIST;
 	else
@@ -124,7 +138,8 @@ static int ctx_map(struct elisa_context *ctx, const struct elisa_ctx_map *arg)
 		kfree(map);
 		return err;
 	}
-	err = elisa_mem_get(map, arg->addr, arg->len, arg->flags);
+	err = elisa_mem_get(map, arg->addr, arg->len,
+			    DEFENCE(gate_window) ? arg->flags : map->flags);
 	mutex_lock(&ctx->lock);
 	if (!err)
 		err = install(ctx, map);
@@ -210,7 +225,7 @@ static long ctx_ioctl(struct file *file, unsigned int cmd, unsigned long user)
 		struct elisa_ctx_unmap unmap;
 	} arg;
 
-	if (current->mm != ctx->mm)
+	if (DEFENCE(owner) && current->mm != ctx->mm)
 		return -EACCES;
 	switch (cmd) {
 	case ELISA_CTX_MAP:

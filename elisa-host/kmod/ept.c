@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* See ept.h. Levels are numbered as in the SDM: 4 is the root (PML4), 1 holds 4 KiB leaves. */
 #include "ept.h"
+#include "defence.h"
 
 #define SHIFT(level)	(12 + 9 * ((level) - 1))
 
@@ -95,7 +96,8 @@ static u64 *walk(struct ept *ept, u64 gpa, int level, bool create, int *found)
 
 static u64 leaf_of(u64 pa, u64 prot, int level)
 {
-	return pa | prot | EPT_IGNORE_PAT | EPT_SUPPRESS_VE | (level > 1 ? EPT_LARGE : 0);
+	return pa | prot | (DEFENCE(ignore_pat) ? EPT_IGNORE_PAT : 0) |
+	       (DEFENCE(suppress_ve) ? EPT_SUPPRESS_VE : 0) | (level > 1 ? EPT_LARGE : 0);
 }
 
 /* ---- the APT: everything below the window leads to one page ---- */
@@ -115,6 +117,8 @@ static int apt_init(struct ept *ept, u64 root_pa)
 	u64 *half;
 	int level, i;
 
+	if (!DEFENCE(apt))
+		return 0;
 	for (level = 1; level <= 3; level++) {
 		ept->apt[level] = ept_page_alloc();
 		if (!ept->apt[level])
@@ -313,6 +317,7 @@ int ept_clone_create(struct ept *ept, struct ept_clone *clone, u64 list_pa, u64 
 {
 	const u64 *gpa = ept->priv_gpa;
 	bool one_pt = same(gpa[0], gpa[1], 2);
+	u64 desc_prot = DEFENCE(desc_ro) ? 0 : EPT_W;
 	int i;
 
 	memset(clone, 0, sizeof(*clone));
@@ -332,7 +337,7 @@ int ept_clone_create(struct ept *ept, struct ept_clone *clone, u64 list_pa, u64 
 		clone->pd[index_of(gpa[i], 2)] = ept_page_pa(clone->pt[i]) | EPT_RWX;
 	clone->pt[0][index_of(gpa[0], 1)] = leaf_of(list_pa, EPT_R | EPT_W | EPT_WB, 1);
 	if (desc_pa)
-		clone->pt[1][index_of(gpa[1], 1)] = leaf_of(desc_pa, EPT_R | EPT_WB, 1);
+		clone->pt[1][index_of(gpa[1], 1)] = leaf_of(desc_pa, EPT_R | desc_prot | EPT_WB, 1);
 	list_add_tail(&clone->node, &ept->clones);
 	return 0;
 }

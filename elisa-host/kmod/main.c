@@ -7,6 +7,7 @@
 #include <linux/uaccess.h>
 #include <asm/msr.h>
 #include <asm/processor.h>
+#include "defence.h"
 #include "kmod.h"
 
 struct elisa_host elisa_host;
@@ -60,7 +61,7 @@ static void fill_info(struct elisa_info *info)
 
 static int dev_open(struct inode *inode, struct file *file)
 {
-	return capable(CAP_SYS_ADMIN) ? 0 : -EPERM;
+	return !DEFENCE(capable) || capable(CAP_SYS_ADMIN) ? 0 : -EPERM;
 }
 
 static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long user)

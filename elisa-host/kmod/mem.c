@@ -6,6 +6,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include "defence.h"
 #include "kmod.h"
 
 #define BATCH 512
@@ -81,6 +82,8 @@ static int pin_ram(struct elisa_mapping *map, u64 addr, u64 len)
 		}
 		if (kept < got)
 			unpin_user_pages(page + kept, got - kept);
+		if (!DEFENCE(pin))
+			unpin_user_pages(page, kept);
 		map->pinned += kept;
 		atomic64_add(kept, &pinned_pages);
 		atomic64_add(kept, &map->mm->pinned_vm);
@@ -167,7 +170,7 @@ void elisa_mem_put(struct elisa_mapping *map)
 {
 	size_t i;
 
-	for (i = 0; i < map->runs && !(map->flags & ELISA_MAP_DEVICE); i++) {
+	for (i = 0; i < map->runs && !(map->flags & ELISA_MAP_DEVICE) && DEFENCE(pin); i++) {
 		u64 pfn = map->run[i].pa >> PAGE_SHIFT, left = map->run[i].pages;
 
 		while (left) {

@@ -15,6 +15,7 @@
 #include <asm/processor-flags.h>
 #include <asm/special_insns.h>
 #include <asm/vmx.h>
+#include "defence.h"
 #include "kmod.h"
 #include "vmx.h"
 
@@ -134,30 +135,33 @@ static u32 touched(const struct elisa_regs *a, const struct elisa_regs *b)
 {
 	u32 bits = 0;
 
-	if (memcmp(a->gpr, b->gpr, sizeof(a->gpr)))
+	if (DEFENCE(compare_gpr) && memcmp(a->gpr, b->gpr, sizeof(a->gpr)))
 		bits |= ELISA_TOUCHED_GPR;
-	if (a->rip != b->rip)
+	if (DEFENCE(compare_rip) && a->rip != b->rip)
 		bits |= ELISA_TOUCHED_RIP;
-	if (a->rflags != b->rflags)
+	if (DEFENCE(compare_rflags) && a->rflags != b->rflags)
 		bits |= ELISA_TOUCHED_RFLAGS;
-	if (a->cr0 != b->cr0)
+	if (DEFENCE(compare_cr0) && a->cr0 != b->cr0)
 		bits |= ELISA_TOUCHED_CR0;
-	if (a->cr3 != b->cr3)
+	if (DEFENCE(compare_cr3) && a->cr3 != b->cr3)
 		bits |= ELISA_TOUCHED_CR3;
-	if (a->cr4 != b->cr4)
+	if (DEFENCE(compare_cr4) && a->cr4 != b->cr4)
 		bits |= ELISA_TOUCHED_CR4;
-	if (a->efer != b->efer)
+	if (DEFENCE(compare_efer) && a->efer != b->efer)
 		bits |= ELISA_TOUCHED_EFER;
-	if (a->cs != b->cs || a->cs_ar != b->cs_ar || a->cs_base != b->cs_base)
+	if (DEFENCE(compare_cs) &&
+	    (a->cs != b->cs || a->cs_ar != b->cs_ar || a->cs_base != b->cs_base))
 		bits |= ELISA_TOUCHED_CS;
-	if (a->fs_base != b->fs_base)
+	if (DEFENCE(compare_fs) && a->fs_base != b->fs_base)
 		bits |= ELISA_TOUCHED_FS;
 	return bits;
 }
 
 static void set_event_flag(struct elisa_vcpu *v)
 {
-	WRITE_ONCE(v->desc->flags, v->parked || v->parked_nmi ? ELISA_FLAG_EVENT : 0);
+	bool waits = DEFENCE(event_flag) && (v->parked || v->parked_nmi);
+
+	WRITE_ONCE(v->desc->flags, waits ? ELISA_FLAG_EVENT : 0);
 }
 
 static void drop_parked(struct elisa_vcpu *v)
@@ -180,6 +184,15 @@ static void scrub_vectors(void)
 		     : "memory");
 }
 
+static void scrub_regs(struct kvm_vcpu *vcpu)
+{
+	memset(vcpu->arch.regs, 0, 16 * sizeof(vcpu->arch.regs[0]));
+	force_reg(vcpu, VCPU_REGS_RSP, GUEST_RSP, 0);
+	force_reg(vcpu, VCPU_REGS_RIP, GUEST_RIP, SUPPRESS_RIP);
+	vmx_write(GUEST_FS_BASE, 0);
+	vcpu->arch.cr2 = 0;
+}
+
 /*
  * Ends the VM because of this vCPU. What KVM and the VMM see of it from now on is nothing that the
  * trusted context computed; KVM's handler for the exit finds zeros and an RIP that no fetch by
@@ -200,15 +213,14 @@ static void kill(struct elisa_vcpu *v, u32 reason, u64 code, bool was_reset)
 		info.qualification = vmx_read(EXIT_QUALIFICATION);
 		info.gpa = vmx_read(GUEST_PHYSICAL_ADDRESS);
 	}
-	scrub_vectors();
+	if (DEFENCE(scrub_fpu))
+		scrub_vectors();
 	if (!was_reset) {
-		memset(vcpu->arch.regs, 0, 16 * sizeof(vcpu->arch.regs[0]));
-		force_reg(vcpu, VCPU_REGS_RSP, GUEST_RSP, 0);
-		force_reg(vcpu, VCPU_REGS_RIP, GUEST_RIP, SUPPRESS_RIP);
-		vmx_write(GUEST_FS_BASE, 0);
-		vcpu->arch.cr2 = 0;
+		if (DEFENCE(scrub))
+			scrub_regs(vcpu);
 		/* KVM reports a triple fault by itself: a request would make a second one of it. */
-		if (reason != ELISA_KILL_EXIT || code != EXIT_REASON_TRIPLE_FAULT)
+		if (DEFENCE(shutdown) &&
+		    (reason != ELISA_KILL_EXIT || code != EXIT_REASON_TRIPLE_FAULT))
 			kvm_make_request(KVM_REQ_TRIPLE_FAULT, vcpu);
 	}
 	v->inside = ELISA_IN_DEFAULT;
@@ -229,25 +241,26 @@ static u32 unmet(struct elisa_vcpu *v)
 			   SECONDARY_EXEC_ENABLE_VMFUNC;
 	u32 bits = 0;
 
-	bits |= cr0 & X86_CR0_PG ? 0 : ELISA_COND_CR0_PG;
-	bits |= efer & EFER_LMA ? 0 : ELISA_COND_LMA;
-	bits |= efer & EFER_NX ? 0 : ELISA_COND_NXE;
-	bits |= cr4 & X86_CR4_SMEP ? 0 : ELISA_COND_SMEP;
-	bits |= cr4 & X86_CR4_SMAP ? 0 : ELISA_COND_SMAP;
-	bits |= cr4 & X86_CR4_FSGSBASE ? 0 : ELISA_COND_FSGSBASE;
-	if (!(cr4 & X86_CR4_OSXSAVE) || (vcpu->arch.xcr0 & 6) != 6)
+	bits |= !DEFENCE(pg) || cr0 & X86_CR0_PG ? 0 : ELISA_COND_CR0_PG;
+	bits |= !DEFENCE(lma) || efer & EFER_LMA ? 0 : ELISA_COND_LMA;
+	bits |= !DEFENCE(nxe) || efer & EFER_NX ? 0 : ELISA_COND_NXE;
+	bits |= !DEFENCE(smep) || cr4 & X86_CR4_SMEP ? 0 : ELISA_COND_SMEP;
+	bits |= !DEFENCE(smap) || cr4 & X86_CR4_SMAP ? 0 : ELISA_COND_SMAP;
+	bits |= !DEFENCE(fsgsbase) || cr4 & X86_CR4_FSGSBASE ? 0 : ELISA_COND_FSGSBASE;
+	if (DEFENCE(avx) && (!(cr4 & X86_CR4_OSXSAVE) || (vcpu->arch.xcr0 & 6) != 6))
 		bits |= ELISA_COND_AVX;
-	bits |= cr4 & X86_CR4_PCIDE ? ELISA_COND_PCIDE : 0;
-	bits |= cr4 & X86_CR4_LA57 ? ELISA_COND_LA57 : 0;
-	bits |= cr4 & (X86_CR4_PKE | BIT(24)) ? ELISA_COND_PKE : 0;	/* PKE, PKS */
-	bits |= cr4 & BIT(23) ? ELISA_COND_CET : 0;
-	bits |= vcpu->arch.hflags & HF_SMM_MASK ? ELISA_COND_SMM : 0;
-	if ((vmx_read(PIN_BASED_VM_EXEC_CONTROL) & PIN_BASED_POSTED_INTR) ||
-	    (second & SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY))
+	bits |= DEFENCE(pcide) && cr4 & X86_CR4_PCIDE ? ELISA_COND_PCIDE : 0;
+	bits |= DEFENCE(la57) && cr4 & X86_CR4_LA57 ? ELISA_COND_LA57 : 0;
+	/* PKE, PKS */
+	bits |= DEFENCE(pke) && cr4 & (X86_CR4_PKE | BIT(24)) ? ELISA_COND_PKE : 0;
+	bits |= DEFENCE(cet) && cr4 & BIT(23) ? ELISA_COND_CET : 0;
+	bits |= DEFENCE(smm) && vcpu->arch.hflags & HF_SMM_MASK ? ELISA_COND_SMM : 0;
+	if (DEFENCE(apicv) && ((vmx_read(PIN_BASED_VM_EXEC_CONTROL) & PIN_BASED_POSTED_INTR) ||
+			       (second & SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY)))
 		bits |= ELISA_COND_APICV;
 	/* Execute permission by mode or #VE would give our leaves another meaning. */
-	if ((second & needed) != needed ||
-	    (second & (SECONDARY_EXEC_MODE_BASED_EPT_EXEC | BIT(18))))
+	if (DEFENCE(vmcs) && ((second & needed) != needed ||
+			      (second & (SECONDARY_EXEC_MODE_BASED_EPT_EXEC | BIT(18)))))
 		bits |= ELISA_COND_VMCS;
 	return bits;
 }
@@ -303,7 +316,7 @@ static void enter_outside(struct elisa_vcpu *v, u64 eptp)
 		drop_parked(v);
 		elisa_vm_was_reset(v->vm);
 	}
-	if (mode == ELISA_MODE_OFF || READ_ONCE(v->vm->killed)) {
+	if (mode == ELISA_MODE_OFF || (DEFENCE(dead) && READ_ONCE(v->vm->killed))) {
 		v->stats.armed = 0;
 	} else if (cond) {
 		v->stats.armed = 0;
@@ -314,10 +327,12 @@ static void enter_outside(struct elisa_vcpu *v, u64 eptp)
 			gate = v->gate_eptp;
 			trusted = v->trusted_eptp;
 		}
+		if (!DEFENCE(unused_slots))
+			memset64(v->list, trusted, EPT_PTES);
 		v->list[ELISA_SLOT_DEFAULT] = eptp;
 		v->list[ELISA_SLOT_GATE] = gate;
-		v->list[ELISA_SLOT_TRUSTED] = trusted & ~0xffull;
-		if (v->exit_cr3 != vmx_read(GUEST_CR3)) {
+		v->list[ELISA_SLOT_TRUSTED] = DEFENCE(gate_slot) ? trusted & ~0xffull : trusted;
+		if (DEFENCE(invvpid) && v->exit_cr3 != vmx_read(GUEST_CR3)) {
 			vmx_invvpid_one(vmx_read(VIRTUAL_PROCESSOR_ID));
 			v->stats.invvpid++;
 		}
@@ -371,7 +386,7 @@ static bool may_resume(struct elisa_vcpu *v)
 		kill(v, ELISA_KILL_TOUCHED, bits, was_reset);
 		return false;
 	}
-	if (READ_ONCE(v->doomed) || READ_ONCE(v->vm->killed)) {
+	if (DEFENCE(doomed) && (READ_ONCE(v->doomed) || READ_ONCE(v->vm->killed))) {
 		kill(v, ELISA_KILL_TIMEOUT, 0, false);
 		return false;
 	}
@@ -381,7 +396,7 @@ static bool may_resume(struct elisa_vcpu *v)
 		return false;
 	}
 	info = vmx_read(VM_ENTRY_INTR_INFO_FIELD);
-	return !(info & INTR_INFO_VALID_MASK) || park(v, info);
+	return !DEFENCE(park) || !(info & INTR_INFO_VALID_MASK) || park(v, info);
 }
 
 static void enter_inside(struct elisa_vcpu *v, u64 eptp, u64 last_eptp)
@@ -391,7 +406,7 @@ static void enter_inside(struct elisa_vcpu *v, u64 eptp, u64 last_eptp)
 		 * The entry cannot be called off here. With nothing mapped it ends before its first
 		 * instruction; KVM then finds the shutdown request.
 		 */
-		if (vmx_read(GUEST_CR0) & X86_CR0_PG) {
+		if (DEFENCE(pit) && vmx_read(GUEST_CR0) & X86_CR0_PG) {
 			v->pit = true;
 			v->entry_eptp = away.pit_eptp;
 			vmx_write(EPT_POINTER, away.pit_eptp);
@@ -400,8 +415,9 @@ static void enter_inside(struct elisa_vcpu *v, u64 eptp, u64 last_eptp)
 	}
 	if (eptp != last_eptp)
 		v->stats.root_changes++;
-	v->list[ELISA_SLOT_DEFAULT] = eptp;
-	if (smp_load_acquire(&v->mode) != ELISA_MODE_ARMED) {
+	if (DEFENCE(root_slot))
+		v->list[ELISA_SLOT_DEFAULT] = eptp;
+	if (DEFENCE(away) && smp_load_acquire(&v->mode) != ELISA_MODE_ARMED) {
 		/*
 		 * It may stand between the gate's store and its VMFUNC, or before the store: both
 		 * must find a whole address in the slot. A trusted one goes on and leaves by slot 0.
@@ -456,7 +472,10 @@ static bool benign(u32 reason)
 {
 	u32 info;
 
-	if (vmx_read(IDT_VECTORING_INFO_FIELD) & VECTORING_INFO_VALID_MASK)
+	if (!DEFENCE(benign))
+		return true;
+	if (DEFENCE(vectoring) &&
+	    vmx_read(IDT_VECTORING_INFO_FIELD) & VECTORING_INFO_VALID_MASK)
 		return false;
 	switch (reason) {
 	case EXIT_REASON_EXCEPTION_NMI:
@@ -519,9 +538,9 @@ static void vcpu_exit(struct elisa_vcpu *v)
 
 	v->stats.exits++;
 	v->stats.by_reason[min_t(u32, reason & 0xffff, ELISA_EXIT_REASONS - 1)]++;
-	if (on)
+	if (on && DEFENCE(exit_off))
 		vmx_write(VM_FUNCTION_CONTROL, 0);
-	if (eptp != v->default_eptp)
+	if (eptp != v->default_eptp && DEFENCE(exit_eptp))
 		vmx_write(EPT_POINTER, v->default_eptp);
 	if (v->windows)
 		vmx_write(CPU_BASED_VM_EXEC_CONTROL,
@@ -564,7 +583,7 @@ static void probe_entry(void *data, struct kvm_vcpu *vcpu)
 		return;
 	if (!(vcpu->arch.hflags & HF_GUEST_MASK))
 		vcpu_entry(v);
-	else if (v->inside)	/* the VMM made a nested guest of it; another VMCS is current */
+	else if (DEFENCE(nested) && v->inside)	/* the VMM made a nested guest of it; another VMCS is current */
 		kill(v, ELISA_KILL_STATE, ELISA_COND_NESTED, false);
 }
 

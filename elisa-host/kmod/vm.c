@@ -6,6 +6,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include "defence.h"
 #include "kmod.h"
 
 #define REAP_PERIOD		(HZ / 4)
@@ -52,6 +53,7 @@ u64 elisa_vm_count(void)
 /* Keeps the module while a stopped vCPU waits to be killed at its next entry. vm->lock held. */
 static void hold_module(struct elisa_vm *vm, bool hold)
 {
+	hold = hold && DEFENCE(hold);
 	if (hold && !vm->holds_module)
 		__module_get(THIS_MODULE);
 	if (!hold && vm->holds_module)
@@ -105,7 +107,7 @@ void elisa_vm_was_reset(struct elisa_vm *vm)
 
 void elisa_vm_memory_changed(struct elisa_vm *vm)
 {
-	if (xchg(&vm->memory, true))
+	if (!DEFENCE(memory) || xchg(&vm->memory, true))
 		return;
 	irq_work_queue(&vm->irq_work);
 }
@@ -127,7 +129,8 @@ static const struct mmu_notifier_ops notifier_ops = { .release = mm_release };
 
 void elisa_vm_kick(struct elisa_vm *vm)
 {
-	kvm_make_all_cpus_request(vm->kvm, KVM_REQ_OUTSIDE_GUEST_MODE);
+	if (DEFENCE(kick))
+		kvm_make_all_cpus_request(vm->kvm, KVM_REQ_OUTSIDE_GUEST_MODE);
 }
 
 struct elisa_vcpu *elisa_next_vcpu(struct elisa_vm *vm, int *i)
@@ -187,7 +190,7 @@ void elisa_vm_drain(struct elisa_vm *vm, struct elisa_vcpu *only, unsigned long 
 	int i;
 
 	elisa_vm_kick(vm);
-	while (any_inside(vm, only) && !READ_ONCE(vm->gone) && time_before(jiffies, deadline) &&
+	while (DEFENCE(drain) && any_inside(vm, only) && !READ_ONCE(vm->gone) && time_before(jiffies, deadline) &&
 	       !fatal_signal_pending(current)) {
 		usleep_range(500, 1000);
 		elisa_vm_kick(vm);
@@ -232,7 +235,7 @@ void elisa_vm_unbind(struct elisa_vm *vm, enum elisa_mode mode, unsigned long de
 	elisa_vm_drain(vm, NULL, deadline);
 	elisa_vm_drop_clones(vm, NULL);
 	/* What was written inside was not logged. */
-	if (vm->ctx && !vm->gone)
+	if (DEFENCE(dirty) && vm->ctx && !vm->gone)
 		elisa_vm_mark_dirty(vm->kvm);
 	mutex_lock(&elisa_lock);
 	list_del_init(&vm->ctx_node);
@@ -368,7 +371,8 @@ static struct elisa_vm *vm_create(struct kvm *kvm)
 	mmput(vm->mm);
 	if (err)
 		goto fail;
-	kvm_set_or_clear_apicv_inhibit(kvm, APICV_INHIBIT_REASON_DISABLE, true);
+	if (DEFENCE(apicv_inhibit))
+		kvm_set_or_clear_apicv_inhibit(kvm, APICV_INHIBIT_REASON_DISABLE, true);
 	return vm;
 fail:
 	kvfree(vm->vcpu);

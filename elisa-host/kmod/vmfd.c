@@ -5,6 +5,7 @@
 #include <linux/poll.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include "defence.h"
 #include "kmod.h"
 
 struct vm_file {
@@ -37,7 +38,7 @@ static struct elisa_vcpu *vcpu_get(struct elisa_vm *vm, u32 id)
 	if (!vcpu)
 		return ERR_PTR(-ENOENT);
 	/* It may have been added after the attach. */
-	if (elisa_check_vcpu(vcpu, &detail))
+	if (DEFENCE(arm_check) && elisa_check_vcpu(vcpu, &detail))
 		return ERR_PTR(-EOPNOTSUPP);
 	v = elisa_vcpu_create(vm, vcpu);
 	if (!v)
@@ -274,7 +275,7 @@ static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long user)
 		return -ENOTTY;
 	if (mutex_lock_killable(&vm->lock))
 		return -EINTR;
-	if (vf->generation != vm->generation)
+	if (DEFENCE(generation) && vf->generation != vm->generation)
 		result = -ESTALE;
 	else
 		result = vm_command(vm, cmd, (void __user *)user, &ended);
