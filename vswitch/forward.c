@@ -21,11 +21,11 @@
  * one might exceed that. A frame that exceeds it alone, a flooded one of many segments, is taken as
  * the first of a call.
  */
+#include "chain.h"
 #include "vlan.h"
 
 #define VS_FLOOD_MAX  VS_PORTS_MAX
 #define VS_DESTS      8
-#define VS_HEADER_MIN 16 /* of frames on the short way; shorter ones are gathered */
 
 struct vs_dest {
 	struct vs_port *to;
@@ -188,11 +188,6 @@ static void flush(struct vs_send *s)
 	s->run = 0;
 }
 
-vs_inline const volatile uint64_t *desc_at(const struct vs_tx *tx, uint32_t index)
-{
-	return (const volatile uint64_t *)(const volatile void *)&tx->ring[index & tx->mask];
-}
-
 /*
  * Frames in one piece, by the way of the one before. Stops at the first that is not such, and at
  * the end of the ring; true in the latter case.
@@ -209,7 +204,7 @@ vs_inline bool take_run(struct vs_send *s, bool nic)
 	const __m128i mask_of = s->mask, same = s->header;
 	struct vs_frame *first = &s->frame[s->frames], *frame = first, *end;
 	uint32_t count = VS_BATCH - s->frames, to_end = tx->size - (s->next & tx->mask);
-	const volatile uint64_t *d = desc_at(tx, s->next);
+	const volatile uint64_t *d = vs_desc_at(tx, s->next);
 	uint64_t *known = &s->known[s->frames];
 
 	if (s->way_max < VS_HEADER_MIN)
@@ -270,125 +265,6 @@ static vs_noinline void police_run(struct vs_send *s, uint32_t first)
 	s->frames = kept;
 }
 
-struct vs_chain {
-	uint32_t descs;
-	uint32_t segs;
-	uint64_t len;
-	unsigned int drop; /* ELISA_DROP_COUNT: good */
-	bool offload;	   /* something is left to do for it: in seg[0] */
-	uint64_t wire_len; /* of the frame, or of the longest of its segments */
-	uint32_t copies;   /* for one receiver: its segments, whoever cuts it up */
-	struct vs_gso gso; /* segments 0: not to be segmented */
-	struct vs_seg seg[ELISA_SEGS_MAX];
-};
-
-/* What must be 0 in the first descriptor of a frame, of a NIC's frame, and in the others. */
-#define VS_DESC_FIRST (0xe0ull << 16)
-#define VS_DESC_NIC   (VS_DESC_FIRST & ~((uint64_t)ELISA_RXC_CSUM_OK << 16))
-#define VS_DESC_REST  (~0xffffull & ~((uint64_t)ELISA_NET_MORE << 16))
-
-/* Reads the descriptors of one frame. False: the guest did not announce all of them. */
-static bool gather(struct vs_send *s, struct vs_chain *c)
-{
-	const uint64_t first = s->port->nic ? VS_DESC_NIC : VS_DESC_FIRST;
-	struct vs_tx *tx = s->tx;
-	uint64_t meta;
-
-	c->descs = 0;
-	c->segs = 0;
-	c->len = 0;
-	c->drop = ELISA_DROP_COUNT;
-	do {
-		const volatile uint64_t *d = desc_at(tx, s->next + c->descs);
-		uint64_t addr = d[0], len;
-		const uint8_t *at;
-
-		if (c->descs == s->left)
-			return false;
-		VS_STEP();
-		c->descs++;
-		meta = d[1];
-		VS_STEP();
-		len = meta & 0xffff;
-		if (c->drop != ELISA_DROP_COUNT)
-			continue;
-		if (!len || meta & (c->segs ? VS_DESC_REST : first) || c->segs == ELISA_SEGS_MAX) {
-			c->drop = ELISA_DROP_TX_BAD_DESC;
-			continue;
-		}
-		at = vs_guest_at(tx->guest, addr, len, &tx->hint);
-		if (!at) {
-			c->drop = ELISA_DROP_TX_BAD_ADDR;
-			continue;
-		}
-		c->seg[c->segs++] = (struct vs_seg){
-			.data = at,
-			.len = (uint16_t)len,
-			.offload = {.flags = (uint16_t)(meta >> 16 & ~(uint64_t)ELISA_NET_MORE),
-				    .csum_start = (uint16_t)(meta >> 32),
-				    .gso_size = (uint16_t)(meta >> 48)},
-		};
-		c->len += len;
-	} while (meta >> 16 & ELISA_NET_MORE);
-	return true;
-}
-
-/* The first 16 bytes, fewer if the frame is shorter, each read once. */
-static __m128i gather_header(const struct vs_chain *c)
-{
-	uint8_t bytes[16] __attribute__((aligned(16))) = {0};
-	uint32_t n = 0;
-
-	if (vs_likely(c->seg[0].len >= 16))
-		return *(const volatile __m128i_u *)(const volatile void *)c->seg[0].data;
-	for (uint32_t i = 0; i < c->segs; i++)
-		for (uint32_t j = 0; j < c->seg[i].len && n < 16; j++)
-			bytes[n++] = VS_READ_ONCE(c->seg[i].data[j]);
-	return _mm_load_si128((const __m128i *)(void *)bytes);
-}
-
-/* What its sender wants done, and thus how long it is on the wire. False: it makes no sense. */
-static bool check_offload(struct vs_chain *c, __m128i header)
-{
-	const struct vs_offload *o = &c->seg[0].offload;
-
-	c->offload = o->flags | o->csum_start | o->gso_size;
-	c->wire_len = c->len;
-	c->gso.segments = 0;
-	c->copies = 1;
-	if (vs_likely(!c->offload))
-		return true;
-	if (!vs_offload_valid(o, c->len))
-		return false;
-	if (!(o->flags & VS_TSO))
-		return true;
-	if (!vs_gso_parse(&c->gso, c->seg, (uint32_t)c->len, header))
-		return false;
-	c->copies = c->gso.segments;
-	c->wire_len = c->gso.header_len + vs_gso_payload(&c->gso, 0);
-	return true;
-}
-
-/* A frame that is alone in its load. */
-static void load_chain(const struct vs_send *s, const struct vs_chain *c, __m128i header,
-		       struct vs_frame *frame, struct vs_load_of *load)
-{
-	*frame = (struct vs_frame){
-		.data = c->seg[0].data,
-		.len = (uint32_t)c->len,
-		.segs = c->segs > 1 || c->offload ? (uint16_t)c->segs : 0,
-		.header = header,
-	};
-	*load = (struct vs_load_of){
-		.frame = frame,
-		.count = 1,
-		.longest = (uint32_t)c->len,
-		.pieces = frame->segs || c->len < VS_HEADER_MIN,
-		.segs = c->seg,
-		.filled = &s->tx->count.csum,
-	};
-}
-
 /* A frame that is not of the batch, after what is. */
 static vs_noinline void mirror_chain(struct vs_send *s, const struct vs_port *port,
 				     const struct vs_chain *c, __m128i header, uint32_t what)
@@ -397,7 +273,7 @@ static vs_noinline void mirror_chain(struct vs_send *s, const struct vs_port *po
 	struct vs_frame frame;
 
 	flush(s);
-	load_chain(s, c, header, &frame, &load);
+	vs_chain_load(c, header, &s->tx->count.csum, &frame, &load);
 	vs_mirror(s->caller, port, &load, 0, 1, what);
 }
 
@@ -427,7 +303,7 @@ static vs_noinline void mirror_early(struct vs_send *s, struct vs_chain *c)
 		return;
 	c->offload = false;
 	c->seg[0].offload = (struct vs_offload){0, 0, 0};
-	mirror_chain(s, s->port, c, gather_header(c), vs_dropped(c->drop));
+	mirror_chain(s, s->port, c, vs_gather_header(c), vs_dropped(c->drop));
 }
 
 struct vs_addresses {
@@ -795,7 +671,7 @@ static void flood(struct vs_send *s, const struct vs_chain *c, __m128i header,
 	struct vs_delivered done = {0, 0};
 	uint32_t found = 0, words = (vs_load(&s->vs->ports_high) + 63) / 64;
 
-	load_chain(s, c, header, &frame, &load);
+	vs_chain_load(c, header, &s->tx->count.csum, &frame, &load);
 	for (uint32_t w = 0; w < words; w++) {
 		uint64_t linked = vs_load(&s->vs->linked[w]);
 
@@ -840,7 +716,7 @@ static vs_noinline enum vs_took take_frame(struct vs_send *s)
 
 	if (s->frames == VS_BATCH || s->segs > VS_SEGS - ELISA_SEGS_MAX || s->dests == VS_DESTS)
 		return VS_FLUSH_FIRST;
-	if (!gather(s, &c))
+	if (!vs_gather(&c, s->tx, s->next, s->left, s->port->nic))
 		return VS_STOP;
 	if (c.drop == ELISA_DROP_COUNT && !vs_load(&s->port->up))
 		c.drop = ELISA_DROP_TX_LINK_DOWN;
@@ -848,11 +724,11 @@ static vs_noinline enum vs_took take_frame(struct vs_send *s)
 		c.drop = ELISA_DROP_TX_RUNT;
 	if (c.drop == ELISA_DROP_COUNT) {
 		VS_STEP();
-		header = gather_header(&c);
+		header = vs_gather_header(&c);
 		VS_STEP();
 		a = addresses_of(header);
 		c.drop = ELISA_DROP_TX_BAD_OFFLOAD;
-		if (check_offload(&c, header))
+		if (vs_check_offload(&c, header))
 			c.drop = check(s, &a, c.wire_len);
 		if (c.drop == ELISA_DROP_COUNT)
 			c.drop = check_vlan(s, &c, header, &a);

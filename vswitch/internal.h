@@ -8,6 +8,7 @@
  *	caller.c	vs_entry, epochs and grace periods, recovery of a dead caller
  *	queue.c		the guest's operations on queues: set-up, reset, information
  *	forward.c	ELISA_NET_TX: descriptors -> classify -> group by destination
+ *	chain.h		... one frame of several descriptors, read once
  *	offload.c/.h	checksums and segments in software
  *	steer.c		which frames a port wants, and in which of its queues
  *	vlan.c/.h	which VLAN a frame is of, who is a member, tags that come and go
