@@ -159,6 +159,17 @@ class Journal(unittest.TestCase):
         # What is no event has its priority and place, too; nothing is left for stderr.
         self.assertEqual(self.d.log(), "")
 
+    def test_nic(self):
+        """From its thread, or from before there was one."""
+        self.d.kill()
+        with open(self.d.config, "w") as f:
+            f.write(dt.LOCAL + 'nics = ( { name = "up0"; vdev = "net_null0"; } );\n'
+                    'dpdk = { library = "/nonexistent.so"; };\n')
+        self.d.start()
+        got = self.entry(ELISA_EVENT="nic", ELISA_PORT="up0", ELISA_REASON="failed")
+        self.assertEqual(got["PRIORITY"], "3")
+        self.assertIn("NIC up0: the library for NICs was not loaded: /nonexistent.so", got["MESSAGE"])
+
     def test_without_journald(self):
         """stderr is a stream of the journal as well: what cannot be sent is still there."""
         self.d.kill()

@@ -540,8 +540,17 @@ class DiesInside(ForGuests):
 
     def test_granted(self):
         self.served("guests")
+        rpc = self.d.rpc()
+        self.addCleanup(rpc.close)
+        rpc.call("events.subscribe")
         for times in (1, 2, 3):
             self.die(times)
+            event = {}
+            while event.get("reason") != "reset":
+                event = rpc.line()["params"]
+            self.assertEqual((event["event"], event["port"], event["priority"]),
+                             ("nic", "null0", "warning"))
+            self.assertIn("NIC null0: VM web died with it: reset in", event["text"])
         nic = self.nic("null0")
         self.assertEqual((nic["state"], self.tx()["owner"], self.tx()["dirty"]), ("up", "", False))
         self.assertLess(nic["last_reset_ms"], 1000)

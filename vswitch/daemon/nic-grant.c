@@ -18,7 +18,7 @@ static int check(struct nic_port *n, struct nic_verdict *v)
 	uint64_t since = now_us();
 	int ret = nic_check(all->ctx, all->lib, n->dev, n->port->set.vs.queues, v);
 
-	log_info(
+	nic_say(n, SD_INFO, "checked",
 		"NIC %s: checked in %llu ms: %u findings, longest call %llu instructions, %u bytes "
 		"of stack%s%s",
 		n->set->port.vs.name, (unsigned long long)(now_us() - since) / 1000, v->findings,
@@ -69,9 +69,10 @@ bool nic_decide(struct nic_port *n)
 		grant = decide(n, why, &restart);
 		pthread_mutex_unlock(&n->all->ctx_lock);
 		if (grant == GRANT_REFUSED)
-			log_warning("NIC %s: \"serve: guest\" is refused, the daemon serves it "
-				    "instead: %s",
-				    n->set->port.vs.name, why);
+			nic_say(n, SD_WARNING, "refused",
+				"NIC %s: \"serve: guest\" is refused, the daemon serves it "
+				"instead: %s",
+				n->set->port.vs.name, why);
 	}
 	pthread_mutex_lock(&n->lock);
 	n->again = false;

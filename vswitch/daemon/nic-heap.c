@@ -21,7 +21,7 @@ __attribute__((format(printf, 2, 3))) static void complain(struct nics *all, con
 	va_start(ap, fmt);
 	vsnprintf(all->heap_note, sizeof(all->heap_note), fmt, ap);
 	va_end(ap);
-	log_error("DPDK's memory: %s", all->heap_note);
+	nic_say_at(LOG_HERE, all, NULL, SD_ERR, "memory", "DPDK's memory: %s", all->heap_note);
 }
 
 static int range_export(struct nics *all, struct elisa_ctx *ctx, struct heap_range *r)

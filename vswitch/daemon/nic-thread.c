@@ -53,7 +53,7 @@ void nic_state(struct nic_port *n, enum nic_state state, const char *fmt, ...)
 		n->view.link.up = false;
 	pthread_mutex_unlock(&n->lock);
 	if (state == NIC_FAILED && !said)
-		log_error("NIC %s: %s", n->set->port.vs.name, note);
+		nic_say(n, SD_ERR, "failed", "NIC %s: %s", n->set->port.vs.name, note);
 	nic_poke(n->all->news);
 }
 
@@ -95,9 +95,9 @@ static void name_holder(struct nic_port *n, uint32_t owner)
 {
 	char name[VS_NAME_LEN];
 
-	log_warning("NIC %s: %s has stopped inside and keeps it: resume it, or detach it with "
-		    "--force",
-		    n->set->port.vs.name, nic_owner(n->all, owner, name));
+	nic_say(n, SD_WARNING, "kept",
+		"NIC %s: %s has stopped inside and keeps it: resume it, or detach it with --force",
+		n->set->port.vs.name, nic_owner(n->all, owner, name));
 }
 
 /* Of some half: 0 if nobody has any (any more). */
@@ -221,8 +221,9 @@ static void macs_tell(struct nic_port *n)
 		return;
 	ret = n->all->lib->macs(n->dev, (const uint8_t(*)[6])macs.mac, macs.queue, macs.count);
 	if (ret >= 0 && (unsigned int)ret < macs.count && !n->set->promiscuous)
-		log_info("NIC %s: it has filters for %d of %u addresses: promiscuous",
-			 n->set->port.vs.name, ret, macs.count);
+		nic_say(n, SD_INFO, "promiscuous",
+			"NIC %s: it has filters for %d of %u addresses: promiscuous",
+			n->set->port.vs.name, ret, macs.count);
 	pthread_mutex_lock(&n->lock);
 	n->view.filters = ret;
 	n->view.addresses = macs.count;
@@ -442,9 +443,10 @@ static int reset(struct nic_port *n)
 	n->view.last_reset_us = us;
 	pthread_mutex_unlock(&n->lock);
 	if (!ret)
-		log_warning("NIC %s: VM %s died with it: reset in %llu.%llu ms, %llu buffers lost",
-			    n->set->port.vs.name, dead, (unsigned long long)us / 1000,
-			    (unsigned long long)us % 1000 / 100, (unsigned long long)lost);
+		nic_say(n, SD_WARNING, "reset",
+			"NIC %s: VM %s died with it: reset in %llu.%llu ms, %llu buffers lost",
+			n->set->port.vs.name, dead, (unsigned long long)us / 1000,
+			(unsigned long long)us % 1000 / 100, (unsigned long long)lost);
 	return ret;
 }
 
@@ -482,8 +484,9 @@ static void *nic_main(void *arg)
 		if (why == LEFT_STOP)
 			break;
 		if (why == LEFT_ERROR)
-			log_error("NIC %s: its queues are gone: it is set up anew",
-				  n->set->port.vs.name);
+			nic_say(n, SD_ERR, "queues-gone",
+				"NIC %s: its queues are gone: it is set up anew",
+				n->set->port.vs.name);
 		if (why == LEFT_DIRTY) {
 			ret = reset(n);
 			continue;

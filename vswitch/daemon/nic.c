@@ -195,7 +195,7 @@ static int port_add(struct nic_port *n)
 		memcpy(set.vs.mac, n->view.info.mac, 6);
 	ret = port_create(d, &set, false, &n->port, why);
 	if (ret) {
-		log_error("NIC %s: %s", set.vs.name, why);
+		nic_say(n, SD_ERR, "failed", "NIC %s: %s", set.vs.name, why);
 		return ret;
 	}
 	n->port->nic = n;
@@ -219,7 +219,8 @@ static int port_add(struct nic_port *n)
 	if (!ret)
 		ret = vs_port_bind(d->vs, n->port->id, n->guest);
 	if (ret)
-		log_error("NIC %s: the switch did not take it: %s", set.vs.name, strerror(-ret));
+		nic_say(n, SD_ERR, "failed", "NIC %s: the switch did not take it: %s", set.vs.name,
+			strerror(-ret));
 	return ret;
 }
 
@@ -253,6 +254,7 @@ int nics_open(struct daemon *d)
 	all->daemon = d;
 	pthread_mutex_init(&all->ctx_lock, NULL);
 	pthread_mutex_init(&all->heap_lock, NULL);
+	pthread_mutex_init(&all->said_lock, NULL);
 	all->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (all->news < 0)
 		return -errno;
@@ -337,6 +339,7 @@ void nics_close(struct daemon *d)
 	if (all->opened)
 		all->lib->close();
 	heap_close(all);
+	nics_tell(all);
 	sd_event_source_disable_unref(all->source);
 	if (all->news >= 0)
 		close(all->news);
@@ -601,6 +604,7 @@ static int on_news(sd_event_source *source, int fd, uint32_t revents, void *user
 		return 0;
 	heap_share(all);
 	telemetry_serve(all);
+	nics_tell(all);
 	for (unsigned int i = 0; i < all->count; i++) {
 		struct nic_port *n = &all->nic[i];
 		uint32_t bells[NIC_BELLS];

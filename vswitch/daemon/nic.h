@@ -8,6 +8,7 @@
  *	nic-grant.c	may guests run it? By nic-check.c, which knows nothing of the daemon
  *	nic-watch.c	do guests do their part?
  *	nic-json.c	what it looks like
+ *	nic-say.c	events from those threads
  *	nic-telemetry.c	what DPDK's telemetry says of the switch
  *
  * A NIC's thread owns its device. What both threads use lies behind its lock, which nobody holds
@@ -23,6 +24,7 @@
 
 #define HEAP_RANGES 256
 #define NIC_BELLS   64
+#define NIC_SAID_MAX 16
 
 /* A piece of DPDK's heap. */
 struct heap_range {
@@ -102,6 +104,14 @@ struct nic_port {
 	unsigned int bell_count;
 };
 
+/* For the event loop to tell. */
+struct nic_said {
+	struct log_where where;
+	const struct nic_port *nic; /* NULL: of no NIC alone */
+	const char *priority, *reason;
+	char text[LOG_TEXT_LEN];
+};
+
 struct nics {
 	struct daemon *daemon;
 	void *handle; /* of dlopen */
@@ -125,6 +135,10 @@ struct nics {
 	/* Who has, or had last, that id of libvswitch. */
 	char names[VS_GUESTS_MAX][VS_NAME_LEN];
 	char last_gone[VS_NAME_LEN]; /* whose callers ended last */
+
+	pthread_mutex_t said_lock; /* of what follows; taken after any other */
+	struct nic_said said[NIC_SAID_MAX];
+	unsigned int said_count, said_told;
 };
 
 static inline void nic_poke(int fd)
@@ -147,6 +161,17 @@ int heap_export(struct nics *all, struct elisa_ctx *ctx);
 int heap_ready(struct nics *all, char why[NIC_WHY_LEN]);
 void heap_share(struct nics *all); /* event loop */
 void heap_close(struct nics *all);
+
+/* ---- nic-say.c ---- */
+
+/* An event of a NIC, or of all (NULL). Any thread, with any lock. `reason`, a short word, is a literal. */
+__attribute__((format(printf, 6, 7))) void nic_say_at(const struct log_where *where,
+						      struct nics *all, const struct nic_port *n,
+						      const char *priority, const char *reason,
+						      const char *fmt, ...);
+#define nic_say(n, priority, reason, ...) \
+	nic_say_at(LOG_HERE, (n)->all, n, priority, reason, __VA_ARGS__)
+void nics_tell(struct nics *all); /* event loop: what was said since */
 
 /* ---- nic-telemetry.c: event loop; telemetry_serve() when somebody pokes `news` ---- */
 
