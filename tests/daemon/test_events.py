@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 import unittest
 
 import daemontest as dt
@@ -169,6 +170,27 @@ class Journal(unittest.TestCase):
         got = self.entry(ELISA_EVENT="nic", ELISA_PORT="up0", ELISA_REASON="failed")
         self.assertEqual(got["PRIORITY"], "3")
         self.assertIn("NIC up0: the library for NICs was not loaded: /nonexistent.so", got["MESSAGE"])
+
+    def test_busy_journald(self):
+        """One that takes nothing holds nobody up, and is told what it missed."""
+        with open("/proc/sys/net/unix/max_dgram_qlen") as f:
+            queued = int(f.read())
+        for _ in range(queued // 2 + 50):
+            self.d.call("port.add", name="new", transport="local")
+            self.d.call("port.del", name="new")
+        self.sock.settimeout(0.2)
+        taken = 0
+        with self.assertRaises(TimeoutError):
+            while self.sock.recv(65536):
+                taken += 1
+        self.sock.settimeout(10)
+        self.assertLess(taken, queued + 50)     # it was full
+        self.d.call("port.add", name="last", transport="local")
+        lost = self.entry(PRIORITY="4")["MESSAGE"]
+        self.assertRegex(lost, r"^the journal was too busy for \d+ messages before this$")
+        self.assertGreater(int(lost.split()[6]), 50)
+        self.assertEqual(self.entry(ELISA_PORT="last")["MESSAGE"], "port last added")
+        self.assertEqual(self.d.log(), "")
 
     def test_without_journald(self):
         """stderr is a stream of the journal as well: what cannot be sent is still there."""

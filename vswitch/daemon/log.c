@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "log.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
-#define SD_JOURNAL_SUPPRESS_LOCATION /* it would be ours, not the caller's */
-#include <systemd/sd-journal.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +16,7 @@
 static bool with_debug;
 static bool to_stream;	/* stderr is the journal's: a line with a prefix is an entry */
 static bool to_journal; /* ... and it takes fields, too */
+static int journal;
 
 /* systemd says in JOURNAL_STREAM which stream it connected; stderr may have been redirected since.
  */
@@ -28,7 +29,10 @@ void log_init(bool debug)
 	with_debug = debug;
 	to_stream = stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
 		    !fstat(STDERR_FILENO, &st) && st.st_dev == dev && st.st_ino == ino;
-	to_journal = to_stream && !access(JOURNAL_SOCKET, W_OK);
+	if (!to_stream || access(JOURNAL_SOCKET, W_OK))
+		return;
+	journal = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	to_journal = journal >= 0;
 }
 
 static const char *priority_word(const char *priority)
@@ -48,12 +52,10 @@ void log_text(char text[LOG_TEXT_LEN], const char *fmt, va_list ap)
 			*p = ' ';
 }
 
-/* Fields of the journal, in one buffer. */
+/* In the journal's own protocol: NAME=value, a line each. Values have no end of line in them. */
 struct entry {
 	char text[LOG_TEXT_LEN + 1024];
 	size_t used;
-	struct iovec vec[LOG_FIELDS_MAX + 5];
-	int count;
 };
 
 __attribute__((format(printf, 2, 3))) static void entry_add(struct entry *e, const char *fmt, ...)
@@ -67,24 +69,71 @@ __attribute__((format(printf, 2, 3))) static void entry_add(struct entry *e, con
 	va_end(ap);
 	if (len < 0 || (size_t)len >= room)
 		return;
-	e->vec[e->count++] = (struct iovec){e->text + e->used, (size_t)len};
 	e->used += (size_t)len;
+	e->text[e->used - 1] = '\n';
 }
 
+/*
+ * sd_journal_sendv() waits while the journal is busy: an event loop, and whoever guests wait for, must
+ * not. 0 or -errno.
+ */
 static int journal_send(const struct log_where *where, const char *priority,
 			const struct log_field *fields, unsigned int count, const char *text)
 {
+	const struct sockaddr_un to = {.sun_family = AF_UNIX, .sun_path = JOURNAL_SOCKET};
 	struct entry e = {.used = 0};
 
-	entry_add(&e, "MESSAGE=%s", text);
-	entry_add(&e, "PRIORITY=%c", priority[1]); /* sd-daemon(3): "<5>" */
-	entry_add(&e, "CODE_FILE=%s", where->file);
-	entry_add(&e, "CODE_LINE=%d", where->line);
-	entry_add(&e, "CODE_FUNC=%s", where->func);
+	/* Each with a byte for the end of its line. */
+	entry_add(&e, "MESSAGE=%s ", text);
+	entry_add(&e, "PRIORITY=%c ", priority[1]); /* sd-daemon(3): "<5>" */
+	entry_add(&e, "SYSLOG_IDENTIFIER=%s ", program_invocation_short_name);
+	entry_add(&e, "CODE_FILE=%s ", where->file);
+	entry_add(&e, "CODE_LINE=%d ", where->line);
+	entry_add(&e, "CODE_FUNC=%s ", where->func);
 	for (unsigned int i = 0; i < count && i < LOG_FIELDS_MAX; i++)
 		if (fields[i].value && *fields[i].value)
-			entry_add(&e, "%s=%s", fields[i].name, fields[i].value);
-	return sd_journal_sendv(e.vec, e.count);
+			entry_add(&e, "%s=%s ", fields[i].name, fields[i].value);
+	if (sendto(journal, e.text, e.used, MSG_DONTWAIT | MSG_NOSIGNAL,
+		   (const struct sockaddr *)&to, sizeof(to)) < 0)
+		return -errno;
+	return 0;
+}
+
+/* The journal's other way, without fields. Neither waits. 0 or -errno. */
+static int stream_send(const char *priority, const char *text)
+{
+	char line[LOG_TEXT_LEN + 8];
+	int len = snprintf(line, sizeof(line), "%s%s\n", priority, text);
+
+	if (send(STDERR_FILENO, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+		return 0;
+	if (errno == ENOTSOCK && write(STDERR_FILENO, line, (size_t)len) >= 0)
+		return 0;
+	return -errno;
+}
+
+static int to_systemd(const struct log_where *where, const char *priority,
+		      const struct log_field *fields, unsigned int count, const char *text)
+{
+	int ret = to_journal ? journal_send(where, priority, fields, count, text) : -ENOTCONN;
+
+	/* One that is busy with entries will not be faster with lines. */
+	return !ret || ret == -EAGAIN ? ret : stream_send(priority, text);
+}
+
+/* What was lost is told before the next that is not. */
+static void systemd_send(const struct log_where *where, const char *priority,
+			 const struct log_field *fields, unsigned int count, const char *text)
+{
+	static unsigned int lost;
+	unsigned int missing = __atomic_exchange_n(&lost, 0, __ATOMIC_RELAXED);
+	char told[80];
+
+	snprintf(told, sizeof(told), "the journal was too busy for %u messages before this", missing);
+	if (missing && to_systemd(LOG_HERE, SD_WARNING, NULL, 0, told))
+		__atomic_add_fetch(&lost, missing, __ATOMIC_RELAXED);
+	if (to_systemd(where, priority, fields, count, text))
+		__atomic_add_fetch(&lost, 1, __ATOMIC_RELAXED);
 }
 
 static void stderr_send(const char *priority, const char *text)
@@ -107,8 +156,8 @@ void log_entry(const struct log_where *where, const char *priority, const struct
 		return;
 	if (!to_stream)
 		stderr_send(priority, text);
-	else if (!to_journal || journal_send(where, priority, fields, count, text))
-		fprintf(stderr, "%s%s\n", priority, text);
+	else
+		systemd_send(where, priority, fields, count, text);
 }
 
 void log_at(const struct log_where *where, const char *priority, const char *fmt, ...)
