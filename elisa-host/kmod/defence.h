@@ -20,7 +20,7 @@
 	X(nested) X(apicv) X(vmcs) X(dead) \
 	/* a vCPU that was stopped inside goes on only as it was */ \
 	X(compare_gpr) X(compare_rip) X(compare_rflags) X(compare_cr0) X(compare_cr3) \
-	X(compare_cr4) X(compare_efer) X(compare_cs) X(compare_fs) X(doomed) \
+	X(compare_cr4) X(compare_efer) X(compare_cs) X(compare_fs) X(doomed) X(hide) \
 	/* exits inside */ \
 	X(benign) X(vectoring) X(scrub) X(scrub_fpu) X(shutdown) X(pit) X(exit_off) X(exit_eptp) \
 	X(park) X(event_flag) X(apicv_inhibit) \

@@ -128,7 +128,10 @@ struct elisa_vcpu {
 	bool parked_nmi;
 	unsigned int parked;
 	u32 park[ELISA_PARKED_MAX];	/* interruption information fields, oldest first */
-	struct elisa_regs regs;
+	struct elisa_regs regs;		/* stopped inside: its own, */
+	struct elisa_regs shown;	/* and what KVM was left with, see hide_regs() */
+	bool hidden;
+	void *vectors;			/* XSAVE area of the same time, a page */
 	struct elisa_vcpu_stats stats;
 };
 

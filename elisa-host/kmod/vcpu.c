@@ -175,13 +175,63 @@ static void drop_parked(struct elisa_vcpu *v)
  * In both probes the processor holds the guest's vector registers and the host's XCR0 (KVM swaps
  * that one between them). Tile state is left alone: trusted code has no use for it.
  */
+static u64 vector_mask(void)
+{
+	return xgetbv(XCR_XFEATURE_ENABLED_MASK) &
+	       (XFEATURE_MASK_FPSSE | XFEATURE_MASK_YMM | XFEATURE_MASK_AVX512);
+}
+
+static void load_vectors(const void *area)
+{
+	u64 mask = vector_mask();
+
+	asm volatile("xrstor64 (%0)" : : "r"(area), "a"((u32)mask), "d"((u32)(mask >> 32))
+		     : "memory");
+}
+
+static void save_vectors(void *area)
+{
+	u64 mask = vector_mask();
+
+	asm volatile("xsave64 (%0)" : : "r"(area), "a"((u32)mask), "d"((u32)(mask >> 32))
+		     : "memory");
+}
+
 static void scrub_vectors(void)
 {
-	u64 mask = xgetbv(XCR_XFEATURE_ENABLED_MASK) &
-		   (XFEATURE_MASK_FPSSE | XFEATURE_MASK_YMM | XFEATURE_MASK_AVX512);
+	load_vectors(&initial_fpu);
+}
 
-	asm volatile("xrstor64 %0" : : "m"(initial_fpu), "a"((u32)mask), "d"((u32)(mask >> 32))
-		     : "memory");
+/*
+ * What a vCPU that is stopped inside computed is in none of the registers that its VMM, KVM's
+ * emulator or an SMM save area could get hold of, nor can they change it: KVM has zeros until it
+ * goes on. In a general register, change is noticed; a vector register, which may hold addresses,
+ * just gets its own value back.
+ */
+static void hide_regs(struct elisa_vcpu *v)
+{
+	v->shown = v->regs;
+	v->hidden = DEFENCE(hide);
+	if (!v->hidden)
+		return;
+	memset(v->shown.gpr, 0, sizeof(v->shown.gpr));
+	v->shown.fs_base = 0;
+	memset(v->vcpu->arch.regs, 0, sizeof(v->shown.gpr));
+	force_reg(v->vcpu, VCPU_REGS_RSP, GUEST_RSP, 0);
+	vmx_write(GUEST_FS_BASE, 0);
+	save_vectors(v->vectors);
+	scrub_vectors();
+}
+
+static void show_regs(struct elisa_vcpu *v)
+{
+	if (!v->hidden)
+		return;
+	v->hidden = false;
+	memcpy(v->vcpu->arch.regs, v->regs.gpr, sizeof(v->regs.gpr));
+	force_reg(v->vcpu, VCPU_REGS_RSP, GUEST_RSP, v->regs.gpr[GPR_RSP]);
+	vmx_write(GUEST_FS_BASE, v->regs.fs_base);
+	load_vectors(v->vectors);
 }
 
 static void scrub_regs(struct kvm_vcpu *vcpu)
@@ -381,7 +431,7 @@ static bool may_resume(struct elisa_vcpu *v)
 
 	read_regs(v->vcpu, &now);
 	was_reset = !(now.cr0 & X86_CR0_PG);
-	bits = touched(&v->regs, &now);
+	bits = touched(&v->shown, &now);
 	if (bits) {
 		kill(v, ELISA_KILL_TOUCHED, bits, was_reset);
 		return false;
@@ -410,9 +460,12 @@ static void enter_inside(struct elisa_vcpu *v, u64 eptp, u64 last_eptp)
 			v->pit = true;
 			v->entry_eptp = away.pit_eptp;
 			vmx_write(EPT_POINTER, away.pit_eptp);
+			/* KVM would take an exception back that was on its way, and warn of two. */
+			vmx_write(VM_ENTRY_INTR_INFO_FIELD, 0);
 		}
 		return;
 	}
+	show_regs(v);
 	if (eptp != last_eptp)
 		v->stats.root_changes++;
 	if (DEFENCE(root_slot))
@@ -510,6 +563,7 @@ static void exit_inside(struct elisa_vcpu *v, enum elisa_where where, u32 reason
 	read_regs(v->vcpu, &v->regs);
 	if (reason == EXIT_REASON_PAUSE_INSTRUCTION)	/* KVM skips it */
 		v->regs.rip += vmx_read(VM_EXIT_INSTRUCTION_LEN);
+	hide_regs(v);
 }
 
 /* Stopped in the away page: what is left of it is done here, so that nobody is ever in it. */
@@ -637,7 +691,8 @@ struct elisa_vcpu *elisa_vcpu_create(struct elisa_vm *vm, struct kvm_vcpu *vcpu)
 	v->slots = slots_generation(vcpu->kvm);
 	v->list = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	v->desc = (struct elisa_desc *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!v->list || !v->desc) {
+	v->vectors = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!v->list || !v->desc || !v->vectors) {
 		elisa_vcpu_free(v);
 		return NULL;
 	}
@@ -648,5 +703,6 @@ void elisa_vcpu_free(struct elisa_vcpu *v)
 {
 	free_page((unsigned long)v->list);
 	free_page((unsigned long)v->desc);
+	free_page((unsigned long)v->vectors);
 	kfree(v);
 }
