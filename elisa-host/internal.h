@@ -105,6 +105,7 @@ struct exported {
 	size_t len;
 	uint32_t prot;	  /* ELISA_MAP_*; 0: reserved, not mapped */
 	uintptr_t memory; /* what is seen there: for most, the same address */
+	bool shared;	  /* of a shared file: no write puts other pages in their place */
 };
 struct book {
 	struct exported *all; /* sorted by address, none overlaps another */
@@ -167,7 +168,7 @@ static inline int ctx_ioctl(struct elisa_ctx *ctx, unsigned long request, void *
 int ctx_export_at(struct elisa_ctx *ctx, const struct exported *e);
 static inline int ctx_export(struct elisa_ctx *ctx, uintptr_t addr, size_t len, uint32_t prot)
 {
-	return ctx_export_at(ctx, &(struct exported){addr, len, prot, addr});
+	return ctx_export_at(ctx, &(struct exported){addr, len, prot, addr, false});
 }
 int ctx_unexport(struct elisa_ctx *ctx, uintptr_t addr, size_t len);
 /* Some vCPU is. */

@@ -93,7 +93,7 @@ static int add(struct object *o, uintptr_t start, uintptr_t end, uint32_t part)
 		prot = ELISA_MAP_X;
 	else if (part & o->parts & ELISA_OBJECT_DATA_W)
 		prot |= ELISA_MAP_W;
-	o->segments[o->count++] = (struct exported){start, end - start, prot, start};
+	o->segments[o->count++] = (struct exported){start, end - start, prot, start, false};
 	return 0;
 }
 
@@ -195,7 +195,7 @@ static int find_missing(const struct book *b, const struct exported *want,
 		if (next > at) {
 			if (count == MAX_SEGMENTS)
 				return -E2BIG;
-			missing[count++] = (struct exported){at, next - at, want->prot, at};
+			missing[count++] = (struct exported){at, next - at, want->prot, at, false};
 		}
 		if (last)
 			break;

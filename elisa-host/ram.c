@@ -260,6 +260,7 @@ int ram_map(struct ram *ram)
 /* The next chunk of this view. 1: done; 0: there is none left. */
 static int export_chunk(struct view *v, struct elisa_ctx *ctx)
 {
+	struct exported e = {.prot = ELISA_MAP_R | ELISA_MAP_W, .shared = true};
 	uint64_t start, end;
 	int rc;
 
@@ -269,14 +270,9 @@ static int export_chunk(struct view *v, struct elisa_ctx *ctx)
 	end = (start + RAM_CHUNK) & ~(RAM_CHUNK - 1);
 	if (end > v->extents[v->extent].end)
 		end = v->extents[v->extent].end;
-	/*
-	 * Pinning would bring each page by a write fault of its own. A read fault on shared memory maps
-	 * sixteen neighbours along (fault_around_bytes), writable: a third of the time where pages are
-	 * there already, as after a restart. Should this fail, pinning does it, or says why not.
-	 */
-	madvise(v->base + (start - v->low), end - start, MADV_POPULATE_READ);
-	rc = ctx_export(ctx, (uintptr_t)v->base + (start - v->low), end - start,
-			ELISA_MAP_R | ELISA_MAP_W);
+	e.addr = e.memory = (uintptr_t)v->base + (start - v->low);
+	e.len = end - start;
+	rc = ctx_export_at(ctx, &e);
 	if (rc)
 		return rc;
 	v->done += end - start;

@@ -205,7 +205,7 @@ static int export_loader(struct elisa_ctx *ctx, struct tls *tls)
 	uintptr_t code = (uintptr_t)__tls_get_addr, start = code & mask;
 	size_t len = ((code + FAST_PATH + ELISA_PAGE_SIZE - 1) & mask) - start;
 	uintptr_t at = (uintptr_t)tls->generation;
-	struct exported copy = {at & mask, ELISA_PAGE_SIZE, ELISA_MAP_R, 0};
+	struct exported copy = {at & mask, ELISA_PAGE_SIZE, ELISA_MAP_R, 0, false};
 	char *page;
 	int rc;
 

@@ -131,7 +131,7 @@ static void test_books(void **state)
 		bool free_ = !memchr(taken + at, 1, n), add = random() % 3;
 
 		if (add && count < ARRAY_SIZE(have)) {
-			struct exported e = {(at + 1) * PAGE, n * PAGE, ELISA_R, PAGE};
+			struct exported e = {(at + 1) * PAGE, n * PAGE, ELISA_R, PAGE, false};
 			int rc = book_add(&b, &e);
 
 			assert_int_equal(rc, free_ ? 0 : -EEXIST);
