@@ -7,7 +7,8 @@
  * then up to BURST frames are read from the TAP into TX buffers and sent by one call. After a round
  * without a frame it goes on looking at both sides for --spin microseconds. Then it sleeps on the
  * TAP's descriptor and on the doorbell's, which the sender of a frame rings. Without a doorbell an
- * arriving frame wakes nobody: sleeps double from the shorter to the longer time of --sleep.
+ * arriving frame wakes nobody: sleeps double from the shorter to the longer time of --sleep. While
+ * the link is down none arrives, and the CPU is left to who is to bring it up: it may be the same.
  *
  * A NIC of the switch is looked after as long as this program is awake: in each round and each look
  * without a frame, and in one of NIC_ROUNDS with some. While it sleeps the host does that, and
@@ -39,6 +40,7 @@
 #define RX_BURST   64
 #define SEGS	   (ELISA_RX_SEGS_MAX + 1)
 #define POLL_US	   100000 /* between looks at the link */
+#define DOWN_US	   20000  /* the same while it is down: nothing else can happen then */
 #define NIC_ROUNDS 8
 #define OFFLOADS   (ELISA_NET_F_CSUM | ELISA_NET_F_TSO4 | ELISA_NET_F_TSO6)
 #define TX_LEN	   65535 /* of a TX buffer, with offloads: what a descriptor can say */
@@ -493,7 +495,7 @@ static void bridge_run(struct bridge *b)
 
 		if (now >= next_poll) {
 			look_after(b);
-			next_poll = now + POLL_US;
+			next_poll = now + (b->up ? POLL_US : DOWN_US);
 		}
 		if (stats_signal) {
 			stats_signal = 0;
@@ -509,6 +511,10 @@ static void bridge_run(struct bridge *b)
 		work += tap_to_switch(b);
 		if (work) {
 			sleep_us = o->sleep_min_us;
+			continue;
+		}
+		if (!b->up) {
+			sleep_for(b, DOWN_US);
 			continue;
 		}
 		if (o->spin_us && spin(b))
