@@ -115,6 +115,25 @@ class Rpc(dt.DaemonCase):
             self.assertIn("ports", slow.line()["result"])
         slow.close()
 
+    def test_many_lines(self):
+        """All in one piece: each is served, and others have their turn between."""
+        lines = b"".join(b'{"jsonrpc":"2.0","id":%d,"method":"port.list"}\n' % i for i in range(1000))
+        for close in (False, True):
+            with self.d.rpc() as rpc:
+                rpc.send(lines)
+                if close:
+                    rpc.sock.shutdown(socket.SHUT_WR)
+                self.assertTrue(self.d.answers())
+                for i in range(1000):
+                    self.assertEqual(rpc.line()["id"], i)
+                if close:
+                    self.assertIsNone(rpc.line())
+        # Notifications of one who has left are served, too.
+        with self.d.rpc() as rpc:
+            rpc.send(b"".join(b'{"jsonrpc":"2.0","method":"port.add","params":'
+                              b'{"name":"n%d","transport":"local"}}\n' % i for i in range(60)))
+        dt.wait_for(lambda: "n59" in self.d.call("port.list")["ports"])
+
     def test_descriptors_return(self):
         fds = "/proc/%d/fd" % self.d.process.pid
         before = len(os.listdir(fds))

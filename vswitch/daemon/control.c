@@ -22,6 +22,7 @@
 #define OUT_STOP       (1u << 20)   /* more than this unsent: its requests have to wait */
 #define OUT_MAX	       (160u << 20) /* more than this unsent: cut off */
 #define REQUESTS_MAX   32	    /* of one client, waiting */
+#define LINES_MAX      16	    /* of one client, before others have their turn */
 
 struct client {
 	TAILQ_ENTRY(client) link;
@@ -32,6 +33,7 @@ struct client {
 	size_t in_len;
 	char *out;
 	size_t out_pos, out_len, out_size; /* unsent: out_len bytes from out_pos */
+	bool more;			   /* lines are left for its next turn */
 	bool closing;			   /* once all is sent */
 	bool dead;			   /* to be freed when nothing works on it */
 	bool subscribed;		   /* to events */
@@ -69,9 +71,9 @@ static void client_events(struct client *c)
 {
 	uint32_t events = 0;
 
-	if (c->out_len)
+	if (c->out_len || c->more)
 		events |= EPOLLOUT;
-	if (!c->closing && c->out_len < OUT_STOP && c->waiting < REQUESTS_MAX)
+	if (!c->closing && !c->more && c->out_len < OUT_STOP && c->waiting < REQUESTS_MAX)
 		events |= EPOLLIN;
 	sd_event_source_set_io_events(c->source, events);
 }
@@ -105,28 +107,29 @@ static void client_flush(struct client *c)
 /* A line. */
 static void client_send_text(struct client *c, const char *text)
 {
-	size_t len = strlen(text);
+	size_t len = strlen(text), size;
 	char *out;
 
 	if (c->out_len + len + 1 > OUT_MAX) {
 		c->dead = true;
 		return;
 	}
-	if (c->out_pos) {
+	if (c->out_pos && c->out_pos + c->out_len + len + 1 > c->out_size) {
 		memmove(c->out, c->out + c->out_pos, c->out_len);
 		c->out_pos = 0;
 	}
 	if (c->out_len + len + 1 > c->out_size) {
-		out = realloc(c->out, c->out_len + len + 1);
+		size = 2 * (c->out_len + len + 1); /* not a copy of all for each line */
+		out = realloc(c->out, size);
 		if (!out) {
 			c->dead = true;
 			return;
 		}
 		c->out = out;
-		c->out_size = c->out_len + len + 1;
+		c->out_size = size;
 	}
-	memcpy(c->out + c->out_len, text, len);
-	c->out[c->out_len + len] = '\n';
+	memcpy(c->out + c->out_pos + c->out_len, text, len);
+	c->out[c->out_pos + c->out_len + len] = '\n';
 	c->out_len += len + 1;
 	client_flush(c);
 }
@@ -343,19 +346,22 @@ static void client_line(struct client *c, const char *line, size_t len)
 
 /* ---- in ---- */
 
-/* Handles the complete lines, as long as the client takes its answers. */
+/* Handles the complete lines, some of them, as long as the client takes its answers. */
 static void client_lines(struct client *c)
 {
 	size_t pos = 0, len;
+	unsigned int lines = 0;
 	char *end;
 
-	while (!c->dead && !c->closing && c->out_len < OUT_STOP && c->waiting < REQUESTS_MAX &&
-	       (end = memchr(c->in + pos, '\n', c->in_len - pos))) {
+	while (lines < LINES_MAX && !c->dead && !c->closing && c->out_len < OUT_STOP &&
+	       c->waiting < REQUESTS_MAX && (end = memchr(c->in + pos, '\n', c->in_len - pos))) {
 		len = (size_t)(end - (c->in + pos));
 		client_line(c, c->in + pos, len);
 		pos += len + 1;
+		lines++;
 	}
 	c->in_len -= pos;
+	c->more = lines == LINES_MAX;
 	memmove(c->in, c->in + pos, c->in_len);
 	if (c->in_len == sizeof(c->in) && !memchr(c->in, '\n', c->in_len)) {
 		client_error(c, RPC_INVALID, "a line is longer than 65536 bytes");
@@ -383,11 +389,11 @@ static int on_client(sd_event_source *source, int fd, uint32_t revents, void *us
 {
 	struct client *c = user;
 
-	if (revents & (EPOLLERR | EPOLLHUP) && !(revents & EPOLLIN))
+	if (revents & (EPOLLERR | EPOLLHUP) && !(revents & EPOLLIN) && !c->more)
 		c->dead = true;
 	if (!c->dead && revents & EPOLLOUT)
 		client_flush(c);
-	if (!c->dead && revents & EPOLLIN)
+	if (!c->dead && revents & EPOLLIN && !c->more)
 		client_read(c);
 	if (!c->dead)
 		client_lines(c);

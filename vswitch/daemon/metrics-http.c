@@ -99,7 +99,8 @@ static int metrics(struct peer *p, bool openmetrics, bool with_body)
 		free(web->cache[openmetrics].text);
 		web->cache[openmetrics].text =
 			metrics_text(web->daemon, openmetrics, &web->cache[openmetrics].len);
-		web->cache[openmetrics].made = now;
+		/* Not from when it was begun: a large switch's may take longer than it is kept. */
+		web->cache[openmetrics].made = now_us();
 	}
 	if (!web->cache[openmetrics].text)
 		return -ENOMEM;
