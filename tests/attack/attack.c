@@ -4,6 +4,7 @@
  * attack.ko, and prints what it saw as one line.
  *
  *	attack ID [ARG...]	up to four numbers, the row's own
+ *	attack --serve PORT	as often as such a line comes in at PORT, a character device
  *
  * "attack ID: OUTCOME text [detail]", with outcomes as in table.toml. Exit status 0: the row ran,
  * whatever came of it; 1: it could not; 2: usage.
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "user.h"
@@ -77,29 +79,74 @@ static void print(const struct attack_run *run)
 	printf("\n");
 }
 
-int main(int argc, char **argv)
+static int run_row(int argc, char **argv)
 {
 	struct attack_run run = { 0 };
 	const struct user_attack *row;
 	int rc;
 
-	if (argc < 2 || argc > 6 || strlen(argv[1]) >= sizeof(run.id)) {
-		fprintf(stderr, "usage: attack ID [ARG...]\n");
+	if (argc < 1 || argc > 5 || strlen(argv[0]) >= sizeof(run.id)) {
+		fprintf(stderr, "usage: attack ID [ARG...] | --serve PORT\n");
 		return 2;
 	}
-	strcpy(run.id, argv[1]);
-	for (int i = 2; i < argc; i++)
-		run.args[i - 2] = strtoull(argv[i], NULL, 0);
+	strcpy(run.id, argv[0]);
+	for (int i = 1; i < argc; i++)
+		run.args[i - 1] = strtoull(argv[i], NULL, 0);
 	row = find(run.id);
 	/* Before it: the guest may not come back from it. */
 	printf("attack %s: begins\n", run.id);
 	fflush(stdout);
 	rc = row ? row->run(&run) : run_in_kernel(&run);
 	if (rc) {
-		fprintf(stderr, "attack %s: %s\n", run.id, rc == -ENOENT && !row ?
-			"no such row, or no /dev/attack: insmod attack.ko" : strerror(-rc));
+		printf("attack %s: failed %s\n", run.id, rc == -ENOENT && !row ?
+		       "no such row, or no /dev/attack: insmod attack.ko" : strerror(-rc));
 		return 1;
 	}
 	print(&run);
 	return 0;
+}
+
+/* In a process of its own, whatever becomes of it. */
+static void serve_line(char *line, int port)
+{
+	char *argv[6];
+	int argc = 0, status;
+	pid_t child;
+
+	for (char *w = strtok(line, " \n"); w && argc < 6; w = strtok(NULL, " \n"))
+		argv[argc++] = w;
+	child = fork();
+	if (!child) {
+		dup2(port, STDOUT_FILENO);
+		status = run_row(argc, argv);
+		fflush(stdout);
+		_exit(status);
+	}
+	if (child < 0 || waitpid(child, &status, 0) < 0)
+		status = -1;
+	dprintf(port, "end %d\n", status);
+}
+
+static int serve(const char *path)
+{
+	int port = open(path, O_RDWR | O_CLOEXEC);
+	char line[256];
+	FILE *in;
+
+	in = port < 0 ? NULL : fdopen(dup(port), "r");
+	if (!in) {
+		fprintf(stderr, "attack: %s: %s\n", path, strerror(errno));
+		return 1;
+	}
+	dprintf(port, "ready\n");
+	while (fgets(line, sizeof(line), in))
+		serve_line(line, port);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], "--serve"))
+		return serve(argv[2]);
+	return run_row(argc - 1, argv + 1);
 }

@@ -10,6 +10,7 @@
 
 static const struct attack *const groups[] = {
 	vmfunc_attacks,
+	gate_attacks,
 };
 
 static DEFINE_MUTEX(lock);	/* one stage */

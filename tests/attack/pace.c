@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* See run.h: what the victims did, and with how many instructions of their own. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "run.h"
+#include "../vmx/tap.h"
+
+/* CPU time of all threads of a process, in ns. */
+static uint64_t cpu_time(int pid)
+{
+	char path[64];
+	uint64_t sum = 0, ns;
+	struct dirent *e;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	d = opendir(path);
+	while (d && (e = readdir(d))) {
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/schedstat", pid, e->d_name);
+		f = fopen(path, "re");
+		if (!f)
+			continue;
+		if (fscanf(f, "%lu", &ns) == 1)
+			sum += ns;
+		fclose(f);
+	}
+	if (d)
+		closedir(d);
+	return sum;
+}
+
+static int pid_of(const char *guest)
+{
+	char path[64];
+	int pid = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/run/lab/%s/pid", guest);
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%d", &pid) != 1)
+		pid = 0;
+	if (f)
+		fclose(f);
+	return pid;
+}
+
+int pace_take(const struct watched *victims, struct pace *p)
+{
+	json_t *stats = elisactl_json("stats"), *ports = json_object_get(stats, "ports");
+
+	memset(p, 0, sizeof(*p));
+	for (unsigned int i = 0; i < 2; i++) {
+		char port[32];
+		const char *reason;
+		json_t *at, *drops;
+
+		snprintf(port, sizeof(port), "%s0", victims[i].name);
+		at = json_object_get(ports, port);
+		if (!at) {
+			json_decref(stats);
+			return -ENOENT;
+		}
+		p->frames[i] = (uint64_t)json_integer_value(json_object_get(at, "rx_frames"));
+		json_object_foreach(json_object_get(at, "drops"), reason, drops)
+			p->drops[i] += (uint64_t)json_integer_value(drops);
+		p->instructions[i] = (double)cpu_time(pid_of(victims[i].name)) / 10 / 1e6;
+	}
+	json_decref(stats);
+	return 0;
+}
+
+double pace_rate(const struct pace *from, const struct pace *to)
+{
+	double instructions = 0, frames = 0;
+
+	for (unsigned int i = 0; i < 2; i++) {
+		instructions += to->instructions[i] - from->instructions[i];
+		frames += (double)(to->frames[i] - from->frames[i]);
+	}
+	return instructions > 0 ? frames / instructions : 0;
+}

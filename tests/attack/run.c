@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Runs the attack table in the lab's host and judges each row from outside: what the attacker saw,
+ * why its VM was killed if it was, and whether anything changed that must not.
+ *
+ *	attack-run [--table FILE] [--rows ci|all|ID,ID...] [--attacker NAME] [--victims A,B]
+ *		   [--undisturbed SECONDS] [--expect-red] [--prove-watch]
+ *
+ * "ok ID: outcome" or "not ok ID: ...", at the end counts. --expect-red: a row that is red is what
+ * is wanted, and one that is green fails. --prove-watch: changes bytes of trusted memory, tables and
+ * lists from the host, and fails if that is not seen.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "run.h"
+#include "../vmx/harness.h"
+#include "../vmx/tap.h"
+
+#define TABLE		"/opt/elisa/libexec/tests/attack-table"
+#define ROWS_MAX	400
+
+struct row {
+	char *id, *group, *by, *must, *defence, *run;
+	bool ci;
+	unsigned int seconds;
+};
+
+static struct row rows[ROWS_MAX];
+static unsigned int row_count;
+
+static const char *which = "ci";
+static bool expect_red, prove_watch;
+static double undisturbed = 5;
+
+static struct attacker attacker;
+static struct watched watched[3];	/* victims a and b, the attacker */
+static struct fingerprint without;	/* as it is without the attacker */
+
+static struct {
+	unsigned int run, red, elsewhere, killed, changed, log_lines;
+} tally;
+
+/* ---- the table ---- */
+
+static int read_table(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	char line[1024];
+
+	if (!f) {
+		note("%s: %s", path, strerror(errno));
+		return -errno;
+	}
+	while (row_count < ROWS_MAX && fgets(line, sizeof(line), f)) {
+		struct row *r = &rows[row_count++];
+		char *rest = strdup(line);
+
+		rest[strcspn(rest, "\n")] = 0;
+		r->id = strsep(&rest, "\t");
+		r->group = strsep(&rest, "\t");
+		r->by = strsep(&rest, "\t");
+		r->must = strsep(&rest, "\t");
+		r->defence = strsep(&rest, "\t");
+		r->ci = atoi(strsep(&rest, "\t"));
+		r->seconds = (unsigned int)atoi(strsep(&rest, "\t"));
+		r->run = rest;
+	}
+	fclose(f);
+	return 0;
+}
+
+/* Is `word` one of a list with commas? A list's entry may be a prefix up to a colon. */
+static bool in_list(const char *list, const char *word, bool prefix)
+{
+	size_t len = strlen(word);
+
+	for (const char *p = list; p && *p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+		size_t n = strcspn(p, ",");
+
+		if (n == len && !strncmp(p, word, n))
+			return true;
+		if (prefix && n < len && !strncmp(p, word, n) && word[n] == ':')
+			return true;
+	}
+	return false;
+}
+
+static bool wanted(const struct row *r)
+{
+	if (!strcmp(which, "all"))
+		return true;
+	return !strcmp(which, "ci") ? r->ci : in_list(which, r->id, false);
+}
+
+/* ---- one row ---- */
+
+/* "attack ID: OUTCOME text" to outcome and text. */
+static void split_answer(const char *answer, char *outcome, size_t len, const char **text)
+{
+	const char *p = strstr(answer, ": ");
+	size_t n = p ? strcspn(p + 2, " ") : 0;
+
+	snprintf(outcome, len, "%.*s", (int)n, p ? p + 2 : "");
+	*text = p ? p + 2 + n : "";
+}
+
+/* What its death was: the switch's doing, or its own. */
+static void death(char *outcome, size_t len, char *text, size_t text_len)
+{
+	json_t *kill = attacker_kill(&attacker);
+	const char *exit = json_string_value(json_object_get(kill, "exit"));
+
+	if (kill) {
+		tally.killed++;
+		snprintf(outcome, len, "killed:%s%s%s",
+			 json_string_value(json_object_get(kill, "reason")), exit ? ":" : "",
+			 exit ? exit : "");
+		snprintf(text, text_len, " in %s, code 0x%llx",
+			 json_string_value(json_object_get(kill, "context")),
+			 (unsigned long long)json_integer_value(json_object_get(kill, "code")));
+	} else {
+		snprintf(outcome, len, "fault");
+		snprintf(text, text_len, " a triple fault of its own");
+	}
+	json_decref(kill);
+}
+
+static void run_on_host(const struct row *r, char *answer, size_t len)
+{
+	char line[256];
+	FILE *p;
+
+	answer[0] = 0;
+	snprintf(line, sizeof(line), "%d", (int)attacker.pid);
+	setenv("ATTACKER_PID", line, 1);
+	setenv("ATTACKER", attacker.name, 1);
+	p = popen(r->run, "re");
+	while (p && fgets(line, sizeof(line), p)) {
+		line[strcspn(line, "\n")] = 0;
+		snprintf(answer, len, "%s", line);
+	}
+	if (p)
+		pclose(p);
+}
+
+/* Counts of what changed that must not have. */
+static unsigned int look(const struct fingerprint *before)
+{
+	struct fingerprint after;
+	unsigned int n = attacker.alive ? 3 : 2, bad;
+
+	if (watch_take(watched, n, &after)) {
+		note("the trusted contexts cannot be looked at");
+		return 1;
+	}
+	bad = watch_lists(watched, n, &after);
+	return bad + watch_compare(watched, n, attacker.alive ? before : &without, &after,
+				   !attacker.alive);
+}
+
+static void judge(const struct row *r, const char *outcome, const char *text, unsigned int changed,
+		  int log_lines)
+{
+	bool good = in_list(r->must, outcome, true) && !changed && !log_lines;
+
+	tally.run++;
+	tally.red += !good;
+	tally.changed += changed;
+	tally.log_lines += (unsigned int)log_lines;
+	printf("%sok %s: %s%s", good ? "" : "not ", r->id, *outcome ? outcome : "nothing", text);
+	if (!in_list(r->must, outcome, true))
+		printf("; must be %s", r->must);
+	if (changed)
+		printf("; %u things changed", changed);
+	if (log_lines)
+		printf("; %d lines in the kernel's log", log_lines);
+	printf("\n");
+	fflush(stdout);
+}
+
+static int run_row(const struct row *r)
+{
+	char answer[256] = "", outcome[64] = "", line[256], why[96];
+	struct fingerprint before;
+	const char *text = "";
+	int rc = attacker.alive ? 0 : attacker_live(&attacker, true);
+
+	rc = rc ?: watch_take(watched, 3, &before);
+	if (rc) {
+		note("%s: the attacker does not come back: %s", r->id, strerror(-rc));
+		return rc;
+	}
+	kmsg_mark();
+	if (!strcmp(r->by, "host")) {
+		run_on_host(r, answer, sizeof(answer));
+		rc = 0;
+	} else {
+		snprintf(line, sizeof(line), "%s", r->run);
+		rc = attacker_run(&attacker, line, r->seconds, answer, sizeof(answer));
+	}
+	split_answer(answer, outcome, sizeof(outcome), &text);
+	if (rc == 1) {
+		death(outcome, sizeof(outcome), why, sizeof(why));
+		text = why;
+	} else if (rc) {
+		snprintf(outcome, sizeof(outcome), "timeout");
+		text = "";
+	}
+	judge(r, outcome, text, look(&before), kmsg_bad());
+	return 0;
+}
+
+/* ---- the watching itself ---- */
+
+static unsigned int see_flip(enum watch_flip what, const char *name)
+{
+	struct fingerprint before, after;
+	unsigned int seen;
+
+	if (watch_take(watched, 2, &before) || watch_flip(&watched[0], what) ||
+	    watch_take(watched, 2, &after)) {
+		printf("not ok watch: %s cannot be changed\n", name);
+		return 1;
+	}
+	seen = watch_compare(watched, 2, &before, &after, false) + watch_lists(watched, 2, &after);
+	watch_flip(&watched[0], what);
+	if (watch_take(watched, 2, &after) || watch_compare(watched, 2, &before, &after, false) ||
+	    watch_lists(watched, 2, &after)) {
+		printf("not ok watch: %s is not back as it was\n", name);
+		return 1;
+	}
+	printf("%sok watch: a change of %s is seen\n", seen ? "" : "not ", name);
+	return !seen;
+}
+
+static unsigned int see_flips(void)
+{
+	return see_flip(WATCH_FLIP_CODE, "a byte of trusted code") +
+	       see_flip(WATCH_FLIP_TABLE, "a page-table entry") +
+	       see_flip(WATCH_FLIP_SLOT, "a slot of an EPTP list") +
+	       see_flip(WATCH_FLIP_EPT, "an EPT entry");
+}
+
+/* ---- all ---- */
+
+static int set_up(const char *name, char *victims)
+{
+	const char *a = strsep(&victims, ","), *b = victims;
+	int rc = watch_open();
+
+	if (rc) {
+		note("/dev/attack-watch: %s: insmod attack-watch.ko", strerror(-rc));
+		return rc;
+	}
+	rc = watch_vm(&watched[0], a) ?: watch_vm(&watched[1], b) ?: watch_vm(&watched[2], name);
+	rc = rc ?: attacker_open(&attacker, name) ?: attacker_save(&attacker);
+	rc = rc ?: watch_take(watched, 2, &without);
+	return rc ?: attacker_live(&attacker, false);
+}
+
+static unsigned int report(const struct pace *from, const struct pace *quiet,
+			   const struct pace *end, double took)
+{
+	double before = pace_rate(from, quiet), during = pace_rate(quiet, end);
+	uint64_t drops = 0;
+
+	for (unsigned int i = 0; i < 2; i++)
+		drops += end->drops[i] - from->drops[i];
+	printf("%u rows, %u red, %u elsewhere; %u kills, %u rebirths of %.1f s each; %.0f s in all\n",
+	       tally.run, tally.red, tally.elsewhere, tally.killed, attacker.lives - 1,
+	       attacker.lives > 1 ? attacker.seconds / (attacker.lives - 1) : 0, took);
+	printf("%u things changed in trusted memory, tables and lists; %u lines in the kernel's log\n",
+	       tally.changed, tally.log_lines);
+	printf("victims: %lu frames, %lu dropped; %.1f frames per million instructions undisturbed, "
+	       "%.1f during the attacks: %.0f %%\n",
+	       end->frames[0] + end->frames[1] - from->frames[0] - from->frames[1], drops, before,
+	       during, before > 0 ? 100 * during / before : 0);
+	return (drops != 0) + (during < 0.9 * before || before <= 0);
+}
+
+static void parse(int argc, char **argv, const char **table, const char **name, char **victims)
+{
+	static const struct option options[] = {
+		{ "table", required_argument, NULL, 't' },
+		{ "rows", required_argument, NULL, 'r' },
+		{ "attacker", required_argument, NULL, 'a' },
+		{ "victims", required_argument, NULL, 'v' },
+		{ "undisturbed", required_argument, NULL, 'u' },
+		{ "expect-red", no_argument, NULL, 'x' },
+		{ "prove-watch", no_argument, NULL, 'w' },
+		{ 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 't': *table = optarg; break;
+		case 'r': which = optarg; break;
+		case 'a': *name = optarg; break;
+		case 'v': *victims = optarg; break;
+		case 'u': undisturbed = atof(optarg); break;
+		case 'x': expect_red = true; break;
+		case 'w': prove_watch = true; break;
+		default: exit(2);
+		}
+	}
+}
+
+static bool run_here(const struct row *r)
+{
+	return strcmp(r->by, "tinyvm") && strcmp(r->by, "vmm");
+}
+
+int main(int argc, char **argv)
+{
+	const char *table = TABLE, *name = "m";
+	char victims_default[] = "a,b", *victims = victims_default;
+	struct pace from, quiet, end;
+	unsigned int failed = 0;
+	double start = seconds();
+
+	parse(argc, argv, &table, &name, &victims);
+	if (read_table(table) || set_up(name, victims) || pace_take(watched, &from))
+		return 1;
+	if (prove_watch)
+		failed += see_flips();
+	usleep((useconds_t)(undisturbed * 1e6));
+	if (pace_take(watched, &quiet))
+		return 1;
+	for (unsigned int i = 0; i < row_count; i++) {
+		if (!wanted(&rows[i]))
+			continue;
+		if (!run_here(&rows[i])) {
+			printf("-- %s: by %s\n", rows[i].id, rows[i].run);
+			tally.elsewhere++;
+		} else if (run_row(&rows[i])) {
+			failed++;
+			break;
+		}
+	}
+	if (pace_take(watched, &end))
+		return 1;
+	failed += report(&from, &quiet, &end, seconds() - start);
+	failed += expect_red ? tally.run - tally.red : tally.red;
+	attacker_close(&attacker);
+	printf("%s: %u failures\n", failed || !tally.run ? "FAILED" : "passed", failed);
+	return failed || !tally.run;
+}

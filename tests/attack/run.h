@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* attack-run's parts: the attacker's VM, the looking from outside, the victims' pace. */
+#ifndef TESTS_ATTACK_RUN_H
+#define TESTS_ATTACK_RUN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <jansson.h>
+#include <sys/types.h>
+
+#include "watch/watch-abi.h"
+
+/* ---- the attacker (attacker.c) ---- */
+
+/*
+ * A guest of the lab in which "attack --serve" runs on the virtio port "attack". Its state is saved
+ * once, so that it is back in no time after each of its deaths.
+ */
+struct attacker {
+	const char *name;
+	pid_t pid;
+	int qmp, port, kvm;	/* descriptors; kvm: a copy of QEMU's */
+	FILE *qmp_in, *port_in;
+	bool died;		/* RESET came: it shut itself down, or was killed */
+	bool alive;		/* runs, attached, and has no row under way */
+	unsigned int lives, jobs;
+	double seconds;		/* of this machine that its rebirths took */
+};
+
+int attacker_open(struct attacker *a, const char *name);
+void attacker_close(struct attacker *a);
+/* Saves the state that it is brought back to; it must not be attached. */
+int attacker_save(struct attacker *a);
+/* Attaches it, after its last state was loaded if `again`. */
+int attacker_live(struct attacker *a, bool again);
+/*
+ * Runs "attack LINE". `answer` gets what it printed last, "" if nothing. Returns 0: it ended; 1: the
+ * guest died of it; -ETIMEDOUT. Reads the clock of this machine.
+ */
+int attacker_run(struct attacker *a, const char *line, unsigned int seconds, char *answer,
+		 size_t len);
+/* Why the switch killed it: {"reason": ..., "exit": ...}; NULL: it did not. Owned by the caller. */
+json_t *attacker_kill(const struct attacker *a);
+
+/* What elisactl prints as JSON for `command`, or NULL. */
+json_t *elisactl_json(const char *command);
+
+/* ---- from outside (watch.c) ---- */
+
+struct watched {
+	const char *name;
+	int kvm;
+	unsigned int vcpus;
+};
+
+struct fingerprint {
+	struct watch_context trusted, gate;
+	struct watch_vcpu vcpu[3];	/* the first one of each VM watched */
+};
+
+int watch_open(void);
+/* A VM of the lab by its guest's name. */
+int watch_vm(struct watched *w, const char *name);
+/* `all`: also the vCPU of VM `last`, the attacker, which must be attached. 0 or -errno. */
+int watch_take(const struct watched *w, unsigned int count, struct fingerprint *f);
+/*
+ * Counts what differs, each told by note(); `other_life`: the attacker is not the same attachment in
+ * both, so only what all share is compared, and not where memory with W lies.
+ */
+unsigned int watch_compare(const struct watched *w, unsigned int count,
+			   const struct fingerprint *before, const struct fingerprint *after,
+			   bool other_life);
+/* Entries of the EPTP lists that lead where they must not. */
+unsigned int watch_lists(const struct watched *w, unsigned int count, const struct fingerprint *f);
+int watch_flip(const struct watched *w, enum watch_flip what);
+
+/* ---- the victims' pace (pace.c) ---- */
+
+struct pace {
+	double instructions[2];	/* of each victim's VM, in millions */
+	uint64_t frames[2];	/* that it received */
+	uint64_t drops[2];
+};
+
+/* 10 ns of the emulator's clock are one instruction; elsewhere it is CPU time all the same. */
+int pace_take(const struct watched *victims, struct pace *p);
+/* Frames per million own instructions between two looks, of both. */
+double pace_rate(const struct pace *from, const struct pace *to);
+
+#endif
