@@ -185,6 +185,42 @@ bool guest_call(struct tinyvm *vm, uint64_t op, uint64_t a1, uint64_t a2, uint64
 	return c->stop.why == TVM_OUT && c->stop.port == PORT_DONE;
 }
 
+#define GPA_HANDLER	(TVM_GPA_CODE + 0x1000)
+#define IDT_SYSCALL	0x80
+
+struct tvm_stop guest_call_cr3(struct tinyvm *vm, uint64_t cr3)
+{
+	struct kvm_regs r = {
+		.rip = TVM_USER(TVM_GPA_CODE), .rbx = ELISA_GATE_VA, .rbp = ELISA_GATE_VA,
+		.r12 = ELISA_GUEST_VMFUNC_VA, .r13 = cr3, .rsi = SVC_ECHO,
+	};
+	struct tvm_stop stop = { .why = TVM_FAIL };
+	uint8_t *x = tvm_mem(vm, TVM_GPA_X);
+
+	guest_pages(vm, RETURN_RAW);
+	x[0] = 0xc3;		/* RET: brings the page into the instruction TLB */
+	tvm_load(vm, TVM_GPA_CODE, prog_cr3, (size_t)(prog_cr3_end - prog_cr3));
+	tvm_load(vm, GPA_HANDLER, prog_set_cr3, (size_t)(prog_set_cr3_end - prog_set_cr3));
+	tvm_set_handler(vm, IDT_SYSCALL, GPA_HANDLER);
+	if (tvm_reset(vm, 0, 3, &r) || tvm_run(vm, 0, &stop))
+		stop.why = TVM_FAIL;
+	return stop;
+}
+
+void guest_make_global(struct tinyvm *vm, bool global)
+{
+	static const uint64_t bases[] = { 0, TVM_USER_BASE, ELISA_GATE_VA - 4096 };
+	static const uint64_t lens[] = { TVM_RAM_MIN, TVM_RAM_MIN, TVM_GATE_PAGES * 4096 };
+
+	for (int i = 0; i < 3; i++) {
+		for (uint64_t off = 0; off < lens[i]; off += 4096) {
+			uint64_t *pte = tvm_pte(vm, bases[i] + off);
+
+			*pte = global ? *pte | TVM_PTE_G : *pte & ~TVM_PTE_G;
+		}
+	}
+}
+
 /* ---- the kernel's log ---- */
 
 static int kmsg = -1;
@@ -301,6 +337,79 @@ uint64_t inside_translate(uint64_t eptp, uint64_t va)
 	    !(e & 1))
 		return ~0ull;
 	return ept_translate(eptp, (e & FRAME & ~0x3fffffffull) | (va & 0x3fffffff));
+}
+
+/* ---- the gate's pages ---- */
+
+uint64_t gate_eptp(struct tinyvm *vm)
+{
+	struct guest_call c;
+
+	if (!guest_call(vm, SVC_READ, ELISA_LIST_VA + 8 * ELISA_SLOT_GATE, 0, 0, &c))
+		return 0;
+	return (uint64_t)c.result;
+}
+
+static uint64_t hash_page(uint64_t hash, uint64_t hpa)
+{
+	uint64_t page[512];
+
+	if (phys_read(hpa, page, sizeof(page)))
+		return 0;
+	for (int i = 0; i < 512; i++)
+		hash = (hash ^ page[i]) * 0x100000001b3;
+	return hash;
+}
+
+static uint64_t gate_hash(const struct gate_pages *g)
+{
+	uint64_t hash = hash_page(1, g->eptp & 0xffffffffff000);
+
+	hash = hash_page(hash, g->root);
+	hash = hash_page(hash, g->second);
+	return hash_page(hash, g->code);
+}
+
+bool gate_pages_find(struct tinyvm *vm, struct gate_pages *g)
+{
+	uint64_t e;
+
+	g->eptp = gate_eptp(vm);
+	g->list = inside_translate(g->eptp, ELISA_LIST_VA);
+	g->code = inside_translate(g->eptp, ELISA_GATE_VA);
+	g->root = ept_translate(g->eptp, 0);
+	if (!g->eptp || g->list == ~0ull || g->code == ~0ull || g->root == ~0ull ||
+	    phys_read(g->root + 8 * (ELISA_GATE_VA >> 39 & 511), &e, sizeof(e)))
+		return false;
+	g->second = ept_translate(g->eptp, e & 0xffffffffff000);
+	g->hash = gate_hash(g);
+	return g->second != ~0ull && g->hash;
+}
+
+bool gate_pages_sound(const struct gate_pages *g)
+{
+	uint64_t list[512];
+
+	if (phys_read(g->list, list, sizeof(list)))
+		return false;
+	for (unsigned int i = 0; i < 512; i++) {
+		switch (i) {
+		case ELISA_SLOT_DEFAULT:
+			break;
+		case ELISA_SLOT_GATE:
+			if (list[i] && list[i] != g->eptp)
+				return false;
+			break;
+		case ELISA_SLOT_TRUSTED:
+			if (list[i] & 0xff)
+				return false;
+			break;
+		default:
+			if (list[i])
+				return false;
+		}
+	}
+	return gate_hash(g) == g->hash;
 }
 
 /* ---- processes ---- */

@@ -61,6 +61,27 @@ struct guest_call {
 bool guest_call(struct tinyvm *vm, uint64_t op, uint64_t a1, uint64_t a2, uint64_t a3,
 		struct guest_call *c);
 
+/*
+ * Marks pages of the VM global, or not: what of them is in the TLB survives a CR3 load. Then, from
+ * ring 3: brings code and stack into the TLB, has CR3 loaded with `cr3`, and calls SVC_ECHO.
+ */
+void guest_make_global(struct tinyvm *vm, bool global);
+struct tvm_stop guest_call_cr3(struct tinyvm *vm, uint64_t cr3);
+
+/* ---- the gate's pages, looked at from outside ---- */
+
+/* The physical pages that decide where the gate leads, and a fingerprint of them. */
+struct gate_pages {
+	uint64_t eptp, list, root, second, code;
+	uint64_t hash;
+};
+/* Slot 2 of the list as the service reads it inside; 0: no call came through. */
+uint64_t gate_eptp(struct tinyvm *vm);
+bool gate_pages_find(struct tinyvm *vm, struct gate_pages *g);
+/* They are as they were found, no entry of the list leads anywhere but where the module put it, and
+ * the trusted slot is shut. */
+bool gate_pages_sound(const struct gate_pages *g);
+
 /* ---- the kernel's log ---- */
 
 /* Forgets what is in it. */

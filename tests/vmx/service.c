@@ -12,6 +12,37 @@ static int64_t spin(struct svc_vm *vm, uint64_t n)
 	return (int64_t)n;
 }
 
+/* As spin(), with `with` in every register but the counter and the stack pointer. */
+static int64_t hold(struct svc_vm *vm, uint64_t with, uint64_t n)
+{
+	uint64_t left = n;
+
+	__atomic_fetch_add(&vm->spins, 1, __ATOMIC_RELAXED);
+	asm volatile("lea -128(%%rsp), %%rsp\n\t"	/* the red zone */
+		     "push %%rbx\n\t"
+		     "push %%rbp\n\t"
+		     "vmovq %%rdx, %%xmm0\n\t"
+		     "vpunpcklqdq %%xmm0, %%xmm0, %%xmm0\n\t"
+		     "vinsertf128 $1, %%xmm0, %%ymm0, %%ymm0\n\t"
+		     ".irp n, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n\t"
+		     "vmovaps %%ymm0, %%ymm\\n\n\t"
+		     ".endr\n\t"
+		     ".irp r, rax,rbx,rbp,rsi,rdi,r8,r9,r10,r11,r12,r13,r14,r15\n\t"
+		     "mov %%rdx, %%\\r\n\t"
+		     ".endr\n"
+		     "1:\n\t"
+		     "dec %%rcx\n\t"
+		     "jnz 1b\n\t"
+		     "pop %%rbp\n\t"
+		     "pop %%rbx\n\t"
+		     "lea 128(%%rsp), %%rsp"
+		     : "+c"(left) : "d"(with)
+		     : "rax", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+		       "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
+		       "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "memory", "cc");
+	return (int64_t)n;
+}
+
 static int64_t dirty(uint64_t with, uint64_t result)
 {
 	asm volatile("vmovq %0, %%xmm0\n\t"
@@ -100,6 +131,8 @@ static int64_t serve(struct svc_vm *vm, uint64_t op, uint64_t a1, uint64_t a2, u
 		return examine(op);
 	case SVC_SPIN:
 		return spin(vm, a1);
+	case SVC_HOLD:
+		return hold(vm, a1, a2);
 	case SVC_READ:
 		return (int64_t)(*(const volatile uint64_t *)a1 & INT64_MAX);
 	case SVC_WRITE:

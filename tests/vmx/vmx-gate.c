@@ -88,16 +88,6 @@ static const char *kill_text(const struct elisa_vm_status *s)
 	return text;
 }
 
-/* Slot 2 of the list as the service reads it inside. */
-static uint64_t gate_eptp(void)
-{
-	struct guest_call c;
-
-	if (!guest_call(vm, SVC_READ, ELISA_LIST_VA + 8 * ELISA_SLOT_GATE, 0, 0, &c))
-		return 0;
-	return (uint64_t)c.result;
-}
-
 /* ---- calls ---- */
 
 static void hostile_regs(struct kvm_regs *r, uint64_t with)
@@ -243,7 +233,7 @@ static void test_disarmed(void)
 		.rip = TVM_USER(TVM_GPA_CODE), .rbx = ELISA_CALL_VA, .rsi = ELISA_OP_NOP,
 		.r12 = ELISA_SLOT_TRUSTED,
 	};
-	uint64_t slot = ~0ull, eptp = gate_eptp(), list = inside_translate(eptp, ELISA_LIST_VA);
+	uint64_t slot = ~0ull, eptp = gate_eptp(vm), list = inside_translate(eptp, ELISA_LIST_VA);
 	struct tvm_stop stop;
 
 	/* Once by what the call left in memory ... */
@@ -398,56 +388,17 @@ static void test_ring0_call(void)
 
 /* ---- CR3 ---- */
 
-#define GPA_HANDLER	(TVM_GPA_CODE + 0x1000)
-#define IDT_SYSCALL	0x80
-
-/*
- * Loads CR3 with `cr3` and goes through the door with it. In the default context nothing is mapped
- * there, so the few pages on the way are global and in the TLB before.
- */
-static struct tvm_stop call_with_cr3(uint64_t cr3)
-{
-	struct kvm_regs r = {
-		.rip = TVM_USER(TVM_GPA_CODE), .rbx = ELISA_GATE_VA, .rbp = ELISA_GATE_VA,
-		.r12 = ELISA_GUEST_VMFUNC_VA, .r13 = cr3, .rsi = SVC_ECHO,
-	};
-	struct tvm_stop stop;
-	uint8_t *x = tvm_mem(vm, TVM_GPA_X);
-
-	guest_pages(vm, RETURN_RAW);
-	x[0] = 0xc3;		/* RET: brings the page into the instruction TLB */
-	tvm_load(vm, TVM_GPA_CODE, prog_cr3, (size_t)(prog_cr3_end - prog_cr3));
-	tvm_load(vm, GPA_HANDLER, prog_set_cr3, (size_t)(prog_set_cr3_end - prog_set_cr3));
-	tvm_set_handler(vm, IDT_SYSCALL, GPA_HANDLER);
-	stop = run_from(&r, 3);
-	return stop;
-}
-
-static void make_global(bool global)
-{
-	static const uint64_t bases[] = { 0, TVM_USER_BASE, ELISA_GATE_VA - 4096 };
-	static const uint64_t lens[] = { TVM_RAM_MIN, TVM_RAM_MIN, TVM_GATE_PAGES * 4096 };
-
-	for (int i = 0; i < 3; i++) {
-		for (uint64_t off = 0; off < lens[i]; off += 4096) {
-			uint64_t *pte = tvm_pte(vm, bases[i] + off);
-
-			*pte = global ? *pte | TVM_PTE_G : *pte & ~TVM_PTE_G;
-		}
-	}
-}
-
 static void test_cr3(void)
 {
 	uint64_t calls = host.arena->vm[0].calls, window = host.info.window_gpa, root, e = 0;
 	struct tvm_stop stop;
 	char what[80];
 
-	make_global(true);
-	stop = call_with_cr3(tvm_cr3(vm));
+	guest_make_global(vm, true);
+	stop = guest_call_cr3(vm, tvm_cr3(vm));
 	ok(stop.why == TVM_OUT && host.arena->vm[0].calls == calls + 1,
 	   "global pages, own CR3: a call works (%s %u)", tvm_why_name(stop.why), stop.vector);
-	stop = call_with_cr3(0x7000);
+	stop = guest_call_cr3(vm, 0x7000);
 	ok((stop.why == TVM_OUT || stop.why == TVM_EXCEPTION || stop.why == TVM_SHUTDOWN) &&
 	   host.arena->vm[0].calls <= calls + 2,
 	   "a CR3 with nothing in it: trusted page tables all the same (%s, %lu calls)",
@@ -455,7 +406,7 @@ static void test_cr3(void)
 	if (status_now().state & ELISA_VM_KILLED)
 		reattach();
 	/* The second-level table, as the root names it; the gate maps it. */
-	root = ept_translate(gate_eptp(), 0);
+	root = ept_translate(gate_eptp(vm), 0);
 	phys_read(root + 8 * (ELISA_GATE_VA >> 39 & 511), &e, sizeof(e));
 	const uint64_t targets[] = { window, e & 0xffffffffff000, (e & 0xffffffffff000) + 4096,
 				     2 * window - 4096 };
@@ -463,12 +414,12 @@ static void test_cr3(void)
 	for (size_t i = 0; i < sizeof(targets) / sizeof(*targets); i++) {
 		uint64_t before = host.arena->vm[0].calls;
 
-		stop = call_with_cr3(targets[i]);
+		stop = guest_call_cr3(vm, targets[i]);
 		snprintf(what, sizeof(what), "CR3 = 0x%lx, in the window", targets[i]);
 		ok(host.arena->vm[0].calls == before, "%s: the service is not entered", what);
 		expect_death(&stop, what, ELISA_KILL_EXIT, -1, 1);
 	}
-	make_global(false);
+	guest_make_global(vm, false);
 }
 
 /* ---- a VMM that meddles ---- */
@@ -586,75 +537,6 @@ static void test_meddling(void)
 
 /* ---- every offset ---- */
 
-/* The physical pages that decide where the gate leads, and a fingerprint of them. */
-struct gate_pages {
-	uint64_t eptp, list, root, second, code;
-	uint64_t hash;
-};
-
-static uint64_t hash_page(uint64_t hash, uint64_t hpa)
-{
-	uint64_t page[512];
-
-	if (phys_read(hpa, page, sizeof(page)))
-		return 0;
-	for (int i = 0; i < 512; i++)
-		hash = (hash ^ page[i]) * 0x100000001b3;
-	return hash;
-}
-
-static uint64_t gate_hash(const struct gate_pages *g)
-{
-	uint64_t hash = hash_page(1, g->eptp & 0xffffffffff000);
-
-	hash = hash_page(hash, g->root);
-	hash = hash_page(hash, g->second);
-	return hash_page(hash, g->code);
-}
-
-static bool find_gate_pages(struct gate_pages *g)
-{
-	uint64_t e;
-
-	g->eptp = gate_eptp();
-	g->list = inside_translate(g->eptp, ELISA_LIST_VA);
-	g->code = inside_translate(g->eptp, ELISA_GATE_VA);
-	g->root = ept_translate(g->eptp, 0);
-	if (!g->eptp || g->list == ~0ull || g->code == ~0ull || g->root == ~0ull ||
-	    phys_read(g->root + 8 * (ELISA_GATE_VA >> 39 & 511), &e, sizeof(e)))
-		return false;
-	g->second = ept_translate(g->eptp, e & 0xffffffffff000);
-	g->hash = gate_hash(g);
-	return g->second != ~0ull && g->hash;
-}
-
-/* No entry of the list leads anywhere but where the module put it, and the trusted slot is shut. */
-static bool list_sound(const struct gate_pages *g)
-{
-	uint64_t list[512];
-
-	if (phys_read(g->list, list, sizeof(list)))
-		return false;
-	for (unsigned int i = 0; i < 512; i++) {
-		switch (i) {
-		case ELISA_SLOT_DEFAULT:
-			break;
-		case ELISA_SLOT_GATE:
-			if (list[i] && list[i] != g->eptp)
-				return false;
-			break;
-		case ELISA_SLOT_TRUSTED:
-			if (list[i] & 0xff)
-				return false;
-			break;
-		default:
-			if (list[i])
-				return false;
-		}
-	}
-	return true;
-}
-
 struct set {
 	const char *name;
 	uint64_t with;		/* in every register */
@@ -720,7 +602,7 @@ static void judge(unsigned int offset, const struct tvm_stop *stop, const struct
 {
 	struct elisa_vm_status s = status_now();
 	uint64_t entered = host.arena->vm[0].calls - calls;
-	bool sound = list_sound(g) && gate_hash(g) == g->hash && untouched();
+	bool sound = gate_pages_sound(g) && untouched();
 	bool killed = s.state & ELISA_VM_KILLED;
 	bool good = sound && entered == is_door(offset) && killed != is_door(offset);
 
@@ -761,7 +643,7 @@ static void sweep(const struct set *s, unsigned int stride)
 			broken++;
 			continue;
 		}
-		if (!find_gate_pages(&g)) {
+		if (!gate_pages_find(vm, &g)) {
 			note("offset 0x%x: no legitimate call before it", offset);
 			broken++;
 			continue;
