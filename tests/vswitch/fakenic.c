@@ -54,6 +54,13 @@ static void fake_rx_done(void *rxq, uint32_t descs)
 	leave(&q->rx_inside);
 }
 
+static void copy_frame(struct t_frame *to, const struct t_frame *from)
+{
+	to->len = from->len;
+	to->aborted = from->aborted;
+	memcpy(to->data, from->data, from->len);
+}
+
 static uint32_t fake_tx(void *txq)
 {
 	struct t_nic_queue *q = txq;
@@ -67,7 +74,7 @@ static uint32_t fake_tx(void *txq)
 		/* Nobody may be there to take it. */
 		if (q->out.put - __atomic_load_n(&q->out.taken, __ATOMIC_ACQUIRE) == T_WIRE)
 			continue;
-		q->out.frame[q->out.put % T_WIRE] = q->passing;
+		copy_frame(&q->out.frame[q->out.put % T_WIRE], &q->passing);
 		__atomic_store_n(&q->out.put, q->out.put + 1, __ATOMIC_RELEASE);
 	}
 	leave(&q->tx_inside);
@@ -84,8 +91,8 @@ void t_nic_start(struct t_switch *t, struct t_nic *nic, uint32_t features)
 	for (unsigned int i = 0; i < nic->queues; i++) {
 		struct t_nic_queue *q = &nic->q[i];
 
-		CHECK(t_setup_with(nic->guest, i, T_SIZE, T_SIZE, T_BUF, features) > 0);
-		t_post(&nic->guest->q[i], T_SIZE);
+		CHECK(t_setup_with(nic->guest, i, T_NIC_SIZE, T_NIC_SIZE, T_BUF, features) > 0);
+		t_post(&nic->guest->q[i], T_NIC_SIZE);
 		q->guest = nic->guest;
 		q->queue = i;
 		q->described = 0;
@@ -103,9 +110,8 @@ void t_nic(struct t_switch *t, struct t_nic *nic, unsigned int queues, enum vs_n
 	nic->guest = t_guest_with(t, false, queues);
 	nic->queues = queues;
 	for (unsigned int i = 0; i < queues; i++) {
-		nic->q[i].in.frame = calloc(T_WIRE, sizeof(struct t_frame));
-		nic->q[i].out.frame = calloc(T_WIRE, sizeof(struct t_frame));
-		CHECK(nic->q[i].in.frame && nic->q[i].out.frame);
+		nic->q[i].in.frame = t_map(T_WIRE * sizeof(struct t_frame));
+		nic->q[i].out.frame = t_map(T_WIRE * sizeof(struct t_frame));
 	}
 	CHECK(vs_port_unbind(t->vs, nic->guest->port) == 0);
 	CHECK(vs_nic_add(t->vs, nic->guest->port, serve, &fake_ops) == 0);
@@ -116,8 +122,8 @@ void t_nic(struct t_switch *t, struct t_nic *nic, unsigned int queues, enum vs_n
 void t_nic_destroy(struct t_nic *nic)
 {
 	for (unsigned int i = 0; i < nic->queues; i++) {
-		free(nic->q[i].in.frame);
-		free(nic->q[i].out.frame);
+		t_unmap(nic->q[i].in.frame, T_WIRE * sizeof(struct t_frame));
+		t_unmap(nic->q[i].out.frame, T_WIRE * sizeof(struct t_frame));
 	}
 }
 

@@ -9,7 +9,10 @@
 #include <vswitch/nic.h>
 #include "harness.h"
 
-#define T_WIRE 512 /* frames on one way, a power of two */
+#ifndef T_WIRE
+#define T_WIRE	   512 /* frames on one way, a power of two */
+#define T_NIC_SIZE T_SIZE
+#endif
 
 struct t_wire {
 	uint32_t put, taken; /* free-running */

@@ -3,6 +3,37 @@
 #include "harness.h"
 
 const uint8_t t_broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+int t_map_flags = MAP_PRIVATE;
+
+#define PAGE 4096ul
+static size_t page_up(size_t len)
+{
+	return (len + PAGE - 1) & -PAGE;
+}
+
+void *t_map(size_t len)
+{
+	uint8_t *map =
+		mmap(NULL, page_up(len) + 2 * PAGE, PROT_NONE, t_map_flags | MAP_ANONYMOUS, -1, 0);
+
+	CHECK(map != MAP_FAILED);
+	CHECK(mprotect(map + PAGE, page_up(len), PROT_READ | PROT_WRITE) == 0);
+	return map + PAGE;
+}
+
+void t_unmap(void *at, size_t len)
+{
+	munmap((uint8_t *)at - PAGE, page_up(len) + 2 * PAGE);
+}
+
+void t_create_as(struct t_switch *t, const struct vs_config *cfg)
+{
+	memset(t, 0, sizeof(*t));
+	t->arena_len = vs_arena_size(cfg);
+	CHECK(t->arena_len);
+	t->arena = t_map(t->arena_len);
+	CHECK(vs_create(t->arena, t->arena_len, cfg, &t->vs) == 0);
+}
 
 void t_create_with(struct t_switch *t, uint32_t fdb_capacity, bool bridge_nics)
 {
@@ -16,13 +47,7 @@ void t_create_with(struct t_switch *t, uint32_t fdb_capacity, bool bridge_nics)
 		.bridge_nics = bridge_nics,
 	};
 
-	memset(t, 0, sizeof(*t));
-	t->arena_len = vs_arena_size(&cfg);
-	CHECK(t->arena_len);
-	t->arena = mmap(NULL, t->arena_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			0);
-	CHECK(t->arena != MAP_FAILED);
-	CHECK(vs_create(t->arena, t->arena_len, &cfg, &t->vs) == 0);
+	t_create_as(t, &cfg);
 }
 
 void t_create(struct t_switch *t, uint32_t fdb_capacity)
@@ -33,8 +58,8 @@ void t_create(struct t_switch *t, uint32_t fdb_capacity)
 void t_destroy(struct t_switch *t)
 {
 	for (unsigned int i = 0; i < t->guests; i++)
-		munmap(t->guest[i].ram - 4096, T_RAM + 8192);
-	munmap(t->arena, t->arena_len);
+		t_unmap(t->guest[i].ram, T_RAM);
+	t_unmap(t->arena, t->arena_len);
 }
 
 struct t_guest *t_guest_with(struct t_switch *t, bool anti_spoof, unsigned int queues)
@@ -49,13 +74,9 @@ struct t_guest *t_guest_with(struct t_switch *t, bool anti_spoof, unsigned int q
 		.groups = VS_GROUPS_DEFAULT,
 	};
 	struct vs_region region = {.gpa = T_GPA, .len = T_RAM};
-	uint8_t *map;
 
 	CHECK(t->guests < T_GUESTS);
-	map = mmap(NULL, T_RAM + 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	CHECK(map != MAP_FAILED);
-	CHECK(mprotect(map + 4096, T_RAM, PROT_READ | PROT_WRITE) == 0);
-	g->ram = map + 4096;
+	g->ram = t_map(T_RAM);
 	region.addr = g->ram;
 	snprintf(cfg.name, sizeof(cfg.name), "p%u", t->guests);
 	memcpy(g->mac, cfg.mac, 6);

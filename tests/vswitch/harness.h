@@ -25,7 +25,9 @@
 		}                                                               \
 	} while (0)
 
-#define T_RAM	 (4u << 20)
+#ifndef T_RAM
+#define T_RAM (4u << 20)
+#endif
 #define T_GPA	 0x100000u /* of the RAM's first byte */
 #define T_GUESTS 16
 #define T_SIZE	 64 /* slots of a ring, unless told */
@@ -66,6 +68,12 @@ struct t_frame {
 	uint8_t data[ELISA_FRAME_MAX + 16];
 };
 
+/* Zeroed memory with inaccessible pages on both sides; MAP_SHARED in t_map_flags: also for
+ * children. */
+extern int t_map_flags;
+void *t_map(size_t len);
+void t_unmap(void *at, size_t len);
+void t_create_as(struct t_switch *t, const struct vs_config *cfg);
 void t_create(struct t_switch *t, uint32_t fdb_capacity);
 void t_create_with(struct t_switch *t, uint32_t fdb_capacity, bool bridge_nics);
 void t_destroy(struct t_switch *t);
