@@ -236,10 +236,13 @@ static void copy_first(uint8_t *to, const struct vs_frame *frame, struct vs_from
 		vs_copy_pieces(to, from, part);
 	}
 	vs_put64(to, (uint64_t)_mm_cvtsi128_si64(frame->header));
-	if (part >= 16)
+	if (part >= 16) {
 		vs_put64(to + 8, high);
-	else
-		vs_put64(to + 6, (uint64_t)_mm_cvtsi128_si64(_mm_bsrli_si128(frame->header, 6)));
+		return;
+	}
+	vs_put64(to + 6, (uint64_t)_mm_cvtsi128_si64(_mm_bsrli_si128(frame->header, 6)));
+	if (part == 15)
+		to[14] = (uint8_t)(high >> 48);
 }
 
 /*

@@ -560,12 +560,13 @@ static void offloads(void **state)
 static void mirrored(void **state)
 {
 	struct vs_mirror m = {.what = VS_MIRROR_TX, .annotate = true};
+	const uint16_t vid = 0x30a; /* no byte of its tag is 0 */
 	uint8_t plain[100], tagged[104];
 
 	(void)state;
 	m.to = g[5]->port;
-	access_port(0, 10);
-	trunk_port(1, 10, 0);
+	access_port(0, vid);
+	trunk_port(1, vid, 0);
 	for (unsigned int snap = 0; snap <= 20; snap = snap ? snap + 1 : 14) {
 		uint32_t cut = snap ? snap : 104;
 
@@ -577,7 +578,7 @@ static void mirrored(void **state)
 		assert_int_equal(t_send_one(g[1], 60, t_broadcast, g[1]->mac, 0), 1);
 		for (unsigned int i = 0; i < 3; i++) {
 			t_fill(plain, 100, i < 2 ? g[1]->mac : t_broadcast, g[0]->mac, i);
-			tag(tagged, plain, 100, 10);
+			tag(tagged, plain, 100, vid);
 			send_bytes(0, plain, 100);
 			assert_gets(1, tagged, 104);
 			/* As it got it first: it is delivered, then mirrored for its sender. */
