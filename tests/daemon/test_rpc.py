@@ -205,6 +205,26 @@ class Rpc(dt.DaemonCase):
         self.assertEqual(r["fail"], sum(f["level"] == "fail" for f in r["findings"]))
 
 
+class Elsewhere(unittest.TestCase):
+    """control.socket is not the usual one: it is found at the usual place nevertheless."""
+
+    def test_link(self):
+        d = dt.Daemon(dt.SAN, dt.TWO_PORTS)
+        self.addCleanup(d.stop)
+        with open(d.config, "a") as f:
+            f.write('control = { socket = "%s"; };\n' % d.path("other.sock"))
+        d.start()
+        usual = d.path("control.sock")
+        self.assertEqual(os.readlink(usual), d.path("other.sock"))
+        self.assertEqual(d.ctl("reload").returncode, 0)
+        d.kill()
+        d.start()       # over what the former one left
+        self.assertEqual(d.ctl("reload").returncode, 0)
+        d.process.terminate()
+        self.assertEqual(d.process.wait(10), 0)
+        self.assertFalse(os.path.lexists(usual))
+
+
 class Notify(unittest.TestCase):
     def test_systemd(self):
         """READY, STATUS, the watchdog and STOPPING, as systemd gets them; priorities in the log."""

@@ -580,6 +580,27 @@ static int control_listen(const struct daemon *d)
 	return socket_used(path) ? -EADDRINUSE : socket_listen(path, d->set.control_gid);
 }
 
+/* Clients find the socket where it usually is, too: the service manager's reload does not know better. */
+static int usual_place(const struct daemon *d, bool make)
+{
+	struct stat st;
+	char *path;
+	int ret = 0;
+
+	if (asprintf(&path, "%s/control.sock", d->run_dir) < 0)
+		return -ENOMEM;
+	if (strcmp(path, d->set.control_socket)) {
+		/* A former daemon's, perhaps its socket; nothing else is touched. */
+		if (!lstat(path, &st) &&
+		    (S_ISLNK(st.st_mode) || (S_ISSOCK(st.st_mode) && !socket_used(path))))
+			unlink(path);
+		if (make && symlink(d->set.control_socket, path))
+			ret = -errno;
+	}
+	free(path);
+	return ret;
+}
+
 int control_open(struct daemon *d)
 {
 	struct control *control = calloc(1, sizeof(*control));
@@ -608,6 +629,10 @@ int control_open(struct daemon *d)
 		free(control);
 		return ret;
 	}
+	ret = usual_place(d, true);
+	if (ret)
+		log_warning("%s/control.sock does not lead to %s: %s: give elisactl its --socket",
+			    d->run_dir, d->set.control_socket, strerror(-ret));
 	ret = sd_event_add_io(d->event, &control->source, control->fd, EPOLLIN, on_accept, control);
 	if (ret < 0) {
 		close(control->fd);
@@ -631,5 +656,6 @@ void control_close(struct daemon *d)
 	sd_event_source_disable_unref(control->source);
 	close(control->fd);
 	unlink(d->set.control_socket);
+	usual_place(d, false);
 	free(control);
 }
