@@ -188,6 +188,28 @@ class Reload(dt.DaemonCase):
             self.assertIn(message, e.exception.data["errors"][0])
             self.assertEqual(self.state(), before)
 
+    def test_in_part(self):
+        """What can only be found out by doing it: all else is done, and nobody is told that all is well."""
+        self.end_children()
+        self.d.process.terminate()
+        self.d.process.wait()
+        small = BASE + "switch = { fdb_capacity = 1024; };"
+        self.write(small)
+        self.d.start()
+        fdb = "fdb = ( %s );" % ",".join('{ mac = "02:00:00:01:%02x:%02x"; port = "a"; }' % divmod(i, 256)
+                                         for i in range(4000))
+        text = 'ports = ( { name = "a"; transport = "local"; mtu = 1600; } );\n' + fdb
+        self.write(dt.LOCAL + "switch = { fdb_capacity = 1024; };" + text)
+        r = self.d.ctl("reload")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("taken in part", r.stderr)
+        self.assertIn("address at port a: No space left", r.stderr)
+        self.assertEqual(self.d.call("port.show", name="a")["mtu"], 1600)
+        self.assertGreater(len(self.d.call("fdb.list")["entries"]), 900)
+        self.assertIn("was taken in part: ", self.d.log())
+        self.write(small)
+        self.assertEqual(self.d.call("reload")["outcome"], "applied")
+
     def test_mirrors_beside_others(self):
         """Those of run time and of captures stay, and what does not fit beside them changes nothing."""
         with self.d.rpc() as rpc:

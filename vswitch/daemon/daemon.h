@@ -289,8 +289,9 @@ void statics_free(struct daemon *d);
 
 /*
  * Reads the configuration again and applies what is other than before, or only says so with `check`.
- * 0; or as settings_read(), and nothing has changed. *report: {errors, changed, restart_needed}, lists
- * of sentences; the caller's.
+ * 0; or as settings_read(), and nothing has changed. *report: {outcome, errors, changed,
+ * restart_needed}, a word and lists of sentences; the caller's. Errors with 0: that was not done, all
+ * else is.
  */
 int reload(struct daemon *d, bool check, json_t **report);
 

@@ -208,6 +208,12 @@ void do_reload(struct request *req, json_t *params)
 	if (!get_bool(req, params, "check", &check))
 		return;
 	ret = reload(req->daemon, check, &report);
+	if (!ret && json_array_size(json_object_get(report, "errors"))) {
+		json_object_set_new(report, "errno", json_integer(EIO));
+		request_error(req, RPC_REFUSED, report,
+			      "the configuration was taken in part: correct what is said, and reload again");
+		return;
+	}
 	if (!ret) {
 		request_reply(req, report);
 		return;

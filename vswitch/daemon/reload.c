@@ -567,9 +567,18 @@ static int apply(struct reload *r)
 	return 0;
 }
 
+/* What went wrong after ports had been added is not undone: the rest counts. */
+static bool in_part(const struct reload *r, int ret)
+{
+	return !ret && json_array_size(r->errors);
+}
+
 static json_t *report(struct reload *r, int ret)
 {
-	const char *outcome = ret ? "refused" : r->check ? "checked" : "applied";
+	const char *outcome = ret	       ? "refused"
+			      : r->check       ? "checked"
+			      : in_part(r, ret) ? "in-part"
+						: "applied";
 
 	return json_pack("{s:s, s:s, s:o, s:o, s:o}", "configuration", r->path, "outcome", outcome,
 			 "errors", r->errors, "changed", r->changed, "restart_needed", r->restart);
@@ -608,6 +617,10 @@ int reload(struct daemon *d, bool check, json_t **out)
 		if (ret)
 			event_say(d, EVENT_CONFIG, SD_ERR, NULL, NULL,
 				  "%s was not taken: nothing has changed", r.path);
+		else if (in_part(&r, ret))
+			event_say(d, EVENT_CONFIG, SD_ERR, NULL, NULL,
+				  "%s was taken in part: %zu changes, but for what was said before",
+				  r.path, json_array_size(r.changed));
 		else
 			event_say(d, EVENT_CONFIG, SD_NOTICE, NULL, NULL,
 				  "%s was read again: %zu changes", r.path,

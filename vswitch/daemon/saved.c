@@ -370,6 +370,7 @@ int saved_port(struct daemon *d, struct port *port, json_t *params, char why[WHY
 int saved_port_deleted(struct daemon *d, const char *name, bool in_file, char why[WHY_LEN])
 {
 	json_t *saved = load_for(d, why), *ports, *entry;
+	int ret;
 
 	if (!saved)
 		return -EINVAL;
@@ -379,8 +380,10 @@ int saved_port_deleted(struct daemon *d, const char *name, bool in_file, char wh
 		json_object_del(ports, name);
 	else
 		json_object_set_new(ports, name, json_null());
-	port_drop(&d->set, name);
-	return store(d, saved, why);
+	ret = store(d, saved, why);
+	if (!ret)
+		port_drop(&d->set, name);
+	return ret;
 }
 
 /* Takes `entry` to the place of one that has the same values of `keys`. */
