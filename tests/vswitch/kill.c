@@ -163,10 +163,31 @@ static uint64_t rip_of(const struct k_caller *c)
 				NULL);
 }
 
+/* A bit for each byte of the library. */
+#define TEXT_MAX (1u << 20)
+static uint8_t seen[TEXT_MAX / 8];
+unsigned int k_instructions;
+
+static void see(uint64_t rip)
+{
+	static uint64_t base;
+	uint64_t at;
+	Dl_info info;
+
+	if (!base && dladdr((void *)(uintptr_t)vs_entry, &info))
+		base = (uint64_t)(uintptr_t)info.dli_fbase;
+	at = rip - base;
+	if (at >= TEXT_MAX || seen[at / 8] >> at % 8 & 1)
+		return;
+	seen[at / 8] |= (uint8_t)(1 << at % 8);
+	k_instructions++;
+}
+
 bool k_step(struct k_caller *c)
 {
 	if (c->over)
 		return false;
+	see(rip_of(c));
 	CHECK(ptrace(PTRACE_SINGLESTEP, c->pid, NULL, NULL) == 0);
 	wait_for_trap(c);
 	c->over = rip_of(c) == (uint64_t)(uintptr_t)k_end;

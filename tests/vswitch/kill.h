@@ -38,6 +38,8 @@ void k_stop(struct k_caller *c);
 void k_begin(struct k_caller *c, struct vs_caller *caller, uint64_t op, uint64_t a1, uint64_t a2);
 /* One instruction. False: the call is over. */
 bool k_step(struct k_caller *c);
+/* Of the library, before how many different ones somebody stood. */
+extern unsigned int k_instructions;
 /* To its end. Returns the call's result. */
 int64_t k_finish(struct k_caller *c);
 /* Notes where it stands, and brings it back there. Memory is not part of that. */

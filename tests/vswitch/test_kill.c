@@ -78,7 +78,8 @@ static struct {
 static uint64_t drops_before[KILL_GUESTS];
 
 static struct {
-	uint64_t instructions, states, kills, stops, behind, pairs, lost_in_nic, counted, calls;
+	uint64_t instructions, states, kills, stops, behind, pairs, lost_in_nic, again, counted,
+		calls;
 	uint64_t more_max, call_max;
 	unsigned int paths;
 } sum;
@@ -616,9 +617,46 @@ static void paused(unsigned int how_many, unsigned int first, unsigned int level
 	sum.stops++;
 }
 
+static bool is_all(const uint8_t *at, size_t len, uint8_t value)
+{
+	for (size_t i = 0; i < len; i++)
+		if (at[i] != value)
+			return false;
+	return true;
+}
+
+/*
+ * Another one takes its queue down: it is told to ask again, at once, as long as the stopped one
+ * may write there; and from when it was told that it may have its memory back nobody writes to it.
+ */
+static void taken_down(void)
+{
+	struct t_guest *g = &w->t.guest[4];
+	size_t len = g->q[0].rx_size * sizeof(struct elisa_rxc);
+	int64_t result;
+
+	judge_begin("it pauses while another one resets its queue", 1);
+	k_hold(&stopped[0]);
+	result = t_call(g, ELISA_NET_QUEUE_RESET, 0, 0);
+	MUST(!result || result == -ELISA_EAGAIN, "the other's reset returned %ld", result);
+	if (!result)
+		memset(g->q[0].comp, 0xee, len);
+	sum.again += !!result;
+	k_finish(&stopped[0]);
+	MUST(result || is_all((uint8_t *)g->q[0].comp, len, 0xee),
+	     "it wrote to memory that was given back");
+	MUST(!t_call(g, ELISA_NET_QUEUE_RESET, 0, 0), "the other's reset does not end");
+	set_up_anew(g);
+	scenario_send(now, 3, 4, 7000);
+	MUST(t_receive(g, 0, &frame), "the other's queue does not work any more");
+	k_back(&stopped[0]);
+}
+
 static void judge_state(void)
 {
 	paused(1, 0, 1);
+	k_restore(1);
+	taken_down();
 	k_restore(1);
 	for (unsigned int v = 0; v < 4; v++) {
 		killed(v & 1, v & 2, 1, 0);
@@ -760,15 +798,18 @@ static void run_all(const char *only, bool all)
 	CHECK(count);
 	printf("%u calls: %lu instructions to be stopped at, all of them; %lu left another memory "
 	       "than the one before\n"
+	       "before %u different instructions of the library\n"
 	       "killed %lu times, stopped %lu times, two at once %lu times (%s)\n"
-	       "others' calls meanwhile: %lu, by %u ways; the longest %lu instructions, at most "
-	       "%lu "
-	       "more than undisturbed\n"
-	       "somebody's later frames lay behind the stopped one's slots %lu times\n"
+	       "others' calls meanwhile: %lu, by %u ways; the longest %lu instructions, at "
+	       "most %lu more than undisturbed\n"
+	       "somebody's later frames lay behind the stopped one's slots %lu times; a reset was "
+	       "to be "
+	       "asked for again %lu times\n"
 	       "in the ring of a NIC whose driver had to be set up anew: %lu frames of others\n",
-	       count, sum.instructions, sum.states, sum.kills, sum.stops, sum.pairs,
+	       count, sum.instructions, sum.states, k_instructions, sum.kills, sum.stops, sum.pairs,
 	       all ? "every 4th with every 3rd state" : "every 64th with every 16th; --all: more",
-	       sum.calls, sum.paths, sum.call_max, sum.more_max, sum.behind, sum.lost_in_nic);
+	       sum.calls, sum.paths, sum.call_max, sum.more_max, sum.behind, sum.again,
+	       sum.lost_in_nic);
 }
 
 /* A library with one thing wrong: this test finds it. */
