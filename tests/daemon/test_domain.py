@@ -129,6 +129,16 @@ class Domain(dt.DaemonCase):
         dt.wait_for(lambda: self.vms()["web"]["state"] == "attached")
         self.assertEqual(self.vms()["web"]["ports"], ["web0", "web-1"])
 
+    def test_migration_seen_by_another(self):
+        """The module tells of it once, and whoever asks for the VM's state may be the one who is told."""
+        pid = self.vm()
+        self.define(pid)
+        self.script(pid, logged=1)
+        self.vms()
+        self.script(pid)
+        dt.wait_for(lambda: "its memory is being copied (migration): detached meanwhile" in self.d.log())
+        dt.wait_for(lambda: self.vms()["web"]["state"] == "attached")
+
     def test_configured_vm(self):
         """One that the configuration has, too, is the configuration's again afterwards."""
         r = self.define(self.vm(), name="conf", ports=[{}])

@@ -152,6 +152,7 @@ struct guest {
 	unsigned int region_count, regions_ready, regions_left;
 	uint64_t turn; /* when it had a step of mapping last, in daemon.turns */
 	bool entering; /* not yet attached since the last try */
+	bool logged;   /* its memory was seen to be copied: it is to go */
 	bool no_local; /* local clients can't map its RAM */
 	unsigned int tries, again;
 	uint64_t next_try, again_since;
@@ -346,7 +347,7 @@ void ctx_close(struct daemon *d);
 /* Begins; the outcome is in g->state and g->note, or comes later (GUEST_MAPPING). */
 int vm_attach(struct guest *g);
 void vm_detach(struct guest *g);
-/* elisa_vm_status(), which forgets a reset once told: so it is acted upon here, whoever asks. */
+/* elisa_vm_status(), which forgets news once told: so they are acted upon here, whoever asks. */
 int vm_status(struct guest *g, struct elisa_vm_status *st);
 /* Each second: new vCPUs, configured VMs that came up, processes that are gone. */
 void vm_tick(struct daemon *d);

@@ -137,6 +137,10 @@ int vm_status(struct guest *g, struct elisa_vm_status *st)
 			  "VM %s (pid %d): reset", g->name, (int)g->pid);
 		vs_guest_reset(g->daemon->vs, g->id);
 	}
+	if (!ret && st->state & ELISA_VM_LOGGED && g->state == GUEST_ATTACHED) {
+		g->logged = true;
+		work_soon(g->daemon, 0);
+	}
 	return ret;
 }
 
@@ -439,8 +443,6 @@ static int on_vm_event(sd_event_source *source, int fd, uint32_t revents, void *
 		vm_drain(g);
 	} else if (st.state & ELISA_VM_KILLED) {
 		vm_killed(g, &st);
-	} else if (st.state & ELISA_VM_LOGGED) {
-		vm_logged(g);
 	}
 	return 0;
 }
@@ -702,11 +704,7 @@ static void tick_one(struct guest *g)
 {
 	bool alive = g->pid && proc_start(g->pid) == g->pid_start;
 
-	struct elisa_vm_status st;
-
-	if (g->state == GUEST_ATTACHED && !vm_status(g, &st) && st.state & ELISA_VM_LOGGED)
-		vm_logged(g);
-	else if (g->state == GUEST_ATTACHED)
+	if (g->state == GUEST_ATTACHED)
 		vm_arm(g);
 	else if (g->state != GUEST_WAITING && g->state != GUEST_DETACHED)
 		return;
@@ -737,6 +735,9 @@ uint64_t vm_work(struct daemon *d)
 		if (g->local)
 			continue;
 		us = 0;
+		if (g->logged && g->state == GUEST_ATTACHED)
+			vm_logged(g);
+		g->logged = false;
 		if (g->state == GUEST_WAITING && g->wanted && g->pid) {
 			us = 100 * MSEC;
 			if (now >= g->next_try && !d->stopping)
