@@ -416,7 +416,7 @@ class Capture(Base):
         self.exchange()
 
     def test_wrong_parameters(self):
-        for params in ({"ports": "a"}, {"ports": []}, {"ports": [1]}, {"what": []}, {"what": ["up"]},
+        for params in ({"ports": "a"}, {"ports": []}, {"ports": [1]}, {"what": []}, {"what": ["up"]}, {"what": ["tx", "up"]},
                        {"snap": -1}, {"snap": "x"}, {"snap": 65536}, {"port": "a"}):
             with self.assertRaises(dt.Refused):
                 self.d.call("capture", **params)

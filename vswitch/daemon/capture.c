@@ -374,15 +374,18 @@ static bool read_what(struct request *req, json_t *params, uint8_t *what)
 	static const char *const words[] = {"tx", "rx", "drops"};
 	json_t *list = json_object_get(params, "what"), *word;
 	size_t i, w;
+	bool known = true;
 
 	*what = list ? 0 : VS_MIRROR_TX | VS_MIRROR_RX;
 	json_array_foreach(list, i, word)
 	{
 		for (w = 0; w < 3; w++)
 			if (json_is_string(word) && !strcmp(json_string_value(word), words[w]))
-				*what |= (uint8_t)(1u << w);
+				break;
+		known = known && w < 3;
+		*what |= (uint8_t)(1u << w);
 	}
-	if (*what)
+	if (*what && known)
 		return true;
 	request_error(req, RPC_PARAMS, NULL,
 		      "\"what\" must be an array of \"tx\", \"rx\" and \"drops\", not empty");
