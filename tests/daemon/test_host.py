@@ -290,6 +290,8 @@ class Host(dt.DaemonCase):
         self.assertEqual(self.findings("vm", "fail"), [])
         self.put("sys/module/kvm/parameters/enable_pmu", "Y\n")
         self.assertTrue(self.findings("vm", "fail")[0]["text"].endswith("add ,pmu=off to -cpu"))
+        self.qemu(4000001, "-name", "web", "-cpu", "host,-pcid,-vmx-ept,vmx-vpid=off,rtm=off,-ibt,pmu=off")
+        self.assertTrue(self.findings("vm", "fail")[0]["text"].endswith("add ,-vmx to -cpu"))
         self.qemu(4000001, "-name", "web", "-cpu", "host,-pcid,-vmx,rtm=off,-ibt,pmu=off")
         self.assertEqual(self.findings("vm", "fail"), [])
         self.qemu(4000001, "-name", "web")

@@ -53,13 +53,24 @@ static bool option_value(const char *line, const char *option, char *value, size
 	return false;
 }
 
+/* Not only the beginning of another one's name, as of vmx-ept. */
+static bool has_part(const char *cpu, const char *part)
+{
+	const size_t len = strlen(part);
+	const char *p = cpu;
+
+	while ((p = strchr(p, ',')) && (strncmp(++p, part, len) || (p[len] && p[len] != ',')))
+		;
+	return p;
+}
+
 static bool cpu_without(const char *cpu, const char *feature)
 {
 	char off[2][48];
 
-	snprintf(off[0], sizeof(off[0]), ",-%s", feature);
-	snprintf(off[1], sizeof(off[1]), ",%s=off", feature);
-	return strstr(cpu, off[0]) || strstr(cpu, off[1]);
+	snprintf(off[0], sizeof(off[0]), "-%s", feature);
+	snprintf(off[1], sizeof(off[1]), "%s=off", feature);
+	return has_part(cpu, off[0]) || has_part(cpu, off[1]);
 }
 
 /* libvirt always says which name is the guest's; who types it seldom does. */
