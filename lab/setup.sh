@@ -11,7 +11,7 @@ packages="
 	libconfig-dev libexpat1-dev libjansson-dev libsystemd-dev libcmocka-dev
 	libdpdk-dev dpdk-dev xz-utils python3-pyelftools
 	linux-headers-amd64 linux-headers-cloud-amd64
-	clang libclang-rt-14-dev llvm
+	clang libclang-rt-14-dev llvm valgrind
 	user-mode-linux libmnl-dev
 	libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
 	iperf3 iproute2 iputils-ping tcpdump curl jq
