@@ -50,7 +50,8 @@ static const struct refusal refusals[] = {
 	[ELISA_REFUSE_LEAVING] = { "leaving", NOTHING,
 		"a call of the VM's former attachment has not ended yet: try again in a second" },
 	[ELISA_REFUSE_LOGGED] = { "dirty-logging", NOTHING,
-		"the VM's memory is being copied (migration): attach it when that is over" },
+		"the VM's memory is being copied (migration): attach it when that is over; with a dirty ring "
+		"it counts as copied always: start QEMU without -accel kvm,dirty-ring-size=..." },
 	[ELISA_REFUSE_GUEST_PCID] = { "guest-pcid", VCPU,
 		"guest CPUID shows PCID (vCPU %s): start QEMU with -cpu ...,-pcid" },
 	[ELISA_REFUSE_GUEST_VMX] = { "guest-vmx", VCPU,

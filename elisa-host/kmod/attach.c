@@ -75,7 +75,8 @@ u32 elisa_check_vcpu(struct kvm_vcpu *vcpu, u64 *detail)
 
 /*
  * Most, not any: a display's memory is logged always. What counts is the VMM's wish to know of all
- * writes, as for a migration.
+ * writes, as for a migration. One that has a dirty ring in the place of bitmaps is never let in: what
+ * was written inside could not be told by it afterwards.
  */
 bool elisa_vm_logged(struct kvm *kvm)
 {
@@ -83,6 +84,8 @@ bool elisa_vm_logged(struct kvm *kvm)
 	u64 all = 0, logged = 0;
 	int bucket, idx;
 
+	if (kvm->dirty_ring_size)
+		return true;
 	idx = srcu_read_lock(&kvm->srcu);
 	kvm_for_each_memslot(slot, bucket, kvm_memslots(kvm)) {
 		if (slot->id >= KVM_USER_MEM_SLOTS || (slot->flags & KVM_MEM_READONLY))
@@ -95,10 +98,7 @@ bool elisa_vm_logged(struct kvm *kvm)
 	return logged > all / 2;
 }
 
-/*
- * KVM takes bits out of its bitmap by atomic exchange; more of them are no harm. A VMM that uses
- * the dirty ring instead has no bitmap.
- */
+/* KVM takes bits out of its bitmap by atomic exchange; more of them are no harm. */
 void elisa_vm_mark_dirty(struct kvm *kvm)
 {
 	struct kvm_memory_slot *slot;

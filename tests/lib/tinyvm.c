@@ -405,6 +405,14 @@ static int open_kvm(struct tinyvm *vm)
 	return 0;
 }
 
+/* Before there are vCPUs; 4096 entries. */
+static int make_dirty_ring(struct tinyvm *vm)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_DIRTY_LOG_RING, .args = { 65536 } };
+
+	return ioctl(vm->fd, KVM_ENABLE_CAP, &cap) ? -errno : 0;
+}
+
 int tvm_create(const struct tvm_config *config, struct tinyvm **out)
 {
 	struct tinyvm *vm = calloc(1, sizeof(*vm));
@@ -414,6 +422,10 @@ int tvm_create(const struct tvm_config *config, struct tinyvm **out)
 		return -ENOMEM;
 	vm->kvm = vm->fd = -1;
 	err = open_kvm(vm);
+	if (err)
+		goto fail;
+	if (config->flags & TVM_DIRTY_RING)
+		err = make_dirty_ring(vm);
 	if (err)
 		goto fail;
 	if (!(config->flags & TVM_NO_IRQCHIP)) {

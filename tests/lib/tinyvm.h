@@ -51,6 +51,7 @@ struct tvm_cpuid {
 #define TVM_NO_IRQCHIP		(1u << 0)	/* no in-kernel APIC: no interrupts then */
 #define TVM_PRIVATE_RAM		(1u << 1)	/* anonymous private memory instead of a memfd */
 #define TVM_ALL_CPUID		(1u << 2)	/* hide nothing of what KVM supports */
+#define TVM_DIRTY_RING		(1u << 3)	/* KVM keeps a ring of pages written to, no bitmaps */
 /* Unless told otherwise these are hidden: PCID, VMX, PKU, RTM, HLE, CET, UINTR, LA57, PT, vPMU. */
 
 /* Plain data, so that it can be handed to another process. All zero: one page of defaults. */

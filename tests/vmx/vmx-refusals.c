@@ -193,6 +193,9 @@ static void test_vm(void)
 	config.flags = TVM_NO_IRQCHIP;
 	try_vm("no in-kernel APIC", &config, 1, force, ELISA_REFUSE_NO_IRQCHIP, true);
 	config = plain();
+	config.flags = TVM_DIRTY_RING;
+	try_vm("a dirty ring", &config, 1, force, ELISA_REFUSE_LOGGED, true);
+	config = plain();
 	config.extra_gpa = host.info.window_gpa;
 	config.extra = 2ul << 20;
 	try_vm("RAM in the window", &config, 1, force, ELISA_REFUSE_RAM_IN_WINDOW, true);
