@@ -3,7 +3,8 @@
  * The gate with real VMFUNC: calls, what they leave behind, and every way in that is not the door.
  * Service, library and VM live in this one process, so that nothing is out of sight.
  *
- *	vmx-gate [--sets N] [--stride N]	register sets and step of the sweep over all offsets
+ *	vmx-gate [--sets N] [--stride N] [PART...]	register sets and step of the sweep over all
+ *							offsets; only these parts (see main)
  */
 #include <errno.h>
 #include <getopt.h>
@@ -388,6 +389,19 @@ static void test_ring0_call(void)
 
 /* ---- CR3 ---- */
 
+/* Where an exported address is in the window, by the trusted context's own page tables. */
+static uint64_t inside_gpa(uint64_t va)
+{
+	struct guest_call c;
+	uint64_t eptp, e = 0;
+
+	guest_call(vm, SVC_READ, ELISA_LIST_VA + 8 * ELISA_SLOT_TRUSTED, 0, 0, &c);
+	eptp = (uint64_t)c.result | ELISA_EPTP_LOW;
+	phys_read(ept_translate(eptp, 0) + 8 * (va >> 39 & 511), &e, sizeof(e));
+	phys_read(ept_translate(eptp, e & 0xffffffffff000) + 8 * (va >> 30 & 511), &e, sizeof(e));
+	return (e & 0xfffffc0000000) | (va & 0x3ffff000);
+}
+
 static void test_cr3(void)
 {
 	uint64_t calls = host.arena->vm[0].calls, window = host.info.window_gpa, root, e = 0;
@@ -408,16 +422,25 @@ static void test_cr3(void)
 	/* The second-level table, as the root names it; the gate maps it. */
 	root = ept_translate(gate_eptp(vm), 0);
 	phys_read(root + 8 * (ELISA_GATE_VA >> 39 & 511), &e, sizeof(e));
-	const uint64_t targets[] = { window, e & 0xffffffffff000, (e & 0xffffffffff000) + 4096,
-				     2 * window - 4096 };
+	/* All but that one are not there: the walk itself ends it. */
+	const struct {
+		uint64_t gpa;
+		int64_t exit;
+	} targets[] = {
+		{ window, EXIT_EPT_VIOLATION },
+		{ e & 0xffffffffff000, EXIT_TRIPLE_FAULT },
+		{ (e & 0xffffffffff000) + 4096, EXIT_EPT_VIOLATION },
+		{ inside_gpa((uintptr_t)host.arena->filler), EXIT_EPT_VIOLATION },
+		{ 2 * window - 4096, EXIT_EPT_VIOLATION },
+	};
 
 	for (size_t i = 0; i < sizeof(targets) / sizeof(*targets); i++) {
 		uint64_t before = host.arena->vm[0].calls;
 
-		stop = guest_call_cr3(vm, targets[i]);
-		snprintf(what, sizeof(what), "CR3 = 0x%lx, in the window", targets[i]);
+		stop = guest_call_cr3(vm, targets[i].gpa);
+		snprintf(what, sizeof(what), "CR3 = 0x%lx, in the window", targets[i].gpa);
 		ok(host.arena->vm[0].calls == before, "%s: the service is not entered", what);
-		expect_death(&stop, what, ELISA_KILL_EXIT, -1, 1);
+		expect_death(&stop, what, ELISA_KILL_EXIT, targets[i].exit, 1);
 	}
 	guest_make_global(vm, false);
 }
@@ -514,6 +537,31 @@ static void change_cr3(struct kvm_regs *r, struct kvm_sregs *s)
 	s->cr3 += 4096;
 }
 
+/* Bits of control registers that no condition for VM functions is about. */
+static void change_cr0(struct kvm_regs *r, struct kvm_sregs *s)
+{
+	(void)r;
+	s->cr0 ^= 1 << 16;	/* WP */
+}
+
+static void change_cr4(struct kvm_regs *r, struct kvm_sregs *s)
+{
+	(void)r;
+	s->cr4 ^= 1 << 2;	/* TSD */
+}
+
+static void change_efer(struct kvm_regs *r, struct kvm_sregs *s)
+{
+	(void)r;
+	s->efer ^= 1;		/* SCE */
+}
+
+static void change_cs(struct kvm_regs *r, struct kvm_sregs *s)
+{
+	(void)r;
+	s->cs.avl ^= 1;
+}
+
 static void change_fs(struct kvm_regs *r, struct kvm_sregs *s)
 {
 	(void)r;
@@ -533,6 +581,10 @@ static void test_meddling(void)
 	meddle("the VMM changes RFLAGS inside", change_flags);
 	meddle("the VMM changes CR3 inside", change_cr3);
 	meddle("the VMM changes FS inside", change_fs);
+	meddle("the VMM changes CR0 inside", change_cr0);
+	meddle("the VMM changes CR4 inside", change_cr4);
+	meddle("the VMM changes EFER inside", change_efer);
+	meddle("the VMM changes CS inside", change_cs);
 }
 
 /* ---- every offset ---- */
@@ -667,7 +719,42 @@ static void sweep(const struct set *s, unsigned int stride)
 		   "registers %s: only the gate's first two instructions lead in", s->name);
 }
 
-static void parse(int argc, char **argv, unsigned int *count, unsigned int *stride)
+static void test_rings(void)
+{
+	test_indices(3);
+	test_indices(0);
+	test_leaves();
+	test_ring0_call();
+}
+
+static void test_calls(void)
+{
+	test_call();
+	test_flags();
+	test_registers();
+	test_vectors();
+	test_fs_base();
+	test_disarmed();
+}
+
+static const struct part {
+	const char *name;
+	void (*run)(void);
+} parts[] = {
+	{ "calls", test_calls },	{ "vmfunc", test_rings }, { "faults", test_service_faults },
+	{ "meddling", test_meddling },	{ "cr3", test_cr3 },
+};
+
+static bool wanted(const char *part, int count, char **parts_named)
+{
+	for (int i = 0; i < count; i++)
+		if (!strcmp(part, parts_named[i]))
+			return true;
+	return !count;
+}
+
+/* Returns the index of the first part named. */
+static int parse(int argc, char **argv, unsigned int *count, unsigned int *stride)
 {
 	static const struct option options[] = {
 		{ "sets", required_argument, NULL, 's' },
@@ -689,6 +776,7 @@ static void parse(int argc, char **argv, unsigned int *count, unsigned int *stri
 			sizeof(sets) / sizeof(*sets));
 		exit(2);
 	}
+	return optind;
 }
 
 int main(int argc, char **argv)
@@ -696,27 +784,18 @@ int main(int argc, char **argv)
 	struct tvm_config config = { .vcpus = 1, .ram = TVM_RAM_MIN };
 	unsigned int count = 3, stride = 1;
 	struct elisa_info info;
+	int first;
 
-	parse(argc, argv, &count, &stride);
+	first = parse(argc, argv, &count, &stride);
 	if (!ok(!kmsg_mark(), "kernel log opened") || !ok(!host_open(&host), "service realized"))
 		return tap_done();
 	fingerprint = host_fingerprint(&host);
 	if (!ok(!tvm_create(&config, &vm), "VM created") || !ok(!attach(), "attached and armed"))
 		return tap_done();
-	test_call();
-	test_flags();
-	test_registers();
-	test_vectors();
-	test_fs_base();
-	test_disarmed();
-	test_indices(3);
-	test_indices(0);
-	test_leaves();
-	test_ring0_call();
-	test_service_faults();
-	test_meddling();
-	test_cr3();
-	for (unsigned int i = 0; i < count; i++)
+	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
+		if (wanted(parts[i].name, argc - first, argv + first))
+			parts[i].run();
+	for (unsigned int i = 0; wanted("offsets", argc - first, argv + first) && i < count; i++)
 		sweep(&sets[i], stride);
 	elisa_vm_detach(attached, DETACH_MS);
 	tvm_destroy(vm);

@@ -4,7 +4,8 @@
  * the module. Two VMs with two vCPUs each, in processes of their own, call all the time; "A" is the
  * bystander who must lose nothing, "B" the one to whom things happen.
  *
- *	vmx-lifetime [--module FILE] [--loops N]	FILE: elisa.ko, to unload and load it again
+ *	vmx-lifetime [--module FILE] [--loops N] [TEST...]	FILE: elisa.ko, to unload and load it
+ *								again; only these tests
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -520,18 +521,35 @@ static bool set_up(void)
 	return true;
 }
 
+static const struct {
+	const char *name;
+	void (*run)(void);
+} own[] = {
+	{ "fault", test_fault },   { "disarm", test_disarm },
+	{ "exports", test_exports }, { "detach", test_detach_under_way },
+	{ "paused", test_paused }, { "logged", test_logged },
+	{ "killed", test_killed_vm },
+};
+
+static char **named;	/* NULL-terminated; the first NULL: all */
+
+static bool wanted(const char *test)
+{
+	for (char **n = named; *n; n++)
+		if (!strcmp(*n, test))
+			return true;
+	return !*named;
+}
+
 static void with_own_context(unsigned int loops)
 {
 	if (!set_up())
 		return;
-	test_fault();
-	test_disarm();
-	test_exports();
-	test_detach_under_way();
-	test_paused();
-	test_logged();
-	test_killed_vm();
-	test_loops(loops);
+	for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
+		if (wanted(own[i].name))
+			own[i].run();
+	if (wanted("loops"))
+		test_loops(loops);
 	for (unsigned int i = 0; i < VMS; i++)
 		if (attached[i])
 			detach_vm(i);
@@ -555,6 +573,7 @@ static void parse(int argc, char **argv, unsigned int *loops)
 		else
 			exit(2);
 	}
+	named = argv + optind;
 }
 
 int main(int argc, char **argv)
@@ -573,8 +592,9 @@ int main(int argc, char **argv)
 	ok(!info.contexts && !info.pinned_pages, "after the context: %llu contexts, %llu pinned "
 	   "pages", info.contexts, info.pinned_pages);
 	if (vms[A].pid > 0 && vms[B].pid > 0) {
-		test_owner();
-		if (module_file)
+		if (wanted("owner"))
+			test_owner();
+		if (module_file && wanted("rmmod"))
 			test_rmmod();
 	}
 	for (unsigned int i = 0; i < VMS; i++)
