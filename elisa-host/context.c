@@ -119,6 +119,9 @@ static int realize(struct elisa_ctx *ctx)
 		return -ENOMEM;
 	memcpy(pages, elisa_gate_page, ELISA_PAGE_SIZE);
 	memcpy(pages + ELISA_PAGE_SIZE, elisa_entry_page, ELISA_PAGE_SIZE);
+#ifdef ELISA_WEAK
+	weak_pages((uint8_t *)pages, (uint8_t *)pages + ELISA_PAGE_SIZE);
+#endif
 	rc = mprotect(pages, 2 * ELISA_PAGE_SIZE, PROT_READ) ? -errno : 0;
 	if (!rc)
 		rc = map_code(ctx, pages, ELISA_MAP_GATE);

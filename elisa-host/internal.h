@@ -178,6 +178,10 @@ int ctx_link(struct elisa_ctx *ctx, uintptr_t va, uint32_t flags);
 
 /* gate.S */
 extern const uint8_t elisa_gate_page[ELISA_PAGE_SIZE], elisa_entry_page[ELISA_PAGE_SIZE];
+#ifdef ELISA_WEAK
+/* weak.c, in the tests' build: the copies lose a defence. */
+void weak_pages(uint8_t *gate, uint8_t *entry);
+#endif
 
 /* ---- park.c ---- */
 

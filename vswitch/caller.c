@@ -21,7 +21,7 @@ bool vs_epoch_over(const struct vswitch *vs, uint64_t ticket, const struct vs_ca
 		const struct vs_caller *c = &vs->callers[i];
 		uint64_t active = __atomic_load_n(&c->active, __ATOMIC_SEQ_CST);
 
-		if (active && active < ticket && c != but)
+		if (VS_DEFENCE(epoch) && active && active < ticket && c != but)
 			return false;
 	}
 	return true;
@@ -82,9 +82,10 @@ void vs_caller_del(struct vswitch *vs, struct vs_caller *c)
 	struct vs_tx *tx = c->tx;
 	struct vs_port *port = c->ctl;
 
-	vs_recover_intent(vs, c);
+	if (VS_DEFENCE(recover))
+		vs_recover_intent(vs, c);
 	/* It noted the lock before it took it: it may have got it or not. */
-	if (tx && (uint32_t)vs_load(&tx->state) == c->id)
+	if (VS_DEFENCE(unlock) && tx && (uint32_t)vs_load(&tx->state) == c->id)
 		vs_fetch_and(&tx->state, ~0xffffffffull);
 	if (port && vs_load(&port->ctl) == c->id) {
 		vs_port_ctl_recover(vs, port);

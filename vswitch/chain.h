@@ -61,7 +61,8 @@ vs_inline bool vs_gather(struct vs_chain *c, struct vs_tx *tx, uint32_t next, ui
 		len = meta & 0xffff;
 		if (c->drop != ELISA_DROP_COUNT)
 			continue;
-		if (!len || meta & (c->segs ? VS_DESC_REST : first) || c->segs == ELISA_SEGS_MAX) {
+		if (!len || (VS_DEFENCE(desc_bits) && meta & (c->segs ? VS_DESC_REST : first)) ||
+		    (VS_DEFENCE(segs) && c->segs == ELISA_SEGS_MAX)) {
 			c->drop = ELISA_DROP_TX_BAD_DESC;
 			continue;
 		}
@@ -69,6 +70,10 @@ vs_inline bool vs_gather(struct vs_chain *c, struct vs_tx *tx, uint32_t next, ui
 		if (!at) {
 			c->drop = ELISA_DROP_TX_BAD_ADDR;
 			continue;
+		}
+		if (!VS_DEFENCE(read_once)) {
+			VS_STEP();
+			len = d[1] & 0xffff;
 		}
 		c->seg[c->segs++] = (struct vs_seg){
 			.data = at,
@@ -107,7 +112,7 @@ vs_inline bool vs_check_offload(struct vs_chain *c, __m128i header)
 	c->copies = 1;
 	if (vs_likely(!c->offload))
 		return true;
-	if (!vs_offload_valid(o, c->len))
+	if (VS_DEFENCE(offload) && !vs_offload_valid(o, c->len))
 		return false;
 	if (!(o->flags & VS_TSO))
 		return true;

@@ -96,7 +96,7 @@ vs_inline unsigned int reserve_once(struct vs_caller *caller, struct vs_rx *rx,
 		vs_store_release(&rx->posted, posted);
 		available = posted - (uint32_t)now->a;
 	}
-	if (vs_unlikely(available > rx->size)) {
+	if (vs_unlikely(available > rx->size) && VS_DEFENCE(posted)) {
 		struct vs_pair seen = *now;
 
 		/* Senseless, unless the tail that it was compared with is an old one. */
@@ -108,7 +108,7 @@ vs_inline unsigned int reserve_once(struct vs_caller *caller, struct vs_rx *rx,
 	if (vs_unlikely(!taken->frames))
 		return ELISA_DROP_RX_NO_BUFFER;
 	VS_STEP();
-	if (vs_unlikely(!confirm(caller, now->b))) {
+	if (VS_DEFENCE(confirm) && vs_unlikely(!confirm(caller, now->b))) {
 		*now = vs_load_pair(&rx->resv);
 		return VS_AGAIN;
 	}
@@ -119,7 +119,7 @@ vs_inline unsigned int reserve_once(struct vs_caller *caller, struct vs_rx *rx,
 	vs_store_release(&intent->seq, seq);
 	vs_store_release(&intent->count, taken->slots);
 	VS_STEP();
-	vs_store_release(&intent->rx, rx);
+	vs_store_release(&intent->rx, VS_DEFENCE(intent) ? rx : NULL);
 	VS_STEP();
 	next.a = (now->a >> 32 << 32) | (uint32_t)((uint32_t)now->a + taken->slots);
 	next.b = seq << 16 | caller->id;
@@ -235,6 +235,8 @@ static void copy_first(uint8_t *to, const struct vs_frame *frame, struct vs_from
 			skip_pieces(from, (uint64_t)-shift);
 		vs_copy_pieces(to, from, part);
 	}
+	if (!VS_DEFENCE(header_once))
+		return;
 	vs_put64(to, (uint64_t)_mm_cvtsi128_si64(frame->header));
 	if (part >= 16) {
 		vs_put64(to + 8, high);
@@ -326,7 +328,9 @@ static vs_noinline struct vs_delivered fill_any(struct vs_rx *rx, const struct v
  */
 vs_inline void copy_whole(uint8_t *to, const struct vs_frame *frame, uint64_t len, int32_t shift)
 {
-	if (shift > 0) {
+	if (!VS_DEFENCE(header_once) && !shift) {
+		vs_copy_16up(to, frame->data, len);
+	} else if (shift > 0) {
 		vs_copy_16up(to + shift, frame->data, len - (uint32_t)shift);
 		VS_PUT128(to, frame->header);
 	} else {
@@ -375,6 +379,8 @@ vs_inline void locate(const struct vs_rx *rx, uint32_t index, uint32_t count, ui
 		at = _mm256_sub_epi64(vs_load_four(&posted[i]), base);
 		outside = _mm256_or_si256(_mm256_cmpgt_epi64(at, last),
 					  _mm256_cmpgt_epi64(_mm256_setzero_si256(), at));
+		if (!VS_DEFENCE(buffer))
+			outside = _mm256_setzero_si256();
 		at = _mm256_andnot_si256(outside, _mm256_add_epi64(at, addr));
 		_mm256_store_si256((__m256i *)(void *)&buffer[i], at);
 		vs_fetch_to_write(buffer[i + 3]);

@@ -225,9 +225,12 @@ vs_inline bool take_run(struct vs_send *s, bool nic)
 			len &= ~(VS_KNOWN >> 16);
 		}
 		/* Any flag makes it too long. */
-		if (vs_unlikely(len - VS_HEADER_MIN > max) ||
-		    vs_unlikely(!vs_below(offset, bound, &mask)))
+		if (vs_unlikely(len - VS_HEADER_MIN > max) && VS_DEFENCE(run_length))
 			break;
+		if (vs_unlikely(!vs_below(offset, bound, &mask)) && VS_DEFENCE(run_range))
+			break;
+		if (!VS_DEFENCE(mask))
+			mask = UINT64_MAX;
 		data = base + (offset & mask);
 		header = *(const volatile __m128i_u *)(const volatile void *)data;
 		if (vs_unlikely(!_mm_testz_si128(_mm_xor_si128(header, same), mask_of)))
@@ -339,11 +342,11 @@ static struct vs_addresses addresses_of(__m128i header)
 /* Why the sender may not send it; ELISA_DROP_COUNT: it may. */
 static unsigned int check(const struct vs_send *s, const struct vs_addresses *a, uint64_t len)
 {
-	if (len > s->frame_max + (a->tagged ? 4 : 0))
+	if (VS_DEFENCE(frame_max) && len > s->frame_max + (a->tagged ? 4 : 0))
 		return ELISA_DROP_TX_TOO_LONG;
-	if (!a->src || a->src & VS_KEY_MULTICAST)
+	if (VS_DEFENCE(source) && (!a->src || a->src & VS_KEY_MULTICAST))
 		return ELISA_DROP_TX_BAD_SOURCE;
-	if (vs_load(&s->port->anti_spoof) && a->src != vs_load(&s->port->key))
+	if (VS_DEFENCE(spoof) && vs_load(&s->port->anti_spoof) && a->src != vs_load(&s->port->key))
 		return ELISA_DROP_TX_SPOOFED;
 	return ELISA_DROP_COUNT;
 }
@@ -867,19 +870,21 @@ vs_inline struct vs_queue *own(struct vs_caller *caller, struct vs_port *port, u
 
 	_Static_assert(ELISA_PORTS_PER_VM == 8 && ELISA_QUEUES_MAX == 16, "fields of a handle");
 	*error = -ELISA_ESTALE;
-	if (vs_unlikely(!port) || vs_unlikely(handle & ~0x7fffffff070full))
+	if (vs_unlikely(!port) || (VS_DEFENCE(handle) && vs_unlikely(handle & ~0x7fffffff070full)))
 		return NULL;
 	q = &port->queue[handle & 15];
 	vs_store_release(&caller->tx, &q->tx);
 	VS_STEP();
-	if (vs_unlikely(!vs_cas(&q->tx.state, &seen, free | caller->id))) {
+	if (vs_unlikely(!vs_cas(&q->tx.state, &seen, free | caller->id)) &&
+	    (VS_DEFENCE(generation) || seen >> 32 == free >> 32) &&
+	    (VS_DEFENCE(tx_lock) || seen >> 32 != free >> 32)) {
 		vs_store_release(&caller->tx, NULL);
 		if (seen >> 32 == free >> 32)
 			*error = -ELISA_EBUSY;
 		return NULL;
 	}
 	VS_STEP();
-	if (vs_likely(q->tx.guest == caller->guest))
+	if (vs_likely(q->tx.guest == caller->guest) || !VS_DEFENCE(owner))
 		return q;
 	disown(caller, &q->tx);
 	return NULL;
@@ -898,7 +903,7 @@ int64_t vs_op_tx(struct vs_caller *caller, uint64_t handle, uint64_t count)
 
 	if (vs_unlikely(!q))
 		return result;
-	if (vs_unlikely(!q->tx.size || count > q->tx.size)) {
+	if (vs_unlikely(!q->tx.size || (VS_DEFENCE(count) && count > q->tx.size))) {
 		result = -ELISA_EINVAL;
 	} else {
 		result = send_owned(caller, port, handle & 15,

@@ -20,6 +20,7 @@
  *	nic.c		NIC ports: who runs the driver, and when
  *	mem.h		guest memory: address checks and copying
  *	barrier.h	memory orders, and what each pairs with
+ *	defence.h	names of defences, for tests that switch them off
  *
  * Words that many write lie apart from those that many read. Strides are odd multiples of 128
  * bytes, so that equal fields of different ports and callers do not share cache sets.
@@ -35,6 +36,7 @@
 #include <vswitch/vswitch.h>
 #pragma GCC visibility pop
 #include "barrier.h"
+#include "defence.h"
 
 #define VS_ALIGN       __attribute__((aligned(128)))
 #define VS_LINE	       __attribute__((aligned(64)))

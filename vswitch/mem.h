@@ -43,8 +43,10 @@ vs_inline uint8_t *vs_range_at(const struct vs_range *r, uint64_t gpa, uint64_t 
 {
 	uint64_t offset = gpa - r->gpa, mask;
 
-	if (vs_unlikely(!vs_below(offset, r->len + 1 - len, &mask)))
+	if (vs_unlikely(!vs_below(offset, r->len + 1 - len, &mask)) && VS_DEFENCE(range))
 		return NULL;
+	if (!VS_DEFENCE(mask))
+		mask = UINT64_MAX;
 	return r->addr + (offset & mask);
 }
 
@@ -54,7 +56,8 @@ vs_inline uint8_t *vs_guest_at(const struct vs_guest *guest, uint64_t gpa, uint6
 {
 	for (uint32_t i = 0; i < guest->ranges; i++) {
 		const struct vs_range *r = &guest->range[i];
-		uint8_t *at = len <= r->len ? vs_range_at(r, gpa, len) : NULL;
+		bool fits = len <= r->len || !VS_DEFENCE(length);
+		uint8_t *at = fits ? vs_range_at(r, gpa, len) : NULL;
 
 		if (at) {
 			*found = i;

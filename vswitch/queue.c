@@ -98,9 +98,10 @@ void vs_port_ctl_recover(struct vswitch *vs, struct vs_port *port)
 
 struct vs_port *vs_port_of(struct vs_caller *caller, uint64_t index)
 {
-	if (index >= ELISA_PORTS_PER_VM)
+	if (index >= ELISA_PORTS_PER_VM && VS_DEFENCE(port_index))
 		return NULL;
-	index &= vs_mask_below(index, ELISA_PORTS_PER_VM);
+	if (VS_DEFENCE(mask))
+		index &= vs_mask_below(index, ELISA_PORTS_PER_VM);
 	return vs_load_acquire(&caller->guest->ports[index]);
 }
 
@@ -110,7 +111,7 @@ bool vs_ctl_take(struct vs_caller *caller, struct vs_port *port)
 
 	vs_store_release(&caller->ctl, port);
 	VS_STEP();
-	if (vs_cas(&port->ctl, &none, caller->id))
+	if (vs_cas(&port->ctl, &none, caller->id) || !VS_DEFENCE(ctl_lock))
 		return true;
 	vs_store_release(&caller->ctl, NULL);
 	return false;
@@ -146,14 +147,16 @@ static int quiesce(struct vs_caller *caller, struct vs_port *port, struct vs_que
 		vs_store_release(&q->ticket, vs_epoch_next(vs));
 	}
 	VS_STEP();
-	if (!ticket_over(caller, &q->ticket) || !ticket_over(caller, &port->host_ticket))
+	if (VS_DEFENCE(quiesce) &&
+	    (!ticket_over(caller, &q->ticket) || !ticket_over(caller, &port->host_ticket)))
 		return -ELISA_EAGAIN;
 	return 0;
 }
 
 static bool size_valid(uint32_t size)
 {
-	return !size || (size >= ELISA_RING_MIN && size <= ELISA_RING_MAX && !(size & (size - 1)));
+	return !VS_DEFENCE(ring_size) || !size ||
+	       (size >= ELISA_RING_MIN && size <= ELISA_RING_MAX && !(size & (size - 1)));
 }
 
 /* Only what the switch knows; and who cuts frames up fills their checksums in, too. */
@@ -170,9 +173,12 @@ static int setup_check(const struct elisa_queue_setup *s)
 	if (!features_valid(s->features) || s->reserved || !size_valid(s->tx_size) ||
 	    !size_valid(s->rx_size) || !(s->tx_size | s->rx_size))
 		return -ELISA_EINVAL;
-	if (s->rx_size && (s->rx_buf_len < ELISA_RX_BUF_MIN || s->rx_buf_len > 65535))
+	if (VS_DEFENCE(buf_len) && s->rx_size &&
+	    (s->rx_buf_len < ELISA_RX_BUF_MIN || s->rx_buf_len > 65535))
 		return -ELISA_EINVAL;
-	if ((s->tx_size && s->tx_ring & 63) || (s->rx_size && (s->rx_ring | s->rx_comp) & 63))
+	if (VS_DEFENCE(ring_align) &&
+	    ((s->tx_size && s->tx_ring & 63) ||
+	     (s->rx_size && (s->rx_ring | s->rx_comp) & 63)))
 		return -ELISA_EINVAL;
 	return 0;
 }
@@ -250,7 +256,8 @@ static int64_t setup_locked(struct vs_caller *caller, struct vs_port *port,
 	/* Again, for the words that count now: taken down by the host between the two? */
 	if ((state | resv.a) & VS_UP || !ticket_over(caller, &port->host_ticket))
 		return -ELISA_EAGAIN;
-	if (__atomic_load_n(&caller->guest->ports[s->port], __ATOMIC_SEQ_CST) != port)
+	if (VS_DEFENCE(binding) &&
+	    __atomic_load_n(&caller->guest->ports[s->port], __ATOMIC_SEQ_CST) != port)
 		return -ELISA_ENODEV;
 	setup_fill(caller->guest, port, q, s, rings);
 	VS_STEP();
@@ -281,7 +288,7 @@ int64_t vs_op_queue_setup(struct vs_caller *caller, uint64_t gpa)
 	if (result)
 		return result;
 	port = vs_port_of(caller, s.port);
-	if (!port || s.queue >= port->queues)
+	if (!port || (VS_DEFENCE(queue_index) && s.queue >= port->queues))
 		return -ELISA_ENODEV;
 	s.port &= ELISA_PORTS_PER_VM - 1;
 	s.queue &= ELISA_QUEUES_MAX - 1;

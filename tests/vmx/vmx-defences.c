@@ -255,7 +255,7 @@ static void test_lma(void)
 
 static void test_pg(void)
 {
-	try_mode("no paging", 0, change_pg);
+	try_mode("no paging", ELISA_COND_CR0_PG, change_pg);
 }
 
 /* Nothing left over from before it was killed lets a VM in again. */
@@ -557,6 +557,7 @@ static void test_pin(void)
 	uint64_t *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct guest_call c;
 	uint8_t *fill;
+	bool read;
 
 	if (!fresh_vm())
 		return;
@@ -567,7 +568,8 @@ static void test_pin(void)
 	madvise(p, 4096, MADV_DONTNEED);
 	fill = mmap(NULL, other, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	memset(fill, 0x77, other);
-	ok(guest_call(vm, SVC_READ, (uintptr_t)p, 0, 0, &c) && c.result == 0x1234567887654321,
+	read = guest_call(vm, SVC_READ, (uintptr_t)p, 0, 0, &c);
+	ok(read && c.result == 0x1234567887654321,
 	   "its owner lets go of it: inside it is nobody else's (0x%lx)", c.result);
 	munmap(fill, other);
 	ok(!elisa_unexport(host.ctx, p, 4096), "unexported");

@@ -300,8 +300,10 @@ static void test_service_faults(void)
 		       (uintptr_t)host.hidden, EXIT_EPT_VIOLATION);
 	deadly_service("service writes its own code", SVC_WRITE, code, EXIT_EPT_VIOLATION);
 	deadly_service("service reads its own code", SVC_READ, code, EXIT_EPT_VIOLATION);
+	/* To a RET there: it must be the fetch that ends it. */
+	ok(host.arena->filler[101] == 0xc3, "data that could be run");
 	deadly_service("service jumps into its data", SVC_JUMP,
-		       (uintptr_t)host.arena, EXIT_EPT_VIOLATION);
+		       (uintptr_t)&host.arena->filler[101], EXIT_EPT_VIOLATION);
 	deadly_service("service writes its descriptor", SVC_WRITE, ELISA_DESC_VA,
 		       EXIT_EPT_VIOLATION);
 	deadly_service("service executes CPUID", SVC_CPUID, 0, EXIT_CPUID);
@@ -458,10 +460,12 @@ static uint64_t spin_rounds;
 
 static void measure_spin(void)
 {
+	struct sigaction sa = { .sa_handler = on_alarm };
 	const uint64_t some = 200000;
 	struct guest_call c;
 	double start = seconds();
 
+	sigaction(SIGALRM, &sa, NULL);
 	guest_call(vm, SVC_SPIN, some, 0, 0, &c);
 	spin_rounds = (uint64_t)((double)some * 5 * ALARM_US / 1e6 / (seconds() - start));
 }
@@ -570,9 +574,6 @@ static void change_fs(struct kvm_regs *r, struct kvm_sregs *s)
 
 static void test_meddling(void)
 {
-	struct sigaction sa = { .sa_handler = on_alarm };
-
-	sigaction(SIGALRM, &sa, NULL);
 	measure_spin();
 	meddle("the VMM only looks", NULL);
 	meddle("the VMM changes RBX inside", change_rbx);
@@ -719,6 +720,29 @@ static void sweep(const struct set *s, unsigned int stride)
 		   "registers %s: only the gate's first two instructions lead in", s->name);
 }
 
+/* What a monitor sees of a vCPU that it stopped inside: nothing of the service's. */
+static void test_hidden(void)
+{
+	static const struct tvm_vectors zero;
+	struct tvm_vectors v;
+	struct tvm_stop stop;
+	struct kvm_regs r;
+
+	measure_spin();
+	if (!ok(stop_inside(), "stopped inside a call"))
+		return;
+	tvm_regs(vm, 0, &r);
+	tvm_vectors(vm, 0, &v);
+	ok(!(r.rax | r.rbx | r.rcx | r.rdx | r.rsi | r.rdi | r.rbp | r.rsp | r.r8 | r.r12) &&
+	   !memcmp(&v, &zero, sizeof(v)),
+	   "its registers and vectors are zero for the monitor (rdi 0x%llx rsp 0x%llx)", r.rdi,
+	   r.rsp);
+	tvm_run(vm, 0, &stop);
+	tvm_regs(vm, 0, &r);
+	ok(stop.why == TVM_OUT && r.rax == spin_rounds, "and the call goes on with its own (%s)",
+	   tvm_why_name(stop.why));
+}
+
 static void test_rings(void)
 {
 	test_indices(3);
@@ -742,7 +766,7 @@ static const struct part {
 	void (*run)(void);
 } parts[] = {
 	{ "calls", test_calls },	{ "vmfunc", test_rings }, { "faults", test_service_faults },
-	{ "meddling", test_meddling },	{ "cr3", test_cr3 },
+	{ "meddling", test_meddling },	{ "hidden", test_hidden }, { "cr3", test_cr3 },
 };
 
 static bool wanted(const char *part, int count, char **parts_named)
