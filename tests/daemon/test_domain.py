@@ -69,6 +69,20 @@ class Domain(dt.DaemonCase):
         self.assertFalse(os.path.exists(self.file()))
         self.assertFalse(self.undefine())
 
+    def test_other_name(self):
+        """The VM is called otherwise from now on: ports of the same names come back, when the former ones
+        are gone."""
+        pid = self.vm()
+        self.define(pid)
+        try:
+            self.define(pid, name="shop")
+        except dt.Refused as e:     # it is attached by its former name for a moment
+            print(e)
+        dt.wait_for(lambda: self.vms().get("shop", {}).get("state") == "attached" and
+                    set(self.vms()["shop"]["ports"]) == {"web0", "shop-1"})
+        dt.wait_for(lambda: "web" not in self.vms() and "web-1" not in self.ports())
+        self.assertEqual(self.d.call("port.show", name="web0")["bound_to"], "shop")
+
     def test_its_process_ends_first(self):
         self.define(self.vm())
         self.children[0].kill()

@@ -312,7 +312,8 @@ static int ports_apply(struct daemon *d, struct domain *dom, const struct defini
 
 		port = port_find(d, set->vs.name);
 		if (port) {
-			ret = port_change(d, port, set, why);
+			/* Of the domain by its former name, perhaps. */
+			ret = port->deleting ? -EAGAIN : port_change(d, port, set, why);
 			continue;
 		}
 		ret = port_create(d, set, true, &port, why);
