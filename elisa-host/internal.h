@@ -337,6 +337,8 @@ struct elisa_vm {
 	struct vcpu *vcpus; /* the armed ones */
 	size_t vcpu_count;
 };
+/* lost.c: its RAM's addresses are for others from now on. */
+void ram_lost_forget(const struct elisa_vm *vm);
 /* The context is gone from the module: frees what is left here. ctx->lock held. */
 void vm_abandon(struct elisa_vm *vm);
 

@@ -356,6 +356,7 @@ ELISA_PUBLIC void elisa_vm_detach(struct elisa_vm *vm, uint32_t timeout_ms)
 	leave(vm, timeout_ms);
 	close(vm->fd);
 	unlink_vm(vm);
+	ram_lost_forget(vm);
 	ram_release(&vm->ram, ctx);
 	pthread_mutex_unlock(&ctx->lock);
 	free(vm->vcpus);
@@ -369,6 +370,7 @@ void vm_abandon(struct elisa_vm *vm)
 	close(vm->fd);
 	for (i = 0; i < vm->vcpu_count; i++)
 		park_end(vm->vcpus[i].park);
+	ram_lost_forget(vm);
 	ram_release(&vm->ram, NULL);
 	free(vm->vcpus);
 	free(vm);

@@ -14,6 +14,7 @@
 #ifndef ELISA_HOST_H
 #define ELISA_HOST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -211,6 +212,15 @@ int elisa_vm_stats(struct elisa_vm *vm, uint32_t vcpu_id, struct elisa_vcpu_stat
 /* The ids of the VM's vCPUs are 0 .. count - 1 as far as KVM numbers them so. */
 int elisa_vm_kick(struct elisa_vm *vm);
 pid_t elisa_vm_pid(const struct elisa_vm *vm);
+
+/*
+ * A VMM can take its VM's RAM away from under this process: make the file shorter, or punch holes into
+ * one of huge pages when there are none left. Touching it here is SIGBUS. This installs a handler, for
+ * the whole process, that puts zeroed memory of this process in its place; any other SIGBUS ends
+ * the process as before. elisa_vm_lost() says whether that has happened to this VM: detach it then.
+ */
+int elisa_ram_guard(void);
+bool elisa_vm_lost(const struct elisa_vm *vm);
 
 #ifdef __cplusplus
 }

@@ -553,6 +553,16 @@ int elisa_vm_kick(struct elisa_vm *vm)
 	return 0;
 }
 
+int elisa_ram_guard(void)
+{
+	return 0;
+}
+
+bool elisa_vm_lost(const struct elisa_vm *vm)
+{
+	return false;
+}
+
 pid_t elisa_vm_pid(const struct elisa_vm *vm)
 {
 	return vm->pid;

@@ -226,6 +226,9 @@ static int add_sources(struct daemon *d)
 	sigaddset(&mask, SIGHUP);
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	ret = elisa_ram_guard();
+	if (ret < 0)
+		return ret;
 	ret = sd_event_default(&d->event);
 	if (ret < 0)
 		return ret;

@@ -429,6 +429,19 @@ static void vm_logged(struct guest *g)
 	vm_drain(g);
 }
 
+/* Its VMM took memory away that was attached: what the guest has there now is another. */
+static void vm_lost(struct guest *g)
+{
+	guest_note(g, "detached: its process cut off memory that is attached (its file became "
+		      "shorter, or lost pages): restart the VM");
+	event_say_why(g->daemon, EVENT_VM_DETACHED, SD_WARNING, g->name, NULL, "memory-lost",
+		      "VM %s (pid %d): its process cut off memory that is attached: detached",
+		      g->name, (int)g->pid);
+	g->wanted = false;
+	g->held = g->setting;
+	vm_drain(g);
+}
+
 static int on_vm_event(sd_event_source *source, int fd, uint32_t revents, void *user)
 {
 	struct guest *g = user;
@@ -704,7 +717,9 @@ static void tick_one(struct guest *g)
 {
 	bool alive = g->pid && proc_start(g->pid) == g->pid_start;
 
-	if (g->state == GUEST_ATTACHED)
+	if (g->state == GUEST_ATTACHED && elisa_vm_lost(g->vm))
+		vm_lost(g);
+	else if (g->state == GUEST_ATTACHED)
 		vm_arm(g);
 	else if (g->state != GUEST_WAITING && g->state != GUEST_DETACHED)
 		return;
