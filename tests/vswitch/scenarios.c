@@ -208,6 +208,11 @@ static struct call long_frames(void)
 	return to_one(2, 1300);
 }
 
+static struct call full_frames(void)
+{
+	return to_one(2, 1400);
+}
+
 static struct call to_two(void)
 {
 	for (uint32_t i = 0; i < 6; i++)
@@ -342,6 +347,26 @@ static struct call cut_for_all(void)
 	return to_be_cut(t_broadcast);
 }
 
+/* The same over IPv6. */
+static struct call cut_ipv6(void)
+{
+	const uint16_t len = 1700;
+	uint8_t *p = t_at(guest(0), w->tso);
+
+	t_fill(p, len, guest(1)->mac, guest(0)->mac, 10);
+	memset(p + 12, 0, 62);
+	memcpy(p + 12, "\x86\xdd\x60", 3);
+	p[18] = (uint8_t)((len - 54) >> 8);
+	p[19] = (uint8_t)(len - 54);
+	p[20] = 6;
+	p[66] = 0x50;
+	t_desc(&guest(0)->q[0], w->tso, len,
+	       ELISA_NET_CSUM | ELISA_NET_TSO6 | 16 << ELISA_NET_CSUM_OFFSET);
+	last_desc(guest(0))->csum_start = 54;
+	last_desc(guest(0))->gso_size = 600;
+	return tx(0, 1);
+}
+
 static struct call learning(void)
 {
 	for (uint32_t i = 0; i < 4; i++) {
@@ -362,6 +387,35 @@ static void learned_elsewhere(void)
 	t_port_set(&w->t, guest(0), &cfg);
 	CHECK(t_send_one(guest(4), 60, t_broadcast, src, 1) == 1);
 	take_all();
+}
+
+/*
+ * Guest 0 may have one address more. What guest 1 does not get is mirrored; not so for guest 0: the
+ * dead get nothing, and frames to them would be mirrored as well.
+ */
+static void strict(void)
+{
+	struct vs_mirror m = {.to = guest(3)->port, .what = VS_MIRROR_DROPS};
+	struct vs_port_config cfg = t_port_config(&w->t, guest(0));
+
+	cfg.mac_limit = 2;
+	cfg.mac_limit_drop = true;
+	t_port_set(&w->t, guest(0), &cfg);
+	cfg = t_port_config(&w->t, guest(1));
+	cfg.mtu = 1000;
+	t_port_set(&w->t, guest(1), &cfg);
+	CHECK(vs_mirror_add(w->t.vs, guest(1)->port, &m) == 0);
+}
+
+static struct call too_much(void)
+{
+	for (uint32_t i = 0; i < 3; i++) {
+		const uint8_t src[6] = {2, 5, 5, 5, 5, (uint8_t)i};
+
+		t_frame_put(guest(0), 0, i == 1 ? 1100 : 70 + i, guest(1)->mac,
+			    i == 1 ? guest(0)->mac : src, 10 + i);
+	}
+	return tx(0, 3);
 }
 
 static struct call pieces(void)
@@ -434,6 +488,22 @@ static struct call flows(void)
 		p[35] = (uint8_t)(i * 3);
 	}
 	return tx(0, 6);
+}
+
+static struct call flows_ipv6(void)
+{
+	for (uint32_t i = 0; i < 4; i++) {
+		uint8_t *p;
+
+		t_frame_put(guest(0), 0, 90 + i, guest(1)->mac, guest(0)->mac, 10 + i);
+		p = last_put(guest(0));
+		memset(p + 12, 0, 50);
+		memcpy(p + 12, "\x86\xdd\x60", 3);
+		p[19] = (uint8_t)(90 + i - 54);
+		p[20] = 17;
+		p[55] = (uint8_t)(i * 3);
+	}
+	return tx(0, 4);
 }
 
 static struct call bell(void)
@@ -509,6 +579,7 @@ const struct scenario scenarios[] = {
 	{.name = "burst of 8", .call = burst, .come = {0, 0, 8}},
 	{.name = "end of the ring", .call = burst, .come = {0, 0, 8}, .used = 6},
 	{.name = "several buffers", .call = long_frames, .come = {0, 0, 2}, .buf_len = 512},
+	{.name = "full frames", .call = full_frames, .come = {0, 0, 2}},
 	{.name = "two receivers", .call = to_two, .come = {0, 0, 3, 0, 3}},
 	{.name = "broadcast", .call = to_all, .come = {0, 0, 2, 0, 1, 0, 1, 0, 1}},
 	{.name = "several pieces", .call = pieces, .come = {0, 0, 2}},
@@ -528,6 +599,10 @@ const struct scenario scenarios[] = {
 	 .set_up = trunk_of_sender,
 	 .tagged = 1 << 0},
 	{.name = "mirrored", .call = two_frames, .come = {0, 0, 2, 0, 0, 0, 4}, .set_up = mirrored},
+	{.name = "drops mirrored",
+	 .call = too_much,
+	 .come = {0, 0, 1, 0, 0, 0, 1},
+	 .set_up = strict},
 	{.name = "sender's rate", .call = burst, .come = {0, 0, 5}, .set_up = sender_limited},
 	{.name = "receiver's rate",
 	 .call = burst,
@@ -554,8 +629,19 @@ const struct scenario scenarios[] = {
 	 .come = {0, 0, 1},
 	 .features = ELISA_NET_F_CSUM | ELISA_NET_F_TSO4},
 	{.name = "cut up", .call = cut_for_one, .come = {0, 0, 3}},
+	{.name = "cut up, IPv6", .call = cut_ipv6, .come = {0, 0, 3}},
+	{.name = "cut up and tagged",
+	 .call = cut_for_one,
+	 .come = {0, 0, 3},
+	 .set_up = trunk_of_one,
+	 .tagged = 1 << 1},
 	{.name = "cut up for all", .call = cut_for_all, .come = {0, 0, 3, 0, 3, 0, 3, 0, 3}},
 	{.name = "steered", .call = flows, .come = {0, 0, 2, 4}, .set_up = steered, .queues = 2},
+	{.name = "steered, IPv6",
+	 .call = flows_ipv6,
+	 .come = {0, 0, 2, 2},
+	 .set_up = steered,
+	 .queues = 2},
 	{.name = "sleepers",
 	 .call = to_two,
 	 .come = {0, 0, 3, 0, 3},
