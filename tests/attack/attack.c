@@ -139,9 +139,15 @@ static int serve(const char *path)
 		return 1;
 	}
 	dprintf(port, "ready\n");
-	while (fgets(line, sizeof(line), in))
-		serve_line(line, port);
-	return 0;
+	/* No line: nobody is at the other end now. */
+	for (;;) {
+		if (fgets(line, sizeof(line), in)) {
+			serve_line(line, port);
+		} else {
+			clearerr(in);
+			usleep(20000);
+		}
+	}
 }
 
 int main(int argc, char **argv)

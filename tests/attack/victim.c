@@ -23,7 +23,7 @@
 #define BURST		16u
 #define WINDOW		256u
 #define ROUND_US	4000
-#define LAST_ROUNDS	500	/* after the signal: what is under way arrives */
+#define LAST_ROUNDS	1500	/* after the signal: what is under way arrives */
 #define MAGIC		0x76696374
 
 struct frame {

@@ -121,7 +121,8 @@ static u64 hash_below(const struct ept *ept)
 		if (ept->apt[i])
 			hash = hash_words(hash, ept->apt[i], i == 3 && !(ept->window >> 39) ?
 					  (ept->window >> 30) * 8 : PAGE_SIZE);
-	return hash;
+	/* All of it leads to one page: the root of the trusted page tables. */
+	return ept->apt[1] ? hash_leaf_content(hash, ept->apt[1][0], PAGE_SIZE) : hash;
 }
 
 static int look_at_context(struct elisa_vm *vm, struct watch_context *c)
