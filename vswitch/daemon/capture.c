@@ -404,6 +404,8 @@ static json_t *read_names(struct request *req, json_t *params)
 		TAILQ_FOREACH(port, &req->daemon->ports, link)
 		if (!port->deleting)
 			json_array_append_new(names, json_string(port->set.vs.name));
+		if (!names)
+			request_error(req, RPC_REFUSED, NULL, "out of memory");
 		return names;
 	}
 	json_array_foreach(list, i, name)
@@ -417,8 +419,12 @@ static json_t *read_names(struct request *req, json_t *params)
 			      json_is_string(name) ? json_string_value(name) : "?");
 		return NULL;
 	}
-	if (json_array_size(list))
-		return json_copy(list);
+	if (json_array_size(list)) {
+		names = json_copy(list);
+		if (!names)
+			request_error(req, RPC_REFUSED, NULL, "out of memory");
+		return names;
+	}
 	request_error(req, RPC_PARAMS, NULL, "\"ports\" must be an array of names, not empty");
 	return NULL;
 }

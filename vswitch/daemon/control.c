@@ -134,9 +134,24 @@ static void client_send_text(struct client *c, const char *text)
 	client_flush(c);
 }
 
+/* Not by json_dumps(): where memory lacks on its way, what it returns has holes. */
+static char *text_of(const json_t *message)
+{
+	size_t len = json_dumpb(message, NULL, 0, JSON_COMPACT);
+	char *text = len ? malloc(len + 1) : NULL;
+
+	if (text && json_dumpb(message, text, len, JSON_COMPACT) != len) {
+		free(text);
+		return NULL;
+	}
+	if (text)
+		text[len] = '\0';
+	return text;
+}
+
 static void client_send(struct client *c, json_t *message)
 {
-	char *text = json_dumps(message, JSON_COMPACT);
+	char *text = text_of(message);
 
 	json_decref(message);
 	if (text)
@@ -149,7 +164,7 @@ static void client_send(struct client *c, json_t *message)
 /* With a descriptor, which goes with the first byte: nothing may wait before it. */
 static void client_send_fd(struct client *c, json_t *message, int fd)
 {
-	char *text = json_dumps(message, JSON_COMPACT);
+	char *text = text_of(message);
 	ssize_t n = -1;
 
 	if (text && !c->out_len)
@@ -440,7 +455,7 @@ static void turn_away(int fd, const char *text)
 {
 	json_t *message =
 		error_message(NULL, RPC_REFUSED, text, json_pack("{s:i}", "errno", EACCES));
-	char *line = json_dumps(message, JSON_COMPACT);
+	char *line = text_of(message);
 
 	if (line && send(fd, line, strlen(line), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
 		send(fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -104,7 +104,15 @@ int exit_status(int err)
 /* Of a folder or a socket: no permission for that is no matter of who reads the configuration. */
 static int cannot_create(int err)
 {
-	return err && err != -EADDRINUSE ? -EROFS : err;
+	return err && err != -EADDRINUSE && err != -ENOMEM ? -EROFS : err;
+}
+
+/* Memory, descriptors or threads can lack anywhere: said here. Other errors are said where they are met. */
+static int said(int err)
+{
+	if (err == -ENOMEM || err == -EMFILE || err == -EAGAIN)
+		log_error("the daemon does not start: %s", strerror(-err));
+	return err;
 }
 
 /* Before there is a log. */
@@ -360,7 +368,7 @@ static int run(struct daemon *d, const struct options *o)
 		files.rlim_cur = files.rlim_max < 65536 ? files.rlim_max : 65536;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
-	ret = start(d);
+	ret = said(start(d));
 	if (!ret) {
 		event_say_why(d, EVENT_DAEMON, SD_NOTICE, NULL, NULL, "ready",
 			      "elisa-vswitchd " ELISA_VERSION " ready, %zu ports, control socket %s",
@@ -388,7 +396,7 @@ int main(int argc, char **argv)
 		return EX_OK;
 	}
 	log_init(o.debug);
-	ret = settings_read(&d.set, o.config, o.run_dir, &to_stderr);
+	ret = said(settings_read(&d.set, o.config, o.run_dir, &to_stderr));
 	if (ret)
 		ret = exit_status(ret);
 	else if (o.check)

@@ -121,9 +121,18 @@ static json_t *saved_load(const char *path, const struct sink *sink)
 	json_t *saved;
 	int revision = 0;
 
-	if (!path || (access(path, F_OK) && (errno == ENOENT || errno == ENOTDIR)))
-		return json_pack("{s:i, s:{}, s:[], s:[]}", "revision", SAVED_REVISION, "ports",
-				 "fdb", "mirrors");
+	if (path && access(path, F_OK) && (errno == ENOENT || errno == ENOTDIR)) {
+		saved = json_pack("{s:i, s:{}, s:[], s:[]}", "revision", SAVED_REVISION, "ports",
+				  "fdb", "mirrors");
+		if (saved)
+			return saved;
+		path = NULL;
+	}
+	/* Not to be taken for a file that is not there: what was saved would be lost. */
+	if (!path) {
+		sink->line(sink->arg, "saved.json", 0, "out of memory");
+		return NULL;
+	}
 	saved = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
 	if (!saved) {
 		sink->line(sink->arg, path, error.line > 0 ? error.line : 0, error.text);

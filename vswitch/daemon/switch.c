@@ -330,15 +330,26 @@ static void port_forget(struct daemon *d, void *arg)
 	free(port);
 }
 
+static void wait_begin(struct daemon *d, struct wait *wait, void (*done)(struct daemon *d, void *arg),
+		       void *arg);
+
 int port_remove(struct daemon *d, struct port *port)
 {
-	int ret = port->guest ? vs_port_unbind(d->vs, port->id) : 0;
+	struct wait *wait = calloc(1, sizeof(*wait)); /* first: a port cannot stay half deleted */
+	int ret;
 
+	if (!wait)
+		return -ENOMEM;
+	ret = port->guest ? vs_port_unbind(d->vs, port->id) : 0;
 	port->guest = NULL;
 	port->deleting = true;
 	statics_port_gone(d, port->set.vs.name);
 	ports_changed(d);
-	return ret ? ret : wait_grace(d, port_forget, port);
+	if (ret)
+		free(wait);
+	else
+		wait_begin(d, wait, port_forget, port);
+	return ret;
 }
 
 void ports_changed(struct daemon *d)
@@ -354,17 +365,23 @@ const char *port_transport(const struct port *port)
 
 /* ---- grace periods ---- */
 
+static void wait_begin(struct daemon *d, struct wait *wait, void (*done)(struct daemon *d, void *arg),
+		       void *arg)
+{
+	wait->done = done;
+	wait->arg = arg;
+	wait->ticket = vs_grace_begin(d->vs);
+	TAILQ_INSERT_TAIL(&d->waits, wait, link);
+	work_soon(d, MSEC);
+}
+
 int wait_grace(struct daemon *d, void (*done)(struct daemon *d, void *arg), void *arg)
 {
 	struct wait *wait = calloc(1, sizeof(*wait));
 
 	if (!wait)
 		return -ENOMEM;
-	wait->done = done;
-	wait->arg = arg;
-	wait->ticket = vs_grace_begin(d->vs);
-	TAILQ_INSERT_TAIL(&d->waits, wait, link);
-	work_soon(d, MSEC);
+	wait_begin(d, wait, done, arg);
 	return 0;
 }
 
