@@ -54,7 +54,14 @@ void inside_prepare(void)
 		abort();
 	setenv("FAKE_HOST_DIR", dir, 1);
 	atexit(cleanup);
-	inside_write("vswitchd.conf", config, sizeof(config) - 1);
+	inside_config(NULL);
+}
+
+void inside_config(const char *text)
+{
+	if (!text)
+		text = config;
+	inside_write("vswitchd.conf", text, strlen(text));
 }
 
 static void line_to_log(void *arg, const char *file, int line, const char *text)
@@ -77,9 +84,9 @@ int inside_start(void)
 	TAILQ_INIT(&d.waits);
 	TAILQ_INIT(&d.captures);
 	TAILQ_INIT(&d.domains);
-	ret = settings_read(&d.set, path, run_dir, &sink);
+	ret = said(settings_read(&d.set, path, run_dir, &sink));
 	if (!ret)
-		ret = start(&d);
+		ret = said(start(&d));
 	return exit_status(ret);
 }
 

@@ -12,6 +12,8 @@
 
 /* A new directory for it, with a configuration of some ports and VMs; removed at exit. */
 void inside_prepare(void);
+/* Replaces the configuration; NULL: by the first one. */
+void inside_config(const char *text);
 const char *inside_path(const char *name);
 void inside_write(const char *name, const void *data, size_t len);
 /* Reads the configuration and starts; 0 or the daemon's exit status. */
