@@ -65,6 +65,45 @@ static int64_t dirty(uint64_t with, uint64_t result)
 	return (int64_t)result;
 }
 
+static int64_t keep(struct svc_vm *vm, uint64_t rounds)
+{
+	uint64_t changed;
+
+	__atomic_fetch_add(&vm->spins, 1, __ATOMIC_RELAXED);
+	asm volatile("vmovq %[with], %%xmm0\n\t"
+		     "vpunpcklqdq %%xmm0, %%xmm0, %%xmm0\n\t"
+		     "vinsertf128 $1, %%xmm0, %%ymm0, %%ymm0\n\t"
+		     ".irp n, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n\t"
+		     "vmovaps %%ymm0, %%ymm\\n\n\t"
+		     ".endr\n\t"
+		     ".irp r, rsi,rdi,r8,r9,r10,r11,r12,r13,r14,r15\n\t"
+		     "mov %[with], %%\\r\n\t"
+		     ".endr\n\t"
+		     "1: sub $1, %[rounds]\n\t"
+		     "jnz 1b\n\t"
+		     ".irp n, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n\t"
+		     "vxorps %%ymm0, %%ymm\\n, %%ymm\\n\n\t"
+		     ".endr\n\t"
+		     ".irp n, 2,3,4,5,6,7,8,9,10,11,12,13,14,15\n\t"
+		     "vorps %%ymm\\n, %%ymm1, %%ymm1\n\t"
+		     ".endr\n\t"
+		     /* and the one that they were compared with */
+		     "vmovq %%r15, %%xmm2\n\t"
+		     "vpunpcklqdq %%xmm2, %%xmm2, %%xmm2\n\t"
+		     "vinsertf128 $1, %%xmm2, %%ymm2, %%ymm2\n\t"
+		     "vxorps %%ymm0, %%ymm2, %%ymm2\n\t"
+		     "vorps %%ymm2, %%ymm1, %%ymm1\n\t"
+		     "xor %%eax, %%eax\n\t"
+		     "vptest %%ymm1, %%ymm1\n\t"
+		     "setnz %%al\n\t"
+		     : "=&a"(changed), [rounds] "+&c"(rounds)
+		     : [with] "d"(vm->secret[0])
+		     : "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0",
+		       "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+		       "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+	return (int64_t)changed;
+}
+
 /* What a service must never do; each ends the VM. */
 static int64_t forbidden(uint64_t op, uint64_t a1)
 {
@@ -143,6 +182,8 @@ static int64_t serve(struct svc_vm *vm, uint64_t op, uint64_t a1, uint64_t a2, u
 		return 0;
 	case SVC_DIRTY:
 		return dirty(a1, a2);
+	case SVC_KEEP:
+		return keep(vm, a1);
 	default:
 		return forbidden(op, a1);
 	}

@@ -20,6 +20,8 @@ enum svc_op {
 	SVC_WRITE,	/* writes a2 to address a1 */
 	SVC_JUMP,	/* jumps to address a1 */
 	SVC_DIRTY,	/* fills every register and vector that it may with a1, result a2 */
+	SVC_KEEP,	/* keeps the VM's secret in them for a1 rounds; result: 0, or not 0 if they
+			 * changed */
 	SVC_CPUID,	/* these do what a service must not: */
 	SVC_VMCALL,
 	SVC_SYSCALL,
