@@ -18,8 +18,10 @@
  *	findings	so many are there when a driver is checked
  *	watchdog	1: the ports of the daemon's watchdog are down, 2: its guest is reset
  *	stuck		1: threads of NICs do not get any further
+ *	die		the daemon is killed at its nth call from its start on of what attach and detach consist of
  *
  * $FAKE_HOST_DIR/root: has what /sys and /proc are for the daemon to look at, but for VMs' processes.
+ * $FAKE_HOST_DIR/moments gets how many of these calls there were.
  * $FAKE_HOST_DIR/no-module: there is no module. What was done is written to $FAKE_HOST_DIR/log.
  */
 #include <elisa/check.h>
@@ -130,6 +132,25 @@ static long value(pid_t pid, const char *key, long otherwise)
 
 	snprintf(name, sizeof(name), "%d", (int)pid);
 	return value_in(name, key, otherwise);
+}
+
+/* A step of attach or detach; begin and end of a call are two. */
+static void moment(void)
+{
+	static long moments;
+	long die = value(0, "die", 0);
+	char path[256];
+	FILE *f;
+
+	moments++;
+	snprintf(path, sizeof(path), "%s/moments", dir());
+	f = fopen(path, "we");
+	if (f) {
+		fprintf(f, "%ld\n", moments);
+		fclose(f);
+	}
+	if (die && moments >= die)
+		kill(getpid(), SIGKILL);
 }
 
 /* ---- the switch ---- */
@@ -352,6 +373,7 @@ int elisa_vm_attach_begin(struct elisa_ctx *ctx, pid_t pid, uint32_t flags, stru
 	unsigned int slot = 0;
 	int ret;
 
+	moment();
 	why->refusal = refusal(ctx, pid);
 	why->detail = (uint64_t)value(pid, "detail", 0);
 	if (why->refusal)
@@ -375,6 +397,7 @@ int elisa_vm_attach_begin(struct elisa_ctx *ctx, pid_t pid, uint32_t flags, stru
 		slot++;
 	live[slot] = vm;
 	ctx->attached[slot] = pid;
+	moment();
 	note("attach %d%s", (int)pid, flags & ELISA_VM_FORCE_CPU ? " force" : "");
 	*out = vm;
 	return 0;
@@ -384,6 +407,7 @@ static int step(struct elisa_vm *vm, long by)
 {
 	long fails = value(vm->pid, "step_fails", 0);
 
+	moment();
 	usleep((useconds_t)value(vm->pid, "step_ms", 0) * 1000);
 	if (by > 0 && fails && vm->steps - vm->mapped == fails)
 		return -ENOMEM;
@@ -395,6 +419,7 @@ int elisa_vm_attach_step(struct elisa_vm *vm)
 {
 	if (vm->mapped < vm->steps)
 		return step(vm, 1);
+	moment();
 	note("mapped %d", (int)vm->pid);
 	return 0;
 }
@@ -406,6 +431,7 @@ int elisa_vm_detach_step(struct elisa_vm *vm, uint32_t timeout_ms)
 
 int elisa_vm_regions(struct elisa_vm *vm, const struct elisa_region **regions)
 {
+	moment();
 	*regions = vm->regions;
 	return REGIONS;
 }
@@ -471,6 +497,7 @@ static void vcpu_end(struct elisa_vm *vm)
 
 int elisa_vm_arm(struct elisa_vm *vm, uint32_t vcpu_id, void *cookie)
 {
+	moment();
 	if (vm->arm[vcpu_id])
 		return -EBUSY;
 	if (!vcpu_id && value(vm->pid, "send", 0) && vcpu_start(vm, cookie))
@@ -478,6 +505,7 @@ int elisa_vm_arm(struct elisa_vm *vm, uint32_t vcpu_id, void *cookie)
 	vm->arm[vcpu_id] = true;
 	vm->armed++;
 	note("arm %d %u", (int)vm->pid, vcpu_id);
+	moment();
 	return 0;
 }
 
@@ -490,17 +518,21 @@ int elisa_vm_disarm(struct elisa_vm *vm, uint32_t vcpu_id, uint32_t timeout_ms)
 
 int elisa_vm_disarm_all(struct elisa_vm *vm, uint32_t timeout_ms)
 {
+	moment();
 	vcpu_end(vm);
 	for (uint32_t i = 0; i < 64; i++)
 		elisa_vm_disarm(vm, i, timeout_ms);
 	note("disarm %d%s", (int)vm->pid, timeout_ms ? "" : " now");
+	moment();
 	return 0;
 }
 
 void elisa_vm_detach(struct elisa_vm *vm, uint32_t timeout_ms)
 {
+	moment();
 	note("detach %d%s", (int)vm->pid, vm->mapped ? " all at once" : "");
 	vm_free(vm);
+	moment();
 }
 
 int elisa_vm_fd(const struct elisa_vm *vm)
