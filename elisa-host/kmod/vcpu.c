@@ -21,6 +21,7 @@
 
 #define SUPPRESS_RIP	0xfffffffffffff000ul	/* never the user's: a killed vCPU's RIP */
 #define GPR_RSP		VCPU_REGS_RSP
+#define ARITHMETIC_FLAGS	0x8d5ul
 
 /* The away context: one for all vCPUs. */
 extern const char elisa_away_page[];
@@ -216,8 +217,12 @@ static void hide_regs(struct elisa_vcpu *v)
 		return;
 	memset(v->shown.gpr, 0, sizeof(v->shown.gpr));
 	v->shown.fs_base = 0;
+	v->shown.rip = SUPPRESS_RIP;
+	v->shown.rflags &= ~ARITHMETIC_FLAGS;
 	memset(v->vcpu->arch.regs, 0, sizeof(v->shown.gpr));
 	force_reg(v->vcpu, VCPU_REGS_RSP, GUEST_RSP, 0);
+	force_reg(v->vcpu, VCPU_REGS_RIP, GUEST_RIP, v->shown.rip);
+	vmx_write(GUEST_RFLAGS, v->shown.rflags);
 	vmx_write(GUEST_FS_BASE, 0);
 	save_vectors(v->vectors);
 	scrub_vectors();
@@ -230,6 +235,8 @@ static void show_regs(struct elisa_vcpu *v)
 	v->hidden = false;
 	memcpy(v->vcpu->arch.regs, v->regs.gpr, sizeof(v->regs.gpr));
 	force_reg(v->vcpu, VCPU_REGS_RSP, GUEST_RSP, v->regs.gpr[GPR_RSP]);
+	force_reg(v->vcpu, VCPU_REGS_RIP, GUEST_RIP, v->regs.rip);
+	vmx_write(GUEST_RFLAGS, v->regs.rflags);
 	vmx_write(GUEST_FS_BASE, v->regs.fs_base);
 	load_vectors(v->vectors);
 }
@@ -274,6 +281,8 @@ static void kill(struct elisa_vcpu *v, u32 reason, u64 code, bool was_reset)
 			kvm_make_request(KVM_REQ_TRIPLE_FAULT, vcpu);
 	}
 	v->inside = ELISA_IN_DEFAULT;
+	v->list[ELISA_SLOT_GATE] = 0;	/* the gate may have opened the slot just now */
+	v->list[ELISA_SLOT_TRUSTED] = 0;
 	drop_parked(v);
 	v->stats.kills++;
 	elisa_vm_killed(v->vm, &info);
@@ -361,7 +370,8 @@ static void enter_outside(struct elisa_vcpu *v, u64 eptp)
 	u32 cond = unmet(v);
 	u64 gate = away.eptp, trusted = away.eptp;
 
-	if ((cond & ELISA_COND_CR0_PG) && v->paged) {
+	/* System management mode begins without paging, too. */
+	if ((cond & ELISA_COND_CR0_PG) && !(cond & ELISA_COND_SMM) && v->paged) {
 		v->paged = false;
 		drop_parked(v);
 		elisa_vm_was_reset(v->vm);
@@ -561,9 +571,11 @@ static void exit_inside(struct elisa_vcpu *v, enum elisa_where where, u32 reason
 		return;
 	}
 	read_regs(v->vcpu, &v->regs);
-	if (reason == EXIT_REASON_PAUSE_INSTRUCTION)	/* KVM skips it */
-		v->regs.rip += vmx_read(VM_EXIT_INSTRUCTION_LEN);
 	hide_regs(v);
+	if (reason == EXIT_REASON_PAUSE_INSTRUCTION) {	/* KVM skips it */
+		v->regs.rip += vmx_read(VM_EXIT_INSTRUCTION_LEN);
+		v->shown.rip += vmx_read(VM_EXIT_INSTRUCTION_LEN);
+	}
 }
 
 /* Stopped in the away page: what is left of it is done here, so that nobody is ever in it. */
