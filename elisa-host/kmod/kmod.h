@@ -119,6 +119,7 @@ struct elisa_vcpu {
 	bool entered;			/* between the entry and the exit probe */
 	bool on;			/* VM functions on in the VMCS */
 	bool pit;			/* entered only to fault at once */
+	bool ends;			/* killed; the triple fault comes at the next entry */
 	bool paged;			/* was armed with paging since the last reset */
 	u64 default_eptp;		/* KVM's, at the last entry */
 	u64 entry_eptp;			/* what we put instead at the last entry */

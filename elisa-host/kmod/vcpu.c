@@ -251,6 +251,22 @@ static void scrub_regs(struct kvm_vcpu *vcpu)
 }
 
 /*
+ * Has KVM report a shutdown. It does so for a triple fault by itself: a request would make a second
+ * one of it. And an exception whose delivery was under way goes back into KVM's queue after this
+ * exit; KVM warns of one beside a triple fault. That one then waits for the next entry.
+ */
+static void end(struct elisa_vcpu *v, u32 reason, u64 code)
+{
+	if (!DEFENCE(shutdown) || (reason == ELISA_KILL_EXIT && code == EXIT_REASON_TRIPLE_FAULT))
+		return;
+	if (reason == ELISA_KILL_EXIT &&
+	    vmx_read(IDT_VECTORING_INFO_FIELD) & VECTORING_INFO_VALID_MASK)
+		v->ends = true;
+	else
+		kvm_make_request(KVM_REQ_TRIPLE_FAULT, v->vcpu);
+}
+
+/*
  * Ends the VM because of this vCPU. What KVM and the VMM see of it from now on is nothing that the
  * trusted context computed; KVM's handler for the exit finds zeros and an RIP that no fetch by
  * user code survives, and the next thing KVM does is to report a shutdown. A vCPU that was reset
@@ -275,10 +291,7 @@ static void kill(struct elisa_vcpu *v, u32 reason, u64 code, bool was_reset)
 	if (!was_reset) {
 		if (DEFENCE(scrub))
 			scrub_regs(vcpu);
-		/* KVM reports a triple fault by itself: a request would make a second one of it. */
-		if (DEFENCE(shutdown) &&
-		    (reason != ELISA_KILL_EXIT || code != EXIT_REASON_TRIPLE_FAULT))
-			kvm_make_request(KVM_REQ_TRIPLE_FAULT, vcpu);
+		end(v, reason, code);
 	}
 	v->inside = ELISA_IN_DEFAULT;
 	v->list[ELISA_SLOT_GATE] = 0;	/* the gate may have opened the slot just now */
@@ -459,20 +472,24 @@ static bool may_resume(struct elisa_vcpu *v)
 	return !DEFENCE(park) || !(info & INTR_INFO_VALID_MASK) || park(v, info);
 }
 
+/*
+ * An entry cannot be called off. With nothing mapped it ends before its first instruction; KVM then
+ * finds the shutdown request.
+ */
+static void enter_pit(struct elisa_vcpu *v)
+{
+	v->pit = true;
+	v->entry_eptp = away.pit_eptp;
+	vmx_write(EPT_POINTER, away.pit_eptp);
+	/* KVM would take an exception back that was on its way, and warn of two. */
+	vmx_write(VM_ENTRY_INTR_INFO_FIELD, 0);
+}
+
 static void enter_inside(struct elisa_vcpu *v, u64 eptp, u64 last_eptp)
 {
 	if (!may_resume(v)) {
-		/*
-		 * The entry cannot be called off here. With nothing mapped it ends before its first
-		 * instruction; KVM then finds the shutdown request.
-		 */
-		if (DEFENCE(pit) && vmx_read(GUEST_CR0) & X86_CR0_PG) {
-			v->pit = true;
-			v->entry_eptp = away.pit_eptp;
-			vmx_write(EPT_POINTER, away.pit_eptp);
-			/* KVM would take an exception back that was on its way, and warn of two. */
-			vmx_write(VM_ENTRY_INTR_INFO_FIELD, 0);
-		}
+		if (DEFENCE(pit) && vmx_read(GUEST_CR0) & X86_CR0_PG)
+			enter_pit(v);
 		return;
 	}
 	show_regs(v);
@@ -502,8 +519,9 @@ static u64 slots_generation(struct kvm *kvm)
 
 static void vcpu_entry(struct elisa_vcpu *v)
 {
+	struct kvm_vcpu *vcpu = v->vcpu;
 	u64 eptp = vmx_read(EPT_POINTER), last_eptp = v->default_eptp;
-	u64 slots = slots_generation(v->vcpu->kvm);
+	u64 slots = slots_generation(vcpu->kvm);
 
 	if (slots != v->slots) {
 		v->slots = slots;
@@ -522,10 +540,15 @@ static void vcpu_entry(struct elisa_vcpu *v)
 	v->entry_eptp = 0;
 	v->default_eptp = eptp;
 	v->stats.entries++;
-	if (v->inside)
+	if (v->inside) {
 		enter_inside(v, eptp, last_eptp);
-	else
+	} else if (v->ends && effective_reg(vcpu, VCPU_REGS_RIP, GUEST_RIP) == SUPPRESS_RIP) {
+		kvm_make_request(KVM_REQ_TRIPLE_FAULT, vcpu);
+		enter_pit(v);
+	} else {
 		enter_outside(v, eptp);
+	}
+	v->ends = false;
 	v->entered = true;
 }
 
