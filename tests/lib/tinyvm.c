@@ -132,6 +132,11 @@ static int map_range(struct tinyvm *vm, uint64_t va, uint64_t gpa, uint64_t len,
 	return 0;
 }
 
+int tvm_map(struct tinyvm *vm, uint64_t va, uint64_t gpa, uint64_t flags)
+{
+	return map_range(vm, va, gpa, PAGE, flags);
+}
+
 static int build_tables(struct tinyvm *vm)
 {
 	const uint64_t kernel = TVM_PTE_P | TVM_PTE_W, user = kernel | TVM_PTE_U;

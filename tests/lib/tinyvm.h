@@ -84,6 +84,8 @@ uint64_t *tvm_pte(const struct tinyvm *vm, uint64_t va);
 #define TVM_PTE_W	2ul
 #define TVM_PTE_U	4ul
 #define TVM_PTE_G	256ul
+/* Maps the 4 KiB page at `va` to `gpa`, with TVM_PTE_*. There is room for a few dozen. */
+int tvm_map(struct tinyvm *vm, uint64_t va, uint64_t gpa, uint64_t flags);
 /* Interrupt or INT `vector` runs the ring 0 code at `gpa` from now on, not tinyvm's. */
 void tvm_set_handler(struct tinyvm *vm, unsigned int vector, uint64_t gpa);
 /* GPA of the page-table root. */

@@ -39,7 +39,8 @@ static int64_t hold(struct svc_vm *vm, uint64_t with, uint64_t n)
 		     : "+c"(left) : "d"(with)
 		     : "rax", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 		       "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
-		       "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "memory", "cc");
+		       "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
+		       "memory", "cc");
 	return (int64_t)n;
 }
 

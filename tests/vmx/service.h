@@ -29,7 +29,7 @@ enum svc_op {
 	SVC_INT3,
 	SVC_VMFUNC,	/* VMFUNC, leaf 0, index a1 */
 	SVC_DIVIDE,	/* by zero */
-	SVC_HOLD,	/* fills registers and vectors with a1 and holds them for a2 rounds; result a2 */
+	SVC_HOLD,	/* has a1 in all registers and vectors for a2 rounds; result a2 */
 };
 
 #define SVC_SECRET	0x5ec2e75ec2e75ec2ull
