@@ -137,6 +137,17 @@ static void verdict(const char *row, struct victim *v, uint32_t may, unsigned in
 		note("%s: %u words of the trusted context were to be seen", row, leaked);
 }
 
+/* System management mode has memory slots of its own: the high half of the slot number. */
+static int add_smram(void)
+{
+	struct kvm_userspace_memory_region r = {
+		.slot = 1u << 16, .memory_size = TVM_GPA_FREE, .userspace_addr =
+		(uintptr_t)tvm_mem(vm, 0),
+	};
+
+	return ioctl(tvm_fd(vm), KVM_SET_USER_MEMORY_REGION, &r);
+}
+
 /* ---- rows ---- */
 
 /* Interrupts and NMIs wait; a SIPI without INIT means nothing. */
@@ -333,7 +344,7 @@ static void storm(const char *row, uint64_t calls, bool sibling)
 	     "%llu, delivered after %llu, NMIs that met another %llu", row, calls, s.irqs, s.nmis,
 	     irqs, nmis, b.parked - a.parked, b.delivered - a.delivered,
 	     b.coalesced - a.coalesced);
-	ok(b.parked - a.parked == b.delivered - a.delivered && b.parked > a.parked + 100,
+	ok(b.parked - a.parked == b.delivered - a.delivered && b.parked > a.parked + (sibling ? 5 : 100),
 	   "%s: all %llu that came inside were delivered after", row, b.parked - a.parked);
 	if (!sibling)
 		ok(!s.lost && irqs == s.irqs && nmis == s.nmis, "%s: %lu events, 0 lost", row,
@@ -358,7 +369,7 @@ int main(int argc, char **argv)
 	}
 	if (!calls)
 		return 2;
-	if (state_open(&config)) {
+	if (state_open(&config) && ok(!add_smram(), "memory for system management mode")) {
 		tvm_timer(vm, VICTIM, 0);	/* its APIC on, no timer */
 		tvm_timer(vm, ATTACKER, 0);
 		harmless("event-ipi", TO(VICTIM) | VECTOR, tvm_interrupts);
@@ -369,10 +380,9 @@ int main(int argc, char **argv)
 		init_forever();
 		self("event-self-ipi", VECTOR, 0x3002, MAY_CALL);
 		self("event-self-nmi", ICR_NMI, 0x3202, MAY_CALL);
-		/* Bochs fails the entry into SMM; KVM then says so to the VMM. */
-		self("event-self-smi", ICR_SMI, 0x3202, MAY_CALL | MAY_MISS);
+		self("event-self-smi", ICR_SMI, 0x3202, MAY_CALL);
 		storm("event-storm", calls, false);
 		storm("event-storm-sibling", calls / 4 + 1, true);
 	}
-	return state_close();
+	return state_close(tap_passed, tap_failed);
 }
