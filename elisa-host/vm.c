@@ -56,7 +56,10 @@ static int attach(struct elisa_vm *vm, const struct process *p, uint32_t flags,
 	if (fd < 0)
 		return process_error(fd, why);
 	attach.kvm_fd = fd;
-	rc = ctx_ioctl(vm->ctx, ELISA_CTX_ATTACH, &attach);
+	/* A signal keeps the kernel from registering with the VM's memory. */
+	do
+		rc = ctx_ioctl(vm->ctx, ELISA_CTX_ATTACH, &attach);
+	while (rc == -EINTR);
 	/* Kept, it would keep the VM alive after its process. */
 	close(fd);
 	if (rc >= 0) {

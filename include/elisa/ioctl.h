@@ -152,7 +152,7 @@ struct elisa_ctx_attach {
 };
 /*
  * Returns a VM descriptor (close-on-exec). No vCPU is armed yet. A VM that is "away" (its context
- * died) or was killed is attached anew by this.
+ * died) or was killed is attached anew by this. EINTR: a signal came, nothing is attached.
  */
 #define ELISA_CTX_ATTACH	_IOWR(ELISA_IOC, 0x12, struct elisa_ctx_attach)
 

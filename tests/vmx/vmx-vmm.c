@@ -274,8 +274,11 @@ void try_inside(struct group *g, const char *what, int (*change)(const void *arg
 	if (seen)
 		wrong = "trusted registers were SEEN";
 	count(g, what, outcome, wrong);
-	if (!(g->lasting ? fresh_vm() : alive_again(outcome)))
+	if (!(g->lasting ? fresh_vm() : alive_again(outcome))) {
 		count(g, what, outcome, "no new VM after it");
+		group_end(g);
+		exit(tap_done());
+	}
 }
 
 static int only_look(const void *arg)

@@ -81,6 +81,15 @@ struct epoch {
 	uint32_t generation;
 };
 
+/* Something to be done once everybody who is inside now has left. */
+struct wait {
+	TAILQ_ENTRY(wait) link;
+	uint64_t ticket;
+	void (*done)(struct daemon *d, void *arg);
+	void *arg;
+	bool allocated; /* by itself, not as a part of something */
+};
+
 struct port {
 	TAILQ_ENTRY(port) link;
 	struct port_setting set;
@@ -100,6 +109,7 @@ struct port {
 	bool pinned;	      /* `pinned_mac` is a static address of it */
 	uint8_t pinned_mac[6];
 	uint16_t pinned_vid;
+	struct wait gone; /* here, so that deleting it needs no memory */
 };
 TAILQ_HEAD(port_list, port);
 
@@ -167,14 +177,6 @@ struct guest {
 	bool exported;
 };
 TAILQ_HEAD(guest_list, guest);
-
-/* Something to be done once everybody who is inside now has left. */
-struct wait {
-	TAILQ_ENTRY(wait) link;
-	uint64_t ticket;
-	void (*done)(struct daemon *d, void *arg);
-	void *arg;
-};
 
 struct daemon {
 	struct settings set;

@@ -128,7 +128,10 @@ void switch_close(struct daemon *d)
 	d->refill = sd_event_source_disable_unref(d->refill);
 	statics_free(d);
 	FOREACH_SAFE(wait, &d->waits, link, wnext)
-	free(wait);
+	{
+		if (wait->allocated)
+			free(wait);
+	}
 	FOREACH_SAFE(port, &d->ports, link, next)
 	free(port);
 	arena_unmap(d);
@@ -335,20 +338,14 @@ static void wait_begin(struct daemon *d, struct wait *wait, void (*done)(struct 
 
 int port_remove(struct daemon *d, struct port *port)
 {
-	struct wait *wait = calloc(1, sizeof(*wait)); /* first: a port cannot stay half deleted */
-	int ret;
+	int ret = port->guest ? vs_port_unbind(d->vs, port->id) : 0;
 
-	if (!wait)
-		return -ENOMEM;
-	ret = port->guest ? vs_port_unbind(d->vs, port->id) : 0;
 	port->guest = NULL;
 	port->deleting = true;
 	statics_port_gone(d, port->set.vs.name);
 	ports_changed(d);
-	if (ret)
-		free(wait);
-	else
-		wait_begin(d, wait, port_forget, port);
+	if (!ret)
+		wait_begin(d, &port->gone, port_forget, port);
 	return ret;
 }
 
@@ -381,6 +378,7 @@ int wait_grace(struct daemon *d, void (*done)(struct daemon *d, void *arg), void
 
 	if (!wait)
 		return -ENOMEM;
+	wait->allocated = true;
 	wait_begin(d, wait, done, arg);
 	return 0;
 }
@@ -388,14 +386,17 @@ int wait_grace(struct daemon *d, void (*done)(struct daemon *d, void *arg), void
 bool waits_poll(struct daemon *d)
 {
 	struct wait *wait, *next;
+	bool allocated;
 
 	FOREACH_SAFE(wait, &d->waits, link, next)
 	{
 		if (!vs_grace_done(d->vs, wait->ticket))
 			continue;
 		TAILQ_REMOVE(&d->waits, wait, link);
+		allocated = wait->allocated;
 		wait->done(d, wait->arg);
-		free(wait);
+		if (allocated)
+			free(wait);
 	}
 	return !TAILQ_EMPTY(&d->waits);
 }
