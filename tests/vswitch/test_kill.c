@@ -3,11 +3,11 @@
  * A VM is stopped after each instruction of a call, for a while or for good; the library is the one
  * that ships. At each instruction that changed memory which others see:
  *
- *	stopped	 The others exchange frames. Each of their calls returns, with its work done, after
- *as many instructions as ever but for MORE_MAX. Then the stopped one goes on, and its own frames
- *arrive. killed	 As the daemon does it when a VM has died: all of the VM goes, and it comes
- *back. Or a single vCPU goes, and its siblings stay. Each with and without an exchange of the
- *		 others before that.
+ * stopped: The others exchange frames. Each of their calls returns, with its work done, after as many
+ * instructions as ever but for MORE_MAX. Then the stopped one goes on, and its own frames arrive.
+ *
+ * killed: As the daemon does it when a VM has died: all of the VM goes, and it comes back. Or a single
+ * vCPU goes, and its siblings stay. Each with and without an exchange of the others before that.
  *
  * What the others sent to each other arrives: all, once, in order, and whole. Of the stopped one's
  * frames those arrive that it had sent, likewise. No slot of a ring is lost, no grace period stays
@@ -28,8 +28,8 @@
 #include "kill.h"
 #include "scenarios.h"
 
-#define MORE_MAX \
-	1000 /* instructions: others look up anew what changed, or hash for who wants that */
+/* In instructions. Others look up anew what changed, or hash for who wants that. */
+#define MORE_MAX 1000
 #define MORE_NIC 20000 /* the same, with frames of his to be handed to a NIC's driver */
 #define SINKS	 (KILL_GUESTS * 2 + 2)
 #define WIRE	 (KILL_GUESTS * 2) /* what NICs sent out */
