@@ -461,11 +461,16 @@ class Vm(dt.DaemonCase):
         dt.wait_for(lambda: self.d.call("port.show", name="b")["link"])
         tx = self.spawn(dt.GEN, "-t", self.d.spec("a"), "--tx", "-n", "200000", "--dst", mac,
                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        looked = 0
         for i in range(50):
             self.attach(pid=pid, name="web")
             with open("/proc/%d/maps" % rx.pid) as f:
-                self.assertEqual(f.read().count("memfd:fake-ram"), 2)
+                mapped = f.read().count("memfd:fake-ram")
+            if rx.poll() is None:  # on a slow machine it may have all its frames before the end
+                self.assertEqual(mapped, 2)
+                looked += 1
             self.d.call("detach", name="web")
+        self.assertGreater(looked, 5)
         out, err = tx.communicate(timeout=90)
         self.assertEqual(tx.returncode, 0, out + err)
         report = json.loads(rx.communicate(timeout=90)[0])
