@@ -8,6 +8,12 @@
 
 #include <linux/ioctl.h>
 #include <linux/types.h>
+#ifdef __KERNEL__
+#include <linux/kernel.h>
+#else
+#include <stdarg.h>
+#include <stdio.h>
+#endif
 
 /* What an attacker can see of it; that its VM was killed only others can tell. */
 enum attack_outcome {
@@ -28,6 +34,20 @@ struct attack_run {
 	__u64 detail[4];	/* out: the row's own, for people */
 	char text[96];		/* out: one phrase, without a newline */
 };
+
+/* The outcome, and a phrase. Returns 0, so that a row can end with it. */
+static inline __attribute__((format(printf, 4, 5))) int
+attack_is(struct attack_run *run, __u32 outcome, __u32 code, const char *fmt, ...)
+{
+	va_list args;
+
+	run->outcome = outcome;
+	run->code = code;
+	va_start(args, fmt);
+	vsnprintf(run->text, sizeof(run->text), fmt, args);
+	va_end(args);
+	return 0;
+}
 
 /* ENOENT: no such row. */
 #define ATTACK_RUN	_IOWR('A', 1, struct attack_run)

@@ -11,7 +11,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,25 +22,15 @@
 #include "user.h"
 
 static const struct user_attack *const groups[] = {
-	NULL,
+	rings_attacks,
+	memory_attacks,
+	exhaust_attacks,
 };
-
-int attack_is(struct attack_run *run, unsigned int outcome, unsigned int code, const char *fmt, ...)
-{
-	va_list args;
-
-	run->outcome = outcome;
-	run->code = code;
-	va_start(args, fmt);
-	vsnprintf(run->text, sizeof(run->text), fmt, args);
-	va_end(args);
-	return 0;
-}
 
 static const struct user_attack *find(const char *id)
 {
 	for (size_t i = 0; i < sizeof(groups) / sizeof(*groups); i++)
-		for (const struct user_attack *a = groups[i]; a && a->id; a++)
+		for (const struct user_attack *a = groups[i]; a->id; a++)
 			if (!strcmp(a->id, id))
 				return a;
 	return NULL;

@@ -23,9 +23,6 @@ extern const struct attack vmfunc_attacks[], gate_attacks[];
 extern const struct attack mode_attacks[], cr3_attacks[], control_attacks[], tables_attacks[];
 extern const struct attack step_attacks[], events_attacks[];
 
-/* The outcome, and a phrase. Returns 0, so that a row can end with it. */
-__printf(4, 5) int attack_is(struct attack_run *run, u32 outcome, u32 code, const char *fmt, ...);
-
 /*
  * The outcome by where a call from a guest's ring 3 or 0 ended: STAGE_DONE with result 0 (NOP): no
  * effect; with another result: refused, or a breach if it is no error; #UD: ud if a proper call

@@ -15,18 +15,6 @@ static const struct attack *const groups[] = {
 
 static DEFINE_MUTEX(lock);	/* one stage */
 
-int attack_is(struct attack_run *run, u32 outcome, u32 code, const char *fmt, ...)
-{
-	va_list args;
-
-	run->outcome = outcome;
-	run->code = code;
-	va_start(args, fmt);
-	vsnprintf(run->text, sizeof(run->text), fmt, args);
-	va_end(args);
-	return 0;
-}
-
 int attack_by_end(struct attack_run *run, const struct stage_cpu *end)
 {
 	run->detail[0] = end->vector;
