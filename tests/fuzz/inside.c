@@ -48,7 +48,7 @@ void inside_write(const char *name, const void *data, size_t len)
 
 void inside_prepare(void)
 {
-	snprintf(dir, sizeof(dir), "/tmp/elisa-fuzz-XXXXXX");
+	snprintf(dir, sizeof(dir), "/dev/shm/elisa-fuzz-XXXXXX");
 	if (!mkdtemp(dir) || mkdir(inside_path("root"), 0755) || mkdir(inside_path("log"), 0755) ||
 	    mkdir(inside_path("domains"), 0755))
 		abort();
