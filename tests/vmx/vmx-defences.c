@@ -6,13 +6,19 @@
  *	vmx-defences [NAME...]	all, or those named
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <elisa/ioctl.h>
 
 #include "harness.h"
 #include "programs.h"
@@ -614,6 +620,152 @@ static void test_pcide(void)
 	   "CR4.PCIDE = 1: VM functions are off (%s %u)", tvm_why_name(stop.why), stop.vector);
 }
 
+/* ---- who may ask, and for what ---- */
+
+#define PAGE 4096ul
+
+static int raw_open(struct elisa_info *info)
+{
+	int fd = open("/dev/elisa", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0 && ioctl(fd, ELISA_INFO, info)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* A context of the module's own, without libelisa-host; its list is at the window's first page. */
+static int raw_context(int dev, const struct elisa_info *info)
+{
+	static uint8_t root[PAGE] __attribute__((aligned(PAGE)));
+	struct elisa_context_create create = {
+		.root = (uintptr_t)root, .list_gpa = info->window_gpa,
+		.desc_gpa = info->window_gpa + PAGE,
+	};
+
+	return ioctl(dev, ELISA_CONTEXT_CREATE, &create);
+}
+
+/* Maps a page; what errno says, 0: it was done. */
+static int raw_map(int ctx, uint64_t gpa, uint32_t prot)
+{
+	static uint8_t page[PAGE] __attribute__((aligned(PAGE)));
+	struct elisa_ctx_map map = {
+		.addr = (uintptr_t)page, .gpa = gpa, .len = PAGE, .flags = prot | ELISA_MAP_TRUSTED,
+	};
+
+	return ioctl(ctx, ELISA_CTX_MAP, &map) ? errno : 0;
+}
+
+/* What `act` comes to in a child process, an errno. */
+static int in_child(int (*act)(int, uint64_t), int fd, uint64_t arg)
+{
+	pid_t pid = fork();
+	int status = 0;
+
+	if (!pid)
+		_exit(act(fd, arg));
+	waitpid(pid, &status, 0);
+	return pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int act_open(int fd, uint64_t arg)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[2] = { 0 };
+
+	(void)fd;
+	(void)arg;
+	if (syscall(SYS_capset, &head, none))
+		return -1;
+	return open("/dev/elisa", O_RDWR | O_CLOEXEC) < 0 ? errno : 0;
+}
+
+/* The device's owner, who can open any file of its own, but is not allowed to administer. */
+static void test_capable(void)
+{
+	int err = in_child(act_open, -1, 0);
+
+	ok(err == EPERM, "root without capabilities opens the device: %s", strerror(err));
+}
+
+static int act_map(int fd, uint64_t gpa)
+{
+	return raw_map(fd, gpa, ELISA_MAP_R);
+}
+
+static void test_owner(void)
+{
+	struct elisa_info info;
+	int dev = raw_open(&info), ctx = dev < 0 ? -1 : raw_context(dev, &info), err;
+
+	if (!ok(ctx >= 0, "a context"))
+		return;
+	err = in_child(act_map, ctx, info.window_gpa + 2 * PAGE);
+	ok(err == EACCES, "a process that inherits it maps its own memory there: %s", strerror(err));
+	ok(!raw_map(ctx, info.window_gpa + 3 * PAGE, ELISA_MAP_R), "its creator may");
+	close(ctx);
+	close(dev);
+}
+
+static void test_map(void)
+{
+	struct elisa_info info;
+	int dev = raw_open(&info), ctx = dev < 0 ? -1 : raw_context(dev, &info), err;
+	uint64_t end, at;
+
+	if (!ok(ctx >= 0, "a context"))
+		return;
+	at = info.window_gpa + 2 * PAGE;
+	end = info.window_gpa + info.window_size;
+	err = raw_map(ctx, at, ELISA_MAP_R | ELISA_MAP_W | ELISA_MAP_X);
+	ok(err == EINVAL, "code that can be written: %s", strerror(err));
+	err = raw_map(ctx, at + PAGE, ELISA_MAP_W);
+	ok(err == EINVAL, "memory that can be written, but not read: %s", strerror(err));
+	err = raw_map(ctx, end, ELISA_MAP_R);
+	ok(err == ERANGE, "a page behind the window: %s", strerror(err));
+	err = raw_map(ctx, info.window_gpa, ELISA_MAP_R | ELISA_MAP_W);
+	ok(err == ERANGE, "a page over the EPTP lists: %s", strerror(err));
+	err = raw_map(ctx, info.window_gpa + PAGE, ELISA_MAP_R | ELISA_MAP_W);
+	ok(err == ERANGE, "a page over the descriptors: %s", strerror(err));
+	close(ctx);
+	close(dev);
+}
+
+static int raw_attach(int ctx)
+{
+	struct elisa_ctx_attach attach = { .kvm_fd = tvm_fd(vm), .flags = ELISA_ATTACH_FORCE_CPU };
+
+	return ioctl(ctx, ELISA_CTX_ATTACH, &attach);
+}
+
+/* Who had the VM before says where its next owner's trusted code begins. */
+static void test_generation(void)
+{
+	struct tvm_config config = { .vcpus = 1, .ram = TVM_RAM_MIN };
+	struct elisa_vm_arm arm = { .stack = 0x1000, .entry = 0x2000 };
+	struct elisa_info info;
+	int dev = raw_open(&info), ctx, former, latter, err;
+	uint32_t timeout = 0;
+
+	if (!ok(dev >= 0 && !tvm_create(&config, &vm), "a VM"))
+		return;
+	ctx = raw_context(dev, &info);
+	former = raw_attach(ctx);
+	close(ctx);
+	ctx = raw_context(dev, &info);
+	latter = raw_attach(ctx);
+	ok(former >= 0 && latter >= 0, "attached to a context, and when that is closed to another");
+	err = ioctl(former, ELISA_VM_ARM, &arm) ? errno : 0;
+	ok(err == ESTALE, "a vCPU is armed by the first's descriptor: %s", strerror(err));
+	close(former);
+	ok(!ioctl(latter, ELISA_VM_DETACH, &timeout), "detached by the second's");
+	close(latter);
+	close(ctx);
+	close(dev);
+}
+
 /* ---- all ---- */
 
 static const struct test {
@@ -630,7 +782,9 @@ static const struct test {
 	{ "event", test_event, false },	       { "tables", test_tables, false },
 	{ "invvpid", test_invvpid, false },    { "invept", test_invept, false },
 	{ "pin", test_pin, false },	       { "arm_check", test_arm_check, false },
-	{ "pcide", test_pcide, true },
+	{ "pcide", test_pcide, true },	       { "capable", test_capable, false },
+	{ "owner", test_owner, false },	       { "map", test_map, false },
+	{ "generation", test_generation, false },
 };
 
 static bool wanted(const struct test *t, int argc, char **argv)
