@@ -175,6 +175,27 @@ static void several_regions(void **state)
 			 -ELISA_EFAULT);
 }
 
+/* Of 64 KiB, the shortest there is: a ring may be longer. */
+static void ring_longer_than_its_region(void **state)
+{
+	struct t_guest *a = t_guest(&t, true);
+	const struct vs_region r = {T_GPA, VS_REGION_MIN, a->ram};
+	struct elisa_queue_setup s = {.revision = ELISA_NET_REVISION, .tx_size = ELISA_RING_MAX};
+	struct vs_caller *caller;
+	int id = vs_guest_add(t.vs, "small", &r, 1);
+
+	(void)state;
+	assert_true(id >= 0);
+	assert_int_equal(vs_port_unbind(t.vs, a->port), 0);
+	assert_int_equal(vs_port_bind(t.vs, a->port, id), 0);
+	assert_int_equal(vs_caller_add(t.vs, id, &caller), 0);
+	for (s.tx_ring = T_GPA; s.tx_ring < T_GPA + VS_REGION_MIN; s.tx_ring += 4096) {
+		memcpy(a->ram, &s, sizeof(s));
+		assert_int_equal(vs_entry(caller, ELISA_NET_QUEUE_SETUP, T_GPA, 0, 0, 0),
+				 -ELISA_EFAULT);
+	}
+}
+
 static void names_and_ports(void **state)
 {
 	struct vs_port_config good = {.name = "a", .mac = {2}, .mtu = 1500, .queues = 1}, c;
@@ -505,6 +526,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(configuration),	 TEST(arena_is_all_it_uses),   TEST(regions),
 		TEST(several_regions),	 TEST(names_and_ports),	       TEST(binding),
+		TEST(ring_longer_than_its_region),
 		TEST(simple_operations), TEST(port_information),       TEST(queue_setup_arguments),
 		TEST(queue_reset),	 TEST(host_takes_queues_down), TEST(soak),
 	};

@@ -334,6 +334,35 @@ static void bad_addresses(void **state)
 	assert_int_equal(t_drops(&t, a, ELISA_DROP_TX_TOO_LONG), 2);
 }
 
+/*
+ * In the middle of frames that go the same way: what such an address would lead to, the first byte
+ * of RAM, has a frame of that way, too.
+ */
+static void bad_address_in_a_run(void **state)
+{
+	struct t_guest *g = t_guest(&t, false);
+
+	(void)state;
+	t_fill(t_at(g, t_alloc(g, 64, 64)), 60, b->mac, g->mac, 77);
+	assert_true(t_setup(g, 0, T_SIZE, T_SIZE, T_BUF) > 0);
+	for (uint32_t round = 0; round < 2; round++) {
+		for (uint32_t i = 0; i < 8; i++)
+			if (i == 4)
+				t_desc(&g->q[0], T_GPA + T_RAM + 4096, 60, 0);
+			else
+				t_frame_put(g, 0, 60, b->mac, g->mac, i);
+		assert_int_equal(t_send(g, 0, 8), 8);
+		for (uint32_t i = 0; i < 8; i++) {
+			if (i == 4)
+				continue;
+			assert_true(t_receive(b, 0, &frame));
+			assert_true(t_frame_is(&frame, 60, b->mac, g->mac, i));
+		}
+	}
+	assert_nothing_received();
+	assert_int_equal(t_drops(&t, g, ELISA_DROP_TX_BAD_ADDR), 2);
+}
+
 /* A frame that ends with the last byte of RAM: whatever is read beyond faults. */
 static void at_the_end_of_ram(void **state)
 {
@@ -678,6 +707,7 @@ int main(void)
 		TEST(receiver_with_smaller_mtu),
 		TEST(bad_descriptors),
 		TEST(bad_addresses),
+		TEST(bad_address_in_a_run),
 		TEST(at_the_end_of_ram),
 		TEST(chains),
 		TEST(incomplete_chain_is_left),

@@ -505,6 +505,32 @@ static void header_changes_meanwhile(void **state)
 	}
 }
 
+/* A frame at the end of RAM that becomes a longer one: what is behind it stays where it is. */
+static void length_changes_meanwhile(void **state)
+{
+	bool over = false;
+
+	(void)state;
+	buf_len = 2048;
+	for (unsigned int n = 1; !over; n++) {
+		struct t_queue *q;
+
+		world(RING);
+		q = &sender[0]->q[0];
+		t_fill(t_at(sender[0], T_GPA + T_RAM - 64), 64, receiver->mac, sender[0]->mac, 1);
+		t_desc(q, T_GPA + T_RAM - 64, 64, 0);
+		prepare_send(0, 1);
+		over = run(0, n);
+		q->txd[(q->tx_next - 1) % RING].len = 1000;
+		assert_true(over || run(0, TO_THE_END));
+		if (t_receive(receiver, 0, &frame))
+			assert_true(t_frame_is(&frame, 64, receiver->mac, sender[0]->mac, 1));
+		else
+			assert_int_equal(t_drops(&t, sender[0], ELISA_DROP_TX_BAD_ADDR), 1);
+		t_destroy(&t);
+	}
+}
+
 static void into_vlan(struct t_guest *g, uint8_t mode, uint16_t pvid)
 {
 	struct vs_port_config cfg = t_port_config(&t, g);
@@ -603,6 +629,62 @@ static void addresses_are_counted_anew(void **state)
 	assert_true(wrong > 0);
 }
 
+/* The host takes the port away while its queue is set up: the queue does not come back behind it. */
+static void unbound_within_setup(void **state)
+{
+	bool over = false;
+
+	(void)state;
+	for (unsigned int n = 1; !over; n++) {
+		struct vs_queue_info q;
+		struct t_guest *g;
+
+		world(RING);
+		g = sender[0];
+		prepare(0, g->caller[1], ELISA_NET_QUEUE_SETUP, g->q[0].setup, 0);
+		over = run(0, n);
+		assert_int_equal(vs_port_unbind(t.vs, g->port), 0);
+		assert_true(over || run(0, TO_THE_END));
+		assert_int_equal(vs_port_queue(t.vs, g->port, 0, &q), 0);
+		assert_false(q.set_up);
+		t_destroy(&t);
+	}
+}
+
+/*
+ * A call with the handle that a port's next owner will have, made before the port moves on: nothing
+ * of the next owner's queue is sent by it.
+ */
+static void handle_of_the_next_owner(void **state)
+{
+	bool over = false;
+	unsigned int n;
+
+	(void)state;
+	for (n = 1; !over; n++) {
+		struct t_guest *former, *next;
+		int64_t guess, handle;
+
+		world(RING);
+		former = sender[0];
+		next = sender[1];
+		/* One more for its end, one for the next set-up. */
+		guess = former->q[0].handle + (2 << 16);
+		prepare(0, former->caller[1], ELISA_NET_TX, (uint64_t)guess, 1);
+		over = run(0, n);
+		assert_int_equal(vs_port_unbind(t.vs, next->port), 0);
+		assert_int_equal(vs_port_unbind(t.vs, former->port), 0);
+		assert_int_equal(vs_port_bind(t.vs, former->port, next->id), 0);
+		handle = t_setup(next, 0, RING, RING, buf_len);
+		assert_true(handle == guess || (!over && handle == -ELISA_EAGAIN));
+		t_frame_put(next, 0, 64, receiver->mac, next->mac, 1);
+		assert_true(over || run(0, TO_THE_END));
+		assert_int_equal(routines[0].result, -ELISA_ESTALE);
+		t_destroy(&t);
+	}
+	assert_true(n > 3);
+}
+
 /* Two vCPUs in one queue: the second is told so and nothing is mixed up. */
 static void queue_has_one_owner(void **state)
 {
@@ -644,7 +726,8 @@ static void one_copy(void **state)
 	}
 }
 
-int main(void)
+/* test_recovery [TEST]	one, or all */
+int main(int argc, char **argv)
 {
 	static uint32_t several = 512, single = 2048;
 	const struct CMUnitTest tests[] = {
@@ -663,8 +746,13 @@ int main(void)
 		cmocka_unit_test(tag_changes_meanwhile),
 		cmocka_unit_test(addresses_are_counted_anew),
 		cmocka_unit_test(queue_has_one_owner),
+		cmocka_unit_test(length_changes_meanwhile),
+		cmocka_unit_test(unbound_within_setup),
+		cmocka_unit_test(handle_of_the_next_owner),
 		cmocka_unit_test(one_copy),
 	};
 
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
