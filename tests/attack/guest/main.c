@@ -11,6 +11,7 @@
 static const struct attack *const groups[] = {
 	vmfunc_attacks,
 	gate_attacks,
+	mode_attacks, cr3_attacks, control_attacks, tables_attacks, step_attacks, events_attacks,
 };
 
 static DEFINE_MUTEX(lock);	/* one stage */

@@ -109,7 +109,14 @@ SYM_CODE_START_LOCAL(stage_came)
 	xor	%eax, %eax
 	xor	%edx, %edx
 	wrmsr
-2:	pop	%rdx
+2:	cmpl	$0, stage_timer(%rip)
+	je	3f
+	rdtsc
+	add	stage_timer(%rip), %eax
+	adc	$0, %edx
+	mov	$MSR_IA32_TSC_DEADLINE, %ecx
+	wrmsr
+3:	pop	%rdx
 	pop	%rcx
 	pop	%rax
 	add	$16, %rsp
@@ -204,5 +211,6 @@ WORDS(stage_home_fs, 1)
 WORDS(stage_home_gs, 1)
 WORDS(stage_home_kernel_gs, 1)
 WORDS(stage_take_irqs, 1)
+WORDS(stage_timer, 1)
 
 	.section .note.GNU-stack, "", @progbits

@@ -212,6 +212,7 @@ void stage_reset(struct stage_cpu *cpu, u64 op)
 	stage_load(ELISA_RETURN_VA, return_code, sizeof(return_code));
 	memset(&stage_vectors_in, 0, sizeof(stage_vectors_in));
 	stage_take_irqs = false;
+	stage_timer = 0;
 	stage_irqs = 0;
 	*cpu = (struct stage_cpu){
 		.rip = ELISA_CALL_VA, .rflags = 2, .cs = STAGE_CS3, .ss = STAGE_SS3,

@@ -101,6 +101,8 @@ extern struct stage_vectors stage_vectors_in, stage_vectors_out;
  */
 extern bool stage_take_irqs;
 extern u64 stage_irqs;			/* so many since stage_reset() */
+/* Not 0, with those: cycles from one interrupt taken to the timer's next, by its TSC deadline. */
+extern u32 stage_timer;
 
 /* A proper call of operation NOP from ring 3, on a stage as of stage_reset(): did it work? */
 bool stage_call_works(void);
