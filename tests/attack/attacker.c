@@ -40,7 +40,7 @@ static bool readable(int fd, int ms)
 
 /* ---- the monitor ---- */
 
-/* The next message; notes a death. NULL: none within the time. Unbuffered: poll() sees all. */
+/* The next message; notes a death, and a stop. NULL: none within the time. Unbuffered: poll() sees all. */
 static json_t *qmp_next(struct attacker *a, int ms)
 {
 	static char line[65536];
@@ -51,9 +51,13 @@ static json_t *qmp_next(struct attacker *a, int ms)
 		return NULL;
 	msg = json_loads(line, 0, NULL);
 	event = json_string_value(json_object_get(msg, "event"));
-	if (event && !strcmp(event, "RESET") &&
-	    json_is_true(json_object_get(json_object_get(msg, "data"), "guest")))
-		a->died = true;
+	if (event && !strcmp(event, "RESET")) {
+		a->was_reset = true;
+		if (json_is_true(json_object_get(json_object_get(msg, "data"), "guest")))
+			a->died = true;
+	} else if (event && !strcmp(event, "STOP")) {
+		a->stuck = true;
+	}
 	return msg;
 }
 
@@ -220,7 +224,23 @@ static int elisactl(const char *fmt, const struct attacker *a)
 
 /* ---- its life ---- */
 
-static pid_t pid_of(const char *guest)
+/* A VM that KVM could not go on with wants to be reset before anything else. */
+static int reset(struct attacker *a)
+{
+	int rc;
+
+	a->was_reset = false;
+	rc = qmp(a, "{\"execute\":\"system_reset\"}");
+	while (!rc && !a->was_reset) {
+		json_t *msg = qmp_next(a, QMP_TIMEOUT_MS);
+
+		rc = msg ? 0 : -ETIMEDOUT;
+		json_decref(msg);
+	}
+	return rc;
+}
+
+pid_t guest_pid(const char *guest)
 {
 	char path[64];
 	int pid = 0;
@@ -240,7 +260,7 @@ int attacker_open(struct attacker *a, const char *name)
 {
 	json_t *greeting;
 
-	*a = (struct attacker){ .name = name, .pid = pid_of(name), .qmp = -1, .port = -1 };
+	*a = (struct attacker){ .name = name, .pid = guest_pid(name), .qmp = -1, .port = -1 };
 	a->kvm = a->pid ? steal_kvm_fd(a->pid) : -ESRCH;
 	a->port = open_socket(name, "attack");
 	a->qmp = open_socket(name, "qmp");
@@ -287,13 +307,14 @@ int attacker_live(struct attacker *a, bool again)
 
 	if (again) {
 		rc = is_out(a) ? 0 : elisactl("elisactl detach %2$s >/dev/null", a);
+		rc = rc ?: (a->stuck && !a->died ? reset(a) : 0);
 		rc = rc ?: qmp(a, "{\"execute\":\"stop\"}") ?: snapshot(a, "load");
 		drop_input(a);
 		rc = rc ?: qmp(a, "{\"execute\":\"cont\"}");
 	}
-	a->died = false;
+	a->died = a->stuck = false;
 	rc = rc ?: elisactl("elisactl attach --pid %1$d --name %2$s >/dev/null", a);
-	a->alive = !rc;
+	a->alive = a->attached = !rc;
 	a->lives++;
 	if (again)
 		a->seconds += seconds() - start;
@@ -330,12 +351,16 @@ int attacker_run(struct attacker *a, const char *line, unsigned int timeout, cha
 		}
 		if (p[1].revents & POLLIN)
 			json_decref(qmp_next(a, 0));
-		if (a->died) {
+		if (a->died || a->stuck)
 			a->alive = false;
+		if (a->died) {
+			a->attached = false;
 			qmp(a, "{\"execute\":\"stop\"}");
 			is_out(a);
 			return 1;
 		}
+		if (a->stuck)
+			return 2;
 	}
 	a->alive = false;
 	return -ETIMEDOUT;

@@ -34,21 +34,6 @@ static uint64_t cpu_time(int pid)
 	return sum;
 }
 
-static int pid_of(const char *guest)
-{
-	char path[64];
-	int pid = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/run/lab/%s/pid", guest);
-	f = fopen(path, "re");
-	if (f && fscanf(f, "%d", &pid) != 1)
-		pid = 0;
-	if (f)
-		fclose(f);
-	return pid;
-}
-
 int pace_take(const struct watched *victims, struct pace *p)
 {
 	json_t *stats = elisactl_json("stats"), *ports = json_object_get(stats, "ports");
@@ -68,19 +53,22 @@ int pace_take(const struct watched *victims, struct pace *p)
 		p->frames[i] = (uint64_t)json_integer_value(json_object_get(at, "rx_frames"));
 		json_object_foreach(json_object_get(at, "drops"), reason, drops)
 			p->drops[i] += (uint64_t)json_integer_value(drops);
-		p->instructions[i] = (double)cpu_time(pid_of(victims[i].name)) / 10 / 1e6;
+		p->instructions[i] = (double)cpu_time(guest_pid(victims[i].name)) / 10 / 1e6;
 	}
 	json_decref(stats);
 	return 0;
 }
 
+double pace_instructions(const struct pace *from, const struct pace *to)
+{
+	return to->instructions[0] - from->instructions[0] + to->instructions[1] -
+	       from->instructions[1];
+}
+
 double pace_rate(const struct pace *from, const struct pace *to)
 {
-	double instructions = 0, frames = 0;
+	const double instructions = pace_instructions(from, to);
+	const uint64_t frames = to->frames[0] - from->frames[0] + to->frames[1] - from->frames[1];
 
-	for (unsigned int i = 0; i < 2; i++) {
-		instructions += to->instructions[i] - from->instructions[i];
-		frames += (double)(to->frames[i] - from->frames[i]);
-	}
-	return instructions > 0 ? frames / instructions : 0;
+	return instructions > 0 ? (double)frames / instructions : 0;
 }

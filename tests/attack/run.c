@@ -8,7 +8,8 @@
  *
  * "ok ID: outcome" or "not ok ID: ...", at the end counts. --expect-red: a row that is red is what
  * is wanted, and one that is green fails. --prove-watch: changes bytes of trusted memory, tables and
- * lists from the host, and fails if that is not seen.
+ * lists from the host, and fails if that is not seen; a byte of each victim's canary, too, which
+ * they have to count (scenario attack).
  */
 #include <errno.h>
 #include <getopt.h>
@@ -36,9 +37,15 @@ static const char *which = "ci";
 static bool expect_red, prove_watch;
 static double undisturbed = 5;
 
+/* Of their own instructions, in millions: what the victims' pace can be judged by. */
+#define PACE_MIN	20
+#define PACE_GOOD	0.9
+
 static struct attacker attacker;
 static struct watched watched[3];	/* victims a and b, the attacker */
 static struct fingerprint without;	/* as it is without the attacker */
+static struct pace last;		/* the victims at the last look */
+static double calm;			/* their pace undisturbed */
 
 static struct {
 	unsigned int run, red, elsewhere, killed, changed, log_lines;
@@ -151,33 +158,60 @@ static void run_on_host(const struct row *r, char *answer, size_t len)
 static unsigned int look(const struct fingerprint *before)
 {
 	struct fingerprint after;
-	unsigned int n = attacker.alive ? 3 : 2, bad;
+	unsigned int n = attacker.attached ? 3 : 2, bad;
 
 	if (watch_take(watched, n, &after)) {
 		note("the trusted contexts cannot be looked at");
 		return 1;
 	}
 	bad = watch_lists(watched, n, &after);
-	return bad + watch_compare(watched, n, attacker.alive ? before : &without, &after,
-				   !attacker.alive);
+	return bad + watch_compare(watched, n, attacker.attached ? before : &without, &after,
+				   !attacker.attached);
+}
+
+/* Counts what the victims suffered since the last look; `text` gets their pace if it can be told. */
+static unsigned int look_at_victims(char *text, size_t len)
+{
+	struct pace now;
+	double pace;
+	unsigned int bad = 0;
+
+	text[0] = 0;
+	if (pace_take(watched, &now)) {
+		note("the victims' ports cannot be looked at");
+		return 1;
+	}
+	for (unsigned int i = 0; i < 2; i++)
+		bad += now.drops[i] != last.drops[i];
+	pace = pace_instructions(&last, &now) >= PACE_MIN && calm > 0 ?
+	       pace_rate(&last, &now) / calm : 1;
+	if (pace_instructions(&last, &now) >= PACE_MIN)
+		snprintf(text, len, "; victims %.0f %%", 100 * pace);
+	last = now;
+	return bad + (pace < PACE_GOOD);
 }
 
 static void judge(const struct row *r, const char *outcome, const char *text, unsigned int changed,
 		  int log_lines)
 {
-	bool good = in_list(r->must, outcome, true) && !changed && !log_lines;
+	char pace[32];
+	unsigned int suffered = look_at_victims(pace, sizeof(pace));
+	bool good = in_list(r->must, outcome, true) && !changed && !log_lines && !suffered;
 
 	tally.run++;
 	tally.red += !good;
 	tally.changed += changed;
 	tally.log_lines += (unsigned int)log_lines;
-	printf("%sok %s: %s%s", good ? "" : "not ", r->id, *outcome ? outcome : "nothing", text);
+	printf("%sok %s: %s%s%s", good ? "" : "not ", r->id, *outcome ? outcome : "nothing", text,
+	       pace);
 	if (!in_list(r->must, outcome, true))
 		printf("; must be %s", r->must);
 	if (changed)
 		printf("; %u things changed", changed);
 	if (log_lines)
 		printf("; %d lines in the kernel's log", log_lines);
+	if (suffered)
+		printf("; victims lost frames or pace");
 	printf("\n");
 	fflush(stdout);
 }
@@ -206,6 +240,9 @@ static int run_row(const struct row *r)
 	if (rc == 1) {
 		death(outcome, sizeof(outcome), why, sizeof(why));
 		text = why;
+	} else if (rc == 2) {
+		snprintf(outcome, sizeof(outcome), "fault");
+		text = " KVM cannot go on with it";
 	} else if (rc) {
 		snprintf(outcome, sizeof(outcome), "timeout");
 		text = "";
@@ -237,6 +274,17 @@ static unsigned int see_flip(enum watch_flip what, const char *name)
 	return !seen;
 }
 
+/* Whether the victims see it they tell at their end. */
+static unsigned int flip_canaries(void)
+{
+	unsigned int bad = 0;
+
+	for (unsigned int i = 0; prove_watch && i < 2; i++)
+		bad += !!canary_flip(&watched[i]);
+	printf("bytes of each victim's canary changed from the host: %u\n", prove_watch && !bad);
+	return bad;
+}
+
 static unsigned int see_flips(void)
 {
 	return see_flip(WATCH_FLIP_CODE, "a byte of trusted code") +
@@ -265,7 +313,7 @@ static int set_up(const char *name, char *victims)
 static unsigned int report(const struct pace *from, const struct pace *quiet,
 			   const struct pace *end, double took)
 {
-	double before = pace_rate(from, quiet), during = pace_rate(quiet, end);
+	double during = pace_rate(quiet, end);
 	uint64_t drops = 0;
 
 	for (unsigned int i = 0; i < 2; i++)
@@ -277,9 +325,9 @@ static unsigned int report(const struct pace *from, const struct pace *quiet,
 	       tally.changed, tally.log_lines);
 	printf("victims: %lu frames, %lu dropped; %.1f frames per million instructions undisturbed, "
 	       "%.1f during the attacks: %.0f %%\n",
-	       end->frames[0] + end->frames[1] - from->frames[0] - from->frames[1], drops, before,
-	       during, before > 0 ? 100 * during / before : 0);
-	return (drops != 0) + (during < 0.9 * before || before <= 0);
+	       end->frames[0] + end->frames[1] - from->frames[0] - from->frames[1], drops, calm,
+	       during, calm > 0 ? 100 * during / calm : 0);
+	return (drops != 0) + (during < PACE_GOOD * calm || calm <= 0);
 }
 
 static void parse(int argc, char **argv, const char **table, const char **name, char **victims)
@@ -326,11 +374,12 @@ int main(int argc, char **argv)
 	parse(argc, argv, &table, &name, &victims);
 	if (read_table(table) || set_up(name, victims) || pace_take(watched, &from))
 		return 1;
-	if (prove_watch)
-		failed += see_flips();
+	failed += flip_canaries() + (prove_watch ? see_flips() : 0);
 	usleep((useconds_t)(undisturbed * 1e6));
 	if (pace_take(watched, &quiet))
 		return 1;
+	calm = pace_rate(&from, &quiet);
+	last = quiet;
 	for (unsigned int i = 0; i < row_count; i++) {
 		if (!wanted(&rows[i]))
 			continue;

@@ -23,10 +23,16 @@ struct attacker {
 	int qmp, port, kvm;	/* descriptors; kvm: a copy of QEMU's */
 	FILE *qmp_in, *port_in;
 	bool died;		/* RESET came: it shut itself down, or was killed */
+	bool stuck;		/* STOP came: KVM could not go on with it */
+	bool was_reset;
 	bool alive;		/* runs, attached, and has no row under way */
+	bool attached;
 	unsigned int lives, jobs;
 	double seconds;		/* of this machine that its rebirths took */
 };
+
+/* Process id of the QEMU of a guest of the lab; 0: there is none. */
+pid_t guest_pid(const char *guest);
 
 int attacker_open(struct attacker *a, const char *name);
 void attacker_close(struct attacker *a);
@@ -36,7 +42,7 @@ int attacker_save(struct attacker *a);
 int attacker_live(struct attacker *a, bool again);
 /*
  * Runs "attack LINE". `answer` gets what it printed last, "" if nothing. Returns 0: it ended; 1: the
- * guest died of it; -ETIMEDOUT. Reads the clock of this machine.
+ * guest died of it; 2: KVM cannot go on with it; -ETIMEDOUT. Reads the clock of this machine.
  */
 int attacker_run(struct attacker *a, const char *line, unsigned int seconds, char *answer,
 		 size_t len);
@@ -48,15 +54,16 @@ json_t *elisactl_json(const char *command);
 
 /* ---- from outside (watch.c) ---- */
 
+#define WATCHED_VCPUS	2
+
 struct watched {
 	const char *name;
 	int kvm;
-	unsigned int vcpus;
 };
 
 struct fingerprint {
 	struct watch_context trusted, gate;
-	struct watch_vcpu vcpu[3];	/* the first one of each VM watched */
+	struct watch_vcpu vcpu[3][WATCHED_VCPUS];	/* of each VM; zeros: it has no more */
 };
 
 int watch_open(void);
@@ -75,6 +82,14 @@ unsigned int watch_compare(const struct watched *w, unsigned int count,
 unsigned int watch_lists(const struct watched *w, unsigned int count, const struct fingerprint *f);
 int watch_flip(const struct watched *w, enum watch_flip what);
 
+/* ---- the victims' canaries (canary.c) ---- */
+
+/*
+ * Changes one byte of a victim's canary by writing to its RAM, which is to be a shared memory file.
+ * The victim counts it, and puts it right.
+ */
+int canary_flip(const struct watched *victim);
+
 /* ---- the victims' pace (pace.c) ---- */
 
 struct pace {
@@ -85,6 +100,8 @@ struct pace {
 
 /* 10 ns of the emulator's clock are one instruction; elsewhere it is CPU time all the same. */
 int pace_take(const struct watched *victims, struct pace *p);
+/* Own instructions of both between two looks, in millions. */
+double pace_instructions(const struct pace *from, const struct pace *to);
 /* Frames per million own instructions between two looks, of both. */
 double pace_rate(const struct pace *from, const struct pace *to);
 

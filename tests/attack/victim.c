@@ -3,7 +3,8 @@
  * A guest that wants nothing but its peace: exchanges checked frames with another of its kind at a
  * steady pace, and looks after memory that nobody else has any business in.
  *
- *	attack-victim [PORT]	until SIGTERM; then prints JSON. Exit status 0: all was well.
+ *	attack-victim [PORT]	until SIGTERM; then prints JSON. Exit status 0: all was well with its
+ *				frames; how many bytes of its memory may have changed others know.
  *
  * Both sides number their frames and tell each other how far they have got, so that neither ever
  * has more under way than the other has room for: what is lost was lost by the switch.
@@ -18,12 +19,14 @@
 
 #include <elisa/port.h>
 
+#include "canary.h"
+
 #define CANARY		(4u << 20)
 #define CANARY_STEP	4096u	/* bytes looked at in a round */
 #define BURST		16u
 #define WINDOW		256u
-#define ROUND_US	4000
-#define LAST_ROUNDS	1500	/* after the signal: what is under way arrives */
+#define ROUND_US	10000
+#define LAST_ROUNDS	300	/* after the signal: what is under way arrives */
 #define MAGIC		0x76696374
 
 struct frame {
@@ -55,13 +58,6 @@ static void on_term(int sig)
 	stop = 1;
 }
 
-static uint8_t canary_byte(uint64_t at)
-{
-	const uint64_t x = (at / 8 + 1) * 0x9e3779b97f4a7c15;
-
-	return (uint8_t)(x >> (at % 8 * 8));
-}
-
 static int canary_make(struct victim *v)
 {
 	v->canary = mmap(NULL, CANARY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -75,8 +71,11 @@ static int canary_make(struct victim *v)
 static void canary_look(struct victim *v, uint64_t bytes)
 {
 	while (bytes--) {
-		if (v->canary[v->canary_at] != canary_byte(v->canary_at))
+		/* Put right, so that each change counts once. */
+		if (v->canary[v->canary_at] != canary_byte(v->canary_at)) {
+			v->canary[v->canary_at] = canary_byte(v->canary_at);
 			v->canary_bad++;
+		}
 		if (++v->canary_at == CANARY) {
 			v->canary_at = 0;
 			v->canary_rounds++;
@@ -198,7 +197,7 @@ static int run(struct victim *v)
 	       v->sent, v->received, v->told, v->corrupt, v->out_of_order, v->foreign, v->refused,
 	       v->resets, v->rx->aborted, v->canary_bad, v->canary_rounds);
 	return v->sent && v->received && v->told == v->sent && !v->corrupt && !v->out_of_order &&
-	       !v->refused && !v->resets && !v->canary_bad ? 0 : 1;
+	       !v->refused && !v->resets ? 0 : 1;
 }
 
 int main(int argc, char **argv)

@@ -45,9 +45,12 @@ int watch_take(const struct watched *w, unsigned int count, struct fingerprint *
 	f->gate.gate = 1;
 	if (ioctl(device, WATCH_CONTEXT, &f->trusted) || ioctl(device, WATCH_CONTEXT, &f->gate))
 		return -errno;
-	for (unsigned int i = 0; i < count; i++) {
-		f->vcpu[i].kvm_fd = w[i].kvm;
-		if (ioctl(device, WATCH_VCPU, &f->vcpu[i]))
+	for (unsigned int i = 0; i < count * WATCHED_VCPUS; i++) {
+		struct watch_vcpu *v = &f->vcpu[i / WATCHED_VCPUS][i % WATCHED_VCPUS];
+
+		*v = (struct watch_vcpu){ .kvm_fd = w[i / WATCHED_VCPUS].kvm,
+					  .index = i % WATCHED_VCPUS };
+		if (ioctl(device, WATCH_VCPU, v) && (errno != ENOENT || !v->index))
 			return -errno;
 	}
 	return 0;
@@ -112,13 +115,15 @@ unsigned int watch_compare(const struct watched *w, unsigned int count,
 					    other_life);
 
 	bad += compare_contexts("gate", &a->gate, &b->gate, other_life);
-	for (unsigned int i = 0; i < count; i++) {
-		const struct watch_vcpu *x = &a->vcpu[i], *y = &b->vcpu[i];
+	for (unsigned int i = 0; i < count * WATCHED_VCPUS; i++) {
+		const struct watch_vcpu *x = &a->vcpu[i / WATCHED_VCPUS][i % WATCHED_VCPUS];
+		const struct watch_vcpu *y = &b->vcpu[i / WATCHED_VCPUS][i % WATCHED_VCPUS];
 
 		if (x->gate == y->gate && x->gate_pages == y->gate_pages && x->desc == y->desc &&
 		    x->gate_eptp == y->gate_eptp && x->trusted_eptp == y->trusted_eptp)
 			continue;
-		note("%s: its gate, descriptor or EPT pointers have changed", w[i].name);
+		note("%s, vCPU %u: its gate, descriptor or EPT pointers have changed",
+		     w[i / WATCHED_VCPUS].name, x->index);
 		bad++;
 	}
 	return bad;
@@ -128,8 +133,8 @@ unsigned int watch_lists(const struct watched *w, unsigned int count, const stru
 {
 	unsigned int bad = 0;
 
-	for (unsigned int i = 0; i < count; i++) {
-		const struct watch_vcpu *v = &f->vcpu[i];
+	for (unsigned int i = 0; i < count * WATCHED_VCPUS; i++) {
+		const struct watch_vcpu *v = &f->vcpu[i / WATCHED_VCPUS][i % WATCHED_VCPUS];
 
 		for (unsigned int slot = 1; slot < 512; slot++) {
 			uint64_t e = v->list[slot];
@@ -142,7 +147,8 @@ unsigned int watch_lists(const struct watched *w, unsigned int count, const stru
 				good = !e || (e & ~0xffull) == (v->trusted_eptp & ~0xffull);
 			if (good)
 				continue;
-			note("%s: slot %u of its list holds 0x%lx", w[i].name, slot, e);
+			note("%s, vCPU %u: slot %u of its list holds 0x%lx",
+			     w[i / WATCHED_VCPUS].name, v->index, slot, e);
 			bad++;
 		}
 	}
