@@ -50,7 +50,7 @@ int pace_take(const struct watched *victims, struct pace *p)
 			json_decref(stats);
 			return -ENOENT;
 		}
-		p->frames[i] = (uint64_t)json_integer_value(json_object_get(at, "rx_frames"));
+		p->frames[i] = (uint64_t)json_integer_value(json_object_get(at, "tx_frames"));
 		json_object_foreach(json_object_get(at, "drops"), reason, drops)
 			p->drops[i] += (uint64_t)json_integer_value(drops);
 		p->instructions[i] = (double)cpu_time(guest_pid(victims[i].name)) / 10 / 1e6;

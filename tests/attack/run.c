@@ -38,12 +38,13 @@ static bool expect_red, prove_watch;
 static double undisturbed = 5;
 
 /* Of their own instructions, in millions: what the victims' pace can be judged by. */
-#define PACE_MIN	20
+#define PACE_MIN	40
 #define PACE_GOOD	0.9
 
 static struct attacker attacker;
 static struct watched watched[3];	/* victims a and b, the attacker */
 static struct fingerprint without;	/* as it is without the attacker */
+static struct fingerprint with;		/* ... with it, since it was attached */
 static struct pace last;		/* the victims at the last look */
 static double calm;			/* their pace undisturbed */
 
@@ -154,8 +155,13 @@ static void run_on_host(const struct row *r, char *answer, size_t len)
 		pclose(p);
 }
 
+static int live(bool again)
+{
+	return attacker_live(&attacker, again) ?: watch_take(watched, 3, &with);
+}
+
 /* Counts of what changed that must not have. */
-static unsigned int look(const struct fingerprint *before)
+static unsigned int look(void)
 {
 	struct fingerprint after;
 	unsigned int n = attacker.attached ? 3 : 2, bad;
@@ -165,8 +171,12 @@ static unsigned int look(const struct fingerprint *before)
 		return 1;
 	}
 	bad = watch_lists(watched, n, &after);
-	return bad + watch_compare(watched, n, attacker.attached ? before : &without, &after,
-				   !attacker.attached);
+	bad += watch_compare(watched, n, attacker.attached ? &with : &without, &after,
+			     !attacker.attached);
+	/* Each row answers for itself. */
+	if (bad && attacker.attached)
+		with = after;
+	return bad;
 }
 
 /* Counts what the victims suffered since the last look; `text` gets their pace if it can be told. */
@@ -219,11 +229,9 @@ static void judge(const struct row *r, const char *outcome, const char *text, un
 static int run_row(const struct row *r)
 {
 	char answer[256] = "", outcome[64] = "", line[256], why[96];
-	struct fingerprint before;
 	const char *text = "";
-	int rc = attacker.alive ? 0 : attacker_live(&attacker, true);
+	int rc = attacker.alive ? 0 : live(true);
 
-	rc = rc ?: watch_take(watched, 3, &before);
 	if (rc) {
 		note("%s: the attacker does not come back: %s", r->id, strerror(-rc));
 		return rc;
@@ -247,7 +255,7 @@ static int run_row(const struct row *r)
 		snprintf(outcome, sizeof(outcome), "timeout");
 		text = "";
 	}
-	judge(r, outcome, text, look(&before), kmsg_bad());
+	judge(r, outcome, text, look(), kmsg_bad());
 	return 0;
 }
 
@@ -307,7 +315,7 @@ static int set_up(const char *name, char *victims)
 	rc = watch_vm(&watched[0], a) ?: watch_vm(&watched[1], b) ?: watch_vm(&watched[2], name);
 	rc = rc ?: attacker_open(&attacker, name) ?: attacker_save(&attacker);
 	rc = rc ?: watch_take(watched, 2, &without);
-	return rc ?: attacker_live(&attacker, false);
+	return rc ?: live(false);
 }
 
 static unsigned int report(const struct pace *from, const struct pace *quiet,

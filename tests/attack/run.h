@@ -94,7 +94,7 @@ int canary_flip(const struct watched *victim);
 
 struct pace {
 	double instructions[2];	/* of each victim's VM, in millions */
-	uint64_t frames[2];	/* that it received */
+	uint64_t frames[2];	/* that it sent; what came of them the victims and drops tell */
 	uint64_t drops[2];
 };
 
