@@ -52,7 +52,7 @@ class Usage:
     def findings(self):
         """What grew, in words; nothing is good."""
         points = self.points[int(len(self.points) * WARM):]
-        assert len(points) >= 20, "too few points: %d" % len(points)
+        assert len(points) >= 12, "too few points: %d" % len(points)
         found = []
         slope, n = line([p[0] for p in points]), len(points)
         if slope * n > GROWTH_MAX:
