@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""table.py TABLE OUT: checks the attack table and writes it as attack-run reads it: a line a row,
-fields by tabs: id, group, by, must (commas), defence (commas), ci, seconds, line to run."""
+"""table.py TABLE ROOT [OUT]: checks the attack table and writes it as attack-run reads it: a line a row,
+fields by tabs: id, group, by, must (commas), defence (commas), ci, seconds, line to run.
+
+ROOT, the project's folder, has the defences: each that a row names must exist, and each that exists is
+seen red by a row of tests/attack/red or tests/vswitch/red, or is one of the former's second lines,
+which says why no attack shows it alone."""
 
 import re
 import sys
@@ -13,7 +17,55 @@ OUTCOME = re.compile(r"refused(:E[A-Z]+)?|ud|killed:[a-z]+(:[a-z0-9-]+)?|no-effe
 KEYS = {"id", "group", "tries", "must", "by", "run", "defence", "why", "ci", "seconds", "test"}
 
 
-def problems(row: dict, ids: set) -> list:
+def read(root: str, name: str) -> str:
+    with open(f"{root}/{name}", encoding="utf-8") as f:
+        return f.read()
+
+
+def x_names(text: str) -> set:
+    """NAME of each X(NAME) in a list of a header."""
+    return set(re.findall(r"\bX\((\w+)\)", text))
+
+
+def here_rows(text: str, function: str) -> list:
+    """Rows of the here-document in that function of a shell script: fields by white space, the last
+    one is the rest."""
+    found = re.search(rf"^{function}\(\) {{.*?<<'ROWS'\n(.*?)^ROWS$", text, re.M | re.S)
+    lines = found.group(1).splitlines() if found else []
+    return [line.split(None, 2) for line in lines if not line.startswith("#")]
+
+
+class Defences:
+    """Of the module, gate and stubs; and of the switch, with names of its own."""
+
+    def __init__(self, root: str) -> None:
+        kmod = "elisa-host/kmod/"
+        self.host = x_names(read(root, kmod + "defence.h"))
+        self.host |= set(re.findall(r'{ "(\w+)", ELISA_REFUSE_\w+ }', read(root, kmod + "defence.c")))
+        self.host |= set(re.findall(r'strcmp\(off, "(\w+)"\)', read(root, "elisa-host/weak.c")))
+        self.switch = x_names(read(root, "vswitch/defence.h"))
+        red = read(root, "tests/attack/red")
+        self.host_red = here_rows(red, "rows")
+        self.second = {row[0]: " ".join(row[1:]) for row in here_rows(red, "second_lines")}
+        self.switch_red = here_rows(read(root, "tests/vswitch/red"), "rows")
+
+    def problems(self) -> list:
+        found = []
+        for which, names, rows, second in (
+                ("tests/attack/red", self.host, self.host_red, self.second),
+                ("tests/vswitch/red", self.switch, self.switch_red, {})):
+            if len(names) < 30:
+                found.append(f"{which}: only {len(names)} defences found in the sources")
+            red = {row[0] for row in rows}
+            off = {n for row in rows for n in row[1].split(",") if n != "-"}
+            found += [f"{which}: {n} is no defence" for n in sorted((red | off | set(second)) - names)]
+            found += [f"{which}: no row shows {n} red" for n in sorted(names - red - set(second))]
+            found += [f"{which}: {n} is shown red, and no second line" for n in sorted(red & set(second))]
+            found += [f"{which}: second line {n}: no reason" for n, why in second.items() if len(why) < 20]
+        return found
+
+
+def problems(row: dict, ids: set, defences: set) -> list:
     found = [f"unknown key {k}" for k in row if k not in KEYS]
     found += [f"no {k}" for k in ("id", "group", "tries", "must", "by", "ci") if k not in row]
     if found:
@@ -29,6 +81,7 @@ def problems(row: dict, ids: set) -> list:
         found.append("nothing that it must come to")
     if not row.get("defence") and not row.get("why"):
         found.append("no defence, and no why")
+    found += [f"no defence {d}" for d in row.get("defence", []) if d not in defences]
     if row["by"] in ("tinyvm", "vmm") and "test" not in row:
         found.append("no test named that runs it")
     if row["by"] == "host" and "run" not in row:
@@ -36,13 +89,17 @@ def problems(row: dict, ids: set) -> list:
     return found
 
 
-def main(table: str, out: str) -> int:
+def main(table: str, root: str, out: str = "") -> int:
     with open(table, "rb") as f:
         rows = tomllib.load(f)["row"]
+    defences = Defences(root)
     ids: set = set()
     lines, bad = [], 0
+    for p in defences.problems():
+        print(p, file=sys.stderr)
+        bad += 1
     for row in rows:
-        for p in problems(row, ids):
+        for p in problems(row, ids, defences.host | defences.switch):
             print(f"{table}: {row.get('id', '?')}: {p}", file=sys.stderr)
             bad += 1
         if bad:
@@ -52,7 +109,7 @@ def main(table: str, out: str) -> int:
         lines.append("\t".join([row["id"], row["group"], row["by"], ",".join(row["must"]),
                                 ",".join(row.get("defence", [])), str(int(row["ci"])),
                                 str(row.get("seconds", 20)), line]))
-    if not bad:
+    if out and not bad:
         with open(out, "w", encoding="ascii") as f:
             f.write("\n".join(lines) + "\n")
     return bool(bad)
