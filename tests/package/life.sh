@@ -24,7 +24,7 @@ for d in "$debs"/*.deb; do
 	x=/mnt/work-deb
 	dpkg-deb -R "$d" $x
 	sed -i -e 's/^Version: .*/&+next/' -e 's/(= [0-9.]*/&+next/g' $x/DEBIAN/control
-	dpkg-deb -b $x "$root/debs/next-${d##*/}" >/dev/null || fail "no later version of $d"
+	dpkg-deb -Znone -b $x "$root/debs/next-${d##*/}" >/dev/null || fail "no later version of $d"
 	rm -rf $x
 done
 # The system's services are not ours to start, and the copy has none.
