@@ -313,9 +313,20 @@ static int set_up(const char *name, char *victims)
 		return rc;
 	}
 	rc = watch_vm(&watched[0], a) ?: watch_vm(&watched[1], b) ?: watch_vm(&watched[2], name);
-	rc = rc ?: attacker_open(&attacker, name) ?: attacker_save(&attacker);
-	rc = rc ?: watch_take(watched, 2, &without);
-	return rc ?: live(false);
+	if (rc) {
+		note("QEMU's descriptor of a VM cannot be had: %s", strerror(-rc));
+		return rc;
+	}
+	rc = attacker_open(&attacker, name) ?: attacker_save(&attacker);
+	if (rc) {
+		note("%s: its state cannot be saved: %s", name, strerror(-rc));
+		return rc;
+	}
+	rc = watch_take(watched, 2, &without) ?: live(false);
+	if (rc)
+		note("the trusted contexts of %s, %s and %s cannot be looked at: %s", a, b, name,
+		     strerror(-rc));
+	return rc;
 }
 
 static unsigned int report(const struct pace *from, const struct pace *quiet,
