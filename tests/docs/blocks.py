@@ -5,7 +5,7 @@ In Markdown the mark stands behind the fence, in a man page in a comment above i
 
     sh test             run on the installed packages, beside a daemon with local clients
     sh install          run before that: it is what installs them
-    sh test=libvirt     run by tests/libvirt, with a libvirtd of its own
+    sh test=libvirt     run by tests/libvirt, with a libvirtd of its own, and as lab=system
     sh lab=SCENARIO     needs VMs: the lab's scenario runs these commands (their first two words are compared)
     sh skip="REASON"    not run, and said so; in a man page: skip REASON
     conf                a configuration: elisa-vswitchd --check takes it

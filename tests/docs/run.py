@@ -70,7 +70,7 @@ def main():
             word, wrong = "RUN", in_root(root, block.text, quiet=not install)
         elif what == "test=libvirt":
             tested = (SOURCE / "tests/libvirt/test_libvirt.py").read_text()
-            word, wrong = "VIRT", None if '"test=libvirt"' in tested else "no test runs blocks of libvirt"
+            word, wrong = "VIRT", in_lab(block, "system") if '"test=libvirt"' in tested else "no test runs blocks of libvirt"
         elif what.startswith("lab="):
             word, wrong = "LAB", in_lab(block, what[4:])
         elif re.fullmatch(r'skip="[^"]{10,}"', what):

@@ -69,7 +69,7 @@ echo "$kernels kernels"
 cat >>$root/etc/elisa/vswitchd.conf <<'END'
 # changed by the administrator
 nics = ( { name = "up0"; vdev = "net_null0"; } );
-dpdk = { huge = false; memory = 64; };
+dpdk = { huge = false; memory = 64; telemetry = true; };
 END
 sed -i '/^local = /,/^}/s/enable = false/enable = true/' $root/etc/elisa/vswitchd.conf
 mkdir -p $root/run/elisa
