@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,17 +34,6 @@ static unsigned long injected, refused;
 static bool all;
 
 /* ---- requests ---- */
-
-static int client(void)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", inside_path("control.sock"));
-	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
-		abort();
-	return fd;
-}
 
 static uint64_t now_ms(void)
 {
@@ -63,7 +51,7 @@ static enum outcome ask(const char *request, char *text, size_t max)
 	static char answer[1 << 20];
 	uint64_t end = now_ms() + 1500;
 	enum outcome outcome = SILENT;
-	int fd = client();
+	int fd = inside_client();
 	size_t len = 0;
 	ssize_t n = -1;
 	json_t *json;

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define CLIENTS	     4
@@ -101,17 +100,6 @@ size_t fuzz_control_mutate(uint8_t *data, size_t len, size_t max, unsigned int s
 
 /* ---- clients ---- */
 
-static int client(void)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", inside_path("control.sock"));
-	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
-		abort();
-	return fd;
-}
-
 /* Takes what was answered; descriptors that came with it are closed by MSG_CTRUNC. */
 static void take(int fd)
 {
@@ -145,7 +133,7 @@ static void check_alive(void)
 				      "\"params\":{\"name\":\"nobody\"}}\n";
 	char answer[512];
 	ssize_t n;
-	int fd = client();
+	int fd = inside_client();
 
 	send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL);
 	inside_work();
@@ -181,7 +169,7 @@ void fuzz_control(const uint8_t *data, size_t len)
 
 	if (inputs++ % INPUTS == 0)
 		daemon_anew();
-	fds[0] = client();
+	fds[0] = inside_client();
 	for (size_t i = 0; i <= len; i++) {
 		if (i < len && data[i] < 0xfe)
 			continue;
@@ -190,7 +178,7 @@ void fuzz_control(const uint8_t *data, size_t len)
 		if (i < len && data[i] == 0xfe) {
 			at = (at + 1) % CLIENTS;
 			if (fds[at] < 0)
-				fds[at] = client();
+				fds[at] = inside_client();
 		}
 	}
 	for (int i = 0; i < CLIENTS; i++) {

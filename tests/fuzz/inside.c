@@ -5,6 +5,8 @@
 #include "inside.h"
 
 #include <ftw.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 static char dir[64];
 static struct daemon d;
@@ -94,6 +96,17 @@ void inside_stop(void)
 {
 	stop(&d);
 	settings_free(&d.set);
+}
+
+int inside_client(void)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", inside_path("control.sock"));
+	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
+		abort();
+	return fd;
 }
 
 void inside_work(void)

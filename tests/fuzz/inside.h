@@ -21,6 +21,8 @@ int inside_start(void);
 void inside_stop(void);
 /* Whatever there is to do now, is done. */
 void inside_work(void);
+/* A connection to the control socket, which does not block. */
+int inside_client(void);
 /* The nth method of the control socket, with its parameters' names; NULL past the last. */
 const char *inside_method(size_t n, const char **params);
 /* Warnings and errors that were logged, and whether one of them had this in it. */
