@@ -5,14 +5,6 @@
 
 	.section .rodata
 
-.macro program name
-	.balign 16
-	.globl	\name, \name\()_end
-\name:
-.endm
-.macro endprogram name
-\name\()_end:
-.endm
 .macro ticks to
 	rdtsc
 	shl	$32, %rdx

@@ -45,6 +45,15 @@ PROGRAM(prog_set_cr3);	/* handler of INT 0x80, ring 0: CR3 = %r13 */
 PROGRAM(page_entry);
 PROGRAM(page_raw);
 PROGRAM(page_return);
+#else
+.macro program name
+	.balign 16
+	.globl	\name, \name\()_end
+\name:
+.endm
+.macro endprogram name
+\name\()_end:
+.endm
 #endif
 
 #endif

@@ -2,6 +2,7 @@
 /* What each does: state-programs.h. */
 #include <elisa/layout.h>
 #include "../lib/tinyvm_guest.h"
+#include "programs.h"
 #include "state-programs.h"
 
 #define CODE		0x80000		/* TVM_GPA_CODE */
@@ -13,14 +14,6 @@
 
 	.section .rodata
 
-.macro program name
-	.balign 16
-	.globl	\name, \name\()_end
-\name:
-.endm
-.macro endprogram name
-\name\()_end:
-.endm
 .macro call_service
 	push	%r9
 	push	%r10
