@@ -148,7 +148,6 @@ static int settle(uintptr_t addr, size_t len, uint32_t prot, bool shared)
 		madvise((void *)addr, len, MADV_POPULATE_READ);
 		return 0;
 	}
-
 	if (prot & ELISA_MAP_DEVICE)
 		return 0;
 	if (!madvise((void *)addr, len,
