@@ -184,6 +184,47 @@ static void refill_start(struct daemon *d)
 		on_refill(d->refill, 0, d);
 }
 
+/* ---- grace periods ---- */
+
+static void wait_begin(struct daemon *d, struct wait *wait, void (*done)(struct daemon *d, void *arg),
+		       void *arg)
+{
+	wait->done = done;
+	wait->arg = arg;
+	wait->ticket = vs_grace_begin(d->vs);
+	TAILQ_INSERT_TAIL(&d->waits, wait, link);
+	work_soon(d, MSEC);
+}
+
+int wait_grace(struct daemon *d, void (*done)(struct daemon *d, void *arg), void *arg)
+{
+	struct wait *wait = calloc(1, sizeof(*wait));
+
+	if (!wait)
+		return -ENOMEM;
+	wait->allocated = true;
+	wait_begin(d, wait, done, arg);
+	return 0;
+}
+
+bool waits_poll(struct daemon *d)
+{
+	struct wait *wait, *next;
+	bool allocated;
+
+	FOREACH_SAFE(wait, &d->waits, link, next)
+	{
+		if (!vs_grace_done(d->vs, wait->ticket))
+			continue;
+		TAILQ_REMOVE(&d->waits, wait, link);
+		allocated = wait->allocated;
+		wait->done(d, wait->arg);
+		if (allocated)
+			free(wait);
+	}
+	return !TAILQ_EMPTY(&d->waits);
+}
+
 /* ---- ports ---- */
 
 struct port *port_find(struct daemon *d, const char *name)
@@ -333,9 +374,6 @@ static void port_forget(struct daemon *d, void *arg)
 	free(port);
 }
 
-static void wait_begin(struct daemon *d, struct wait *wait, void (*done)(struct daemon *d, void *arg),
-		       void *arg);
-
 int port_remove(struct daemon *d, struct port *port)
 {
 	int ret = port->guest ? vs_port_unbind(d->vs, port->id) : 0;
@@ -358,45 +396,4 @@ void ports_changed(struct daemon *d)
 const char *port_transport(const struct port *port)
 {
 	return port->nic ? "nic" : port->set.local ? "local (no isolation)" : "vmfunc";
-}
-
-/* ---- grace periods ---- */
-
-static void wait_begin(struct daemon *d, struct wait *wait, void (*done)(struct daemon *d, void *arg),
-		       void *arg)
-{
-	wait->done = done;
-	wait->arg = arg;
-	wait->ticket = vs_grace_begin(d->vs);
-	TAILQ_INSERT_TAIL(&d->waits, wait, link);
-	work_soon(d, MSEC);
-}
-
-int wait_grace(struct daemon *d, void (*done)(struct daemon *d, void *arg), void *arg)
-{
-	struct wait *wait = calloc(1, sizeof(*wait));
-
-	if (!wait)
-		return -ENOMEM;
-	wait->allocated = true;
-	wait_begin(d, wait, done, arg);
-	return 0;
-}
-
-bool waits_poll(struct daemon *d)
-{
-	struct wait *wait, *next;
-	bool allocated;
-
-	FOREACH_SAFE(wait, &d->waits, link, next)
-	{
-		if (!vs_grace_done(d->vs, wait->ticket))
-			continue;
-		TAILQ_REMOVE(&d->waits, wait, link);
-		allocated = wait->allocated;
-		wait->done(d, wait->arg);
-		if (allocated)
-			free(wait);
-	}
-	return !TAILQ_EMPTY(&d->waits);
 }
