@@ -16,11 +16,6 @@ void log_init(bool debug)
 	(void)debug;
 }
 
-void log_text(char text[LOG_TEXT_LEN], const char *fmt, va_list ap)
-{
-	vsnprintf(text, LOG_TEXT_LEN, fmt, ap);
-}
-
 void log_entry(const struct log_where *where, const char *priority, const struct log_field *fields,
 	       unsigned int count, const char *text)
 {
@@ -30,17 +25,6 @@ void log_entry(const struct log_where *where, const char *priority, const struct
 	if (strcmp(priority, SD_WARNING) && strcmp(priority, SD_ERR))
 		return;
 	snprintf(kept[inside_complaints++ % KEPT], LOG_TEXT_LEN, "%s", text);
-}
-
-void log_at(const struct log_where *where, const char *priority, const char *fmt, ...)
-{
-	char text[LOG_TEXT_LEN];
-	va_list ap;
-
-	va_start(ap, fmt);
-	log_text(text, fmt, ap);
-	va_end(ap);
-	log_entry(where, priority, NULL, 0, text);
 }
 
 bool inside_complained_of(const char *text)

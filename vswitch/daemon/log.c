@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Where messages go: log_init(), log_entry(). */
 #include "log.h"
 
 #include <errno.h>
@@ -42,14 +43,6 @@ static const char *priority_word(const char *priority)
 	if (!strcmp(priority, SD_WARNING))
 		return "warning: ";
 	return "";
-}
-
-void log_text(char text[LOG_TEXT_LEN], const char *fmt, va_list ap)
-{
-	vsnprintf(text, LOG_TEXT_LEN, fmt, ap);
-	for (char *p = text; *p; p++)
-		if ((unsigned char)*p < ' ')
-			*p = ' ';
 }
 
 /* In the journal's own protocol: NAME=value, a line each. Values have no end of line in them. */
@@ -158,15 +151,4 @@ void log_entry(const struct log_where *where, const char *priority, const struct
 		stderr_send(priority, text);
 	else
 		systemd_send(where, priority, fields, count, text);
-}
-
-void log_at(const struct log_where *where, const char *priority, const char *fmt, ...)
-{
-	char text[LOG_TEXT_LEN];
-	va_list ap;
-
-	va_start(ap, fmt);
-	log_text(text, fmt, ap);
-	va_end(ap);
-	log_entry(where, priority, NULL, 0, text);
 }
