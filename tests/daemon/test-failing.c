@@ -268,6 +268,6 @@ int main(int argc, char **argv)
 			test(&steps[i], one);
 	if (!strncmp(only, "stop", strlen(only)))
 		test(&stop, one_stop);
-	ok(injected > 100, "%lu calls failed, %lu times the daemon refused", injected, refused);
+	ok(injected > 20, "%lu calls failed, %lu times the daemon refused", injected, refused);
 	return tap_done();
 }
