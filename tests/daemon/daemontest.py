@@ -193,6 +193,43 @@ def fake_host(case):
     case.env = {"FAKE_HOST_DIR": case.fake}
 
 
+def fake_put(case, name, text):
+    """A file for the double, at once, as a rename, which is what it waits for."""
+    path = os.path.join(case.fake, name)
+    with open(path + ".new", "w") as f:
+        f.write(text)
+    os.rename(path + ".new", path)
+
+
+class FakeCase(DaemonCase):
+    """A daemon whose VMs are the test double's. FAKE in its configuration: the double's folder."""
+    program = FAKE
+
+    def setUp(self):
+        fake_host(self)
+        self.config = self.config.replace("FAKE", self.fake)
+        super().setUp()
+
+    def put(self, name, text):
+        fake_put(self, name, text)
+
+    def state(self, name="web"):
+        vm = self.d.call("status")["vms"].get(name)
+        return vm and vm["state"]
+
+
+NULL_NIC = """
+nics = ( { name = "null0"; vdev = "net_null0"; } );
+dpdk = { huge = false; memory = 64; library = "%s"; };
+""" % os.environ.get("VSWITCH_NIC", "")
+
+
+def need_nic(case):
+    """For NULL_NIC; else the test is skipped."""
+    if not os.environ["VSWITCH_NIC"]:
+        case.skipTest("built without DPDK (libdpdk-dev, and its driver headers)")
+
+
 def main():
     unittest.main(verbosity=2)
 

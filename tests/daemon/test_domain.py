@@ -24,10 +24,7 @@ class Domain(dt.DaemonCase):
         super().setUp()
 
     def script(self, pid, **values):
-        path = os.path.join(self.fake, str(pid))
-        with open(path + ".new", "w") as f:
-            f.write("".join("%s %d\n" % v for v in values.items()))
-        os.rename(path + ".new", path)
+        dt.fake_put(self, str(pid), "".join("%s %d\n" % v for v in values.items()))
 
     def vm(self, called="qemu"):
         """A process whose command line begins so."""

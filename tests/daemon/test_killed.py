@@ -10,23 +10,8 @@ import daemontest as dt
 STEPS = 3   # of RAM, in attach and in detach
 
 
-class Killed(dt.DaemonCase):
-    program = dt.FAKE
+class Killed(dt.FakeCase):
     config = 'ports = ( { name = "web0"; vm = "web"; }, { name = "free0"; } );\n'
-
-    def setUp(self):
-        dt.fake_host(self)
-        super().setUp()
-
-    def put(self, name, text):
-        path = os.path.join(self.fake, name)
-        with open(path + ".new", "w") as f:
-            f.write(text)
-        os.rename(path + ".new", path)
-
-    def state(self):
-        vm = self.d.call("status")["vms"].get("web")
-        return vm and vm["state"]
 
     def settle(self):
         """Attached by itself or known no more: not in between."""

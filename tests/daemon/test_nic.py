@@ -466,8 +466,7 @@ class ForGuests(NicCase):
             self.put("no-module", "")
 
     def put(self, name, text):
-        with open(os.path.join(self.fake, name), "w") as f:
-            f.write(text)
+        dt.fake_put(self, name, text)
 
     def fake_log(self):
         with open(os.path.join(self.fake, "log")) as f:

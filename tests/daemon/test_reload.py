@@ -305,13 +305,10 @@ class Nic(dt.DaemonCase):
     """An address that the daemon itself had put there, for NICs, becomes the configuration's."""
     config = dt.LOCAL + """
 ports = ( { name = "b"; transport = "local"; } );
-nics = ( { name = "null0"; vdev = "net_null0"; } );
-dpdk = { huge = false; memory = 64; library = "%s"; };
-""" % os.environ["VSWITCH_NIC"]
+""" + dt.NULL_NIC
 
     def setUp(self):
-        if not os.environ["VSWITCH_NIC"]:
-            self.skipTest("built without DPDK (libdpdk-dev, and its driver headers)")
+        dt.need_nic(self)
         super().setUp()
 
     def statics(self):

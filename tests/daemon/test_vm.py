@@ -17,24 +17,12 @@ import daemontest as dt
 CONFIG = dt.LOCAL + """
 ports = ( { name = "web0"; vm = "web"; }, { name = "db0"; vm = "db"; }, { name = "free0"; },
           { name = "free1"; }, { name = "a"; transport = "local"; }, { name = "b"; transport = "local"; } );
-vms = ( { name = "db"; pid_file = "%s/db.pid"; } );
+vms = ( { name = "db"; pid_file = "FAKE/db.pid"; } );
 """
 
 
-class Vm(dt.DaemonCase):
-    program = dt.FAKE
-
-    def setUp(self):
-        dt.fake_host(self)
-        self.config = CONFIG % self.fake
-        super().setUp()
-
-    def put(self, name, text):
-        """At once, as a rename, which is what the double waits for."""
-        path = os.path.join(self.fake, name)
-        with open(path + ".new", "w") as f:
-            f.write(text)
-        os.rename(path + ".new", path)
+class Vm(dt.FakeCase):
+    config = CONFIG
 
     def script(self, pid, **values):
         self.put(str(pid), "".join("%s %d\n" % v for v in values.items()))
@@ -48,10 +36,6 @@ class Vm(dt.DaemonCase):
 
     def attach(self, **params):
         return self.d.call("attach", **params)
-
-    def state(self, name):
-        vm = self.d.call("status")["vms"].get(name)
-        return vm and vm["state"]
 
     def wait_state(self, name, state, timeout=5):
         dt.wait_for(lambda: self.state(name) == state, timeout)

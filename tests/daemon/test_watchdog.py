@@ -33,9 +33,7 @@ class WatchdogCase(dt.DaemonCase):
 
     def fault(self, text):
         """What the double does to the daemon; see fake-host.c."""
-        with open(os.path.join(self.fake, "0.new"), "w") as f:
-            f.write(text + "\n")
-        os.rename(os.path.join(self.fake, "0.new"), os.path.join(self.fake, "0"))
+        dt.fake_put(self, "0", text + "\n")
 
     def listen(self):
         """All the time, as the manager does: who tells it waits while it has too much to read."""
@@ -162,14 +160,10 @@ class NoRoom(WatchdogCase):
 
 class Nic(WatchdogCase):
     """A NIC's thread that does not come back."""
-    config = """
-nics = ( { name = "null0"; vdev = "net_null0"; } );
-dpdk = { huge = false; memory = 64; library = "%s"; };
-""" % os.environ["VSWITCH_NIC"]
+    config = dt.NULL_NIC
 
     def setUp(self):
-        if not os.environ["VSWITCH_NIC"]:
-            self.skipTest("built without DPDK (libdpdk-dev, and its driver headers)")
+        dt.need_nic(self)
         super().setUp()
 
     def test_late(self):
