@@ -40,7 +40,10 @@ static bool readable(int fd, int ms)
 
 /* ---- the monitor ---- */
 
-/* The next message; notes a death, and a stop. NULL: none within the time. Unbuffered: poll() sees all. */
+/*
+ * The next message; notes a death, and a stop. NULL: none within the time. Unbuffered: poll() sees
+ * all.
+ */
 static json_t *qmp_next(struct attacker *a, int ms)
 {
 	static char line[65536];
@@ -354,9 +357,9 @@ int attacker_run(struct attacker *a, const char *line, unsigned int timeout, cha
 		if (a->died || a->stuck)
 			a->alive = false;
 		if (a->died) {
-			a->attached = false;
 			qmp(a, "{\"execute\":\"stop\"}");
-			is_out(a);
+			/* By a triple fault of its own it is not out: nobody has entered it since. */
+			a->attached = !is_out(a);
 			return 1;
 		}
 		if (a->stuck)
