@@ -38,7 +38,7 @@ def run_exec(args) -> int:
     run_dir = new_run_dir("exec")
     host = make_host(args, run_dir, args.files, memory=args.memory, cpus=args.cpus, nic=args.nic,
                      capture=65535 if args.nic else 0,
-                     init=args.init)
+                     init=args.init, kernel=args.kernel)
     status = 1
     try:
         began = time.monotonic()
@@ -90,6 +90,8 @@ def common_options(parser) -> None:
     parser.add_argument("--keep", action="store_true", help="keep all files of the run")
     parser.add_argument("--memory", type=int, default=1536, metavar="MIB", help="of the emulated host")
     parser.add_argument("--cpus", type=int, default=1, help="of the emulated host")
+    parser.add_argument("--kernel", default="stock", choices=hosts.SLOWER,
+                        help="of the emulated host; debug: with KASAN and lockdep (lab/debug-kernel)")
 
 
 def run_main() -> int:
@@ -117,7 +119,7 @@ def run_main() -> int:
     if args.exec is None:
         return runner.main(args, parser)
     setup()
-    args.files = args.files or project.stage()
+    args.files = args.files or project.stage(args.kernel)
     return run_exec(args)
 
 
@@ -134,9 +136,9 @@ def shell_main() -> int:
         raise LabError(f"no guest '{args.where}' in {scen.name}: host, {', '.join(names)}")
     setup()
     run_dir = new_run_dir("shell")
-    host = make_host(args, run_dir, args.files or project.stage(),
+    host = make_host(args, run_dir, args.files or project.stage(args.kernel),
                      memory=scen.host.get("memory", args.memory), cpus=scen.host.get("cpus", args.cpus),
-                     nic=scen.host.get("nic", 0), init=scen.host.get("init", "agent"))
+                     nic=scen.host.get("nic", 0), init=scen.host.get("init", "agent"), kernel=args.kernel)
     run = runner.Run(scen, host, run_dir, False)
     try:
         host.boot()

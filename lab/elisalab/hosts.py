@@ -53,6 +53,10 @@ CARD = ('e1000: card={n}, enabled=1, mac=52:54:00:e1:00:{n:02x}, ethmod=tuntap, 
 KERNEL_FATAL = re.compile(rb"Kernel panic - not syncing[^\r\n]*|LAB-FATAL: [^\r\n]*")
 
 
+# The host's kernels, and how many times as long as with the first one anything may take.
+SLOWER = {"stock": 1, "debug": 8}
+
+
 class HostDied(LabError):
     """The host ended or hangs."""
 
@@ -65,7 +69,7 @@ class LabHost:
 
     def __init__(self, run_dir: Path, files, memory: int = 1536, cpus: int = 1,
                  model: str = "broadwell_ult", nic: int = 0, capture: int = 0, clock: str = "none",
-                 init: str = "agent"):
+                 init: str = "agent", kernel: str = "stock"):
         self.run_dir = run_dir
         self.files = files
         self.memory = memory
@@ -75,6 +79,7 @@ class LabHost:
         self.capture = capture
         self.clock = clock
         self.init = init
+        self.kernel = kernel
         self.outside = None
         self.process = None
         self.link = None
@@ -83,7 +88,8 @@ class LabHost:
 
     def boot(self, timeout: float = 240) -> None:
         """Boots it and waits for its agent. Raises HostDied."""
-        paths = images.base_images(self.init)
+        paths = images.base_images(self.init, self.kernel)
+        timeout *= SLOWER[self.kernel]
         images.make_files_disk(self.files, self.run_dir / "files.img")
         listener = socket.create_server(("127.0.0.1", 0))
         if self.nics:

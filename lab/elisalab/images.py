@@ -131,6 +131,21 @@ def kernel_version() -> str:
     raise LabError("the package linux-headers-cloud-amd64 is not installed: run lab/setup.sh")
 
 
+def debug_kernel() -> Path:
+    """Where lab/debug-kernel left its kernel, after it has built it if it was not there."""
+    say("the debug kernel: lab/debug-kernel")
+    p = subprocess.run([LAB / "debug-kernel"], stdout=subprocess.PIPE, text=True, check=False,
+                       env=dict(os.environ, ELISA_LAB_DIR=str(work_dir())))
+    if p.returncode:
+        raise LabError("there is no debug kernel: lab/debug-kernel failed")
+    return Path(p.stdout.splitlines()[-1])
+
+
+def headers(kernel: Path) -> Path:
+    """The folder that modules for a debug kernel are built against."""
+    return next(kernel.glob("linux-headers-*"))
+
+
 def apt_sources(component: str = "main") -> list:
     """The Debian mirrors this machine uses, as one-line sources of one component."""
     out = run(["apt-get", "indextargets", "--format",
@@ -306,6 +321,10 @@ def add_igb_uio(root: Path, version: str) -> None:
     run(["depmod", "-b", root / "usr", version])
 
 
+def finish_debug(root: Path, version: str) -> None:
+    keep_drivers(root, HOST_DRIVERS)
+
+
 def finish_host(root: Path, version: str) -> None:
     keep_drivers(root, HOST_DRIVERS)
     add_igb_uio(root, version)
@@ -319,21 +338,22 @@ def remove_old(kind: str, current: Path, keep: int = 2) -> None:
 
 
 def build_root(kind: str, packages: list, modules: list, with_boot: bool, version: str,
-               files: tuple = (), non_free: tuple = (), finish=None) -> Path:
+               files: tuple = (), non_free: tuple = (), finish=None, kernel: Path = None) -> Path:
     """The root image of the host or the guests, built if its recipe changed.
 
     `files`, `non_free`: (package, path) of single files to be taken out of packages. `finish`: a function
-    that does the rest.
+    that does the rest. `kernel`: where the kernel is, if it is not Debian's.
     """
     digest = recipe_hash(kind, packages, modules, EXCLUDE, version, SUITE, [*files, *non_free],
                          LAB / "rootfs/initramfs-init" if with_boot else "",
-                         *([finish.__name__, HOST_DRIVERS, IGB_UIO_PACKAGE] if finish else []))
+                         *([finish.__name__, HOST_DRIVERS, IGB_UIO_PACKAGE] if finish else []),
+                         *([kernel.name] if kernel else []))
     image = work_dir() / f"{kind}-{digest}.img"
     if image.exists():
         os.utime(image)
         return image
     say(f"building the {kind} image from Debian packages (takes about 30 s, done once)")
-    kernel = unpack_kernel(version)
+    kernel = kernel or unpack_kernel(version)
     with tempfile.TemporaryDirectory(dir=work_dir()) as tmp:
         root = Path(tmp) / "root"
         bootstrap(packages, root)
@@ -356,17 +376,18 @@ def build_root(kind: str, packages: list, modules: list, with_boot: bool, versio
     return image
 
 
-def build_boot(version: str) -> Path:
+def build_boot(version: str, kernel: Path = None) -> Path:
     """The boot CD of the emulated host, built if its recipe changed."""
     options = f"{BOOT_OPTIONS} {os.environ.get('ELISA_LAB_BOOT_OPTIONS', '')}"
     config = ISOLINUX_CFG.format(options=options.strip())
-    digest = recipe_hash(config, version, HOST_INITRAMFS_MODULES, LAB / "rootfs/initramfs-init")
+    digest = recipe_hash(config, version, HOST_INITRAMFS_MODULES, LAB / "rootfs/initramfs-init",
+                         *([kernel.name] if kernel else []))
     image = work_dir() / f"boot-{digest}.iso"
     if image.exists():
         os.utime(image)
         return image
     say("building the boot image")
-    kernel = unpack_kernel(version)
+    kernel = kernel or unpack_kernel(version)
     with tempfile.TemporaryDirectory(dir=work_dir()) as tmp:
         iso = Path(tmp) / "iso"
         iso.mkdir()
@@ -418,23 +439,27 @@ def make_files_disk(files: Path, image: Path) -> None:
         make_ext4(top, image, "elisa-files", spare_mib=2)
 
 
-def build_host(init: str, version: str) -> Path:
+def build_host(init: str, version: str, kernel: Path = None) -> Path:
     kind, packages = "host", HOST_PACKAGES
     if init == "systemd":
         kind, packages = "systemd", HOST_PACKAGES + SYSTEMD_PACKAGES
+    if kernel:  # no igb_uio for that one
+        return build_root(f"debug-{kind}", packages, [], False, version, HOST_FILES, (), finish_debug, kernel)
     return build_root(kind, packages, [], False, version, HOST_FILES, (), finish_host)
 
 
-def base_images(init: str = "agent") -> dict:
-    """Paths of the images that do not depend on the project: host, guest, boot."""
+def base_images(init: str = "agent", kernel: str = "stock") -> dict:
+    """Paths of the images that do not depend on the project: host, guest, boot. Guests' kernel is Debian's."""
     version = kernel_version()
+    debug = debug_kernel() if kernel == "debug" else None
+    host_version = headers(debug).name.removeprefix("linux-headers-") if debug else version
     with locked("images"):
         known = set(work_dir().iterdir())
         images = {
-            "host": build_host(init, version),
+            "host": build_host(init, host_version, debug),
             "guest": build_root("guest", GUEST_PACKAGES, GUEST_INITRAMFS_MODULES, True, version,
                                 GUEST_FILES, NON_FREE_FILES),
-            "boot": build_boot(version),
+            "boot": build_boot(host_version, debug),
         }
     if all(path in known for path in images.values()):
         say("images are up to date")

@@ -5,7 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-from .images import locked, run, say
+from .images import debug_kernel, headers, locked, run, say
 from .paths import ROOT, LabError, work_dir
 
 
@@ -14,7 +14,7 @@ def installs_tests(build: Path) -> bool:
     return any(o["name"] == "install_tests" and o["value"] for o in options)
 
 
-def stage() -> Path:
+def stage(kernel: str = "stock") -> Path:
     """Builds the project and returns the directory that is to appear as /opt/elisa."""
     if not (ROOT / "meson.build").exists():
         raise LabError(f"{ROOT} has no meson.build: say with --files DIR what to test")
@@ -26,6 +26,8 @@ def stage() -> Path:
                  "--buildtype=release", "-Dinstall_tests=true"], cwd=ROOT)
         elif not installs_tests(build):
             run(["meson", "configure", build, "-Dinstall_tests=true"], cwd=ROOT)
+        if kernel == "debug":
+            run(["meson", "setup", "--reconfigure", build, f"-Dkmod_headers={headers(debug_kernel())}"], cwd=ROOT)
         say("building the project")
         run(["meson", "compile", "-C", build], cwd=ROOT)
         shutil.rmtree(staged, ignore_errors=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import console, scenario
 from .expr import ExprError, evaluate
-from .hosts import HostDied, native_obstacle, quote
+from .hosts import SLOWER, HostDied, native_obstacle, quote
 from .outside import obstacle
 from .paths import LabError
 from .scenario import ScenarioError, as_list, number, substitute
@@ -59,6 +59,7 @@ class Run:
         self.background = {}
         self.tables = []
         self.began = time.monotonic()
+        self.slower = SLOWER[getattr(host, "kernel", "stock")]
         (run_dir / "steps").mkdir(exist_ok=True)
 
     # -- what the user sees --
@@ -84,11 +85,11 @@ class Run:
         return self.host.start(text if on == "host" else f"guest exec {on} {quote(text)}")
 
     def execute(self, text: str, timeout: float, on: str = "host") -> console.Result:
-        left = self.scen.timeout - (time.monotonic() - self.began)
+        left = self.scen.timeout * self.slower - (time.monotonic() - self.began)
         if left <= 0:
             raise HostDied(f"the scenario took longer than its timeout of {self.scen.timeout:.0f} s")
         job = self.start(on, text)
-        return console.finish(self.host, job, min(timeout, left))
+        return console.finish(self.host, job, min(timeout * self.slower, left))
 
     def write_guest_settings(self) -> None:
         parts = [f"mkdir -p {self.host.run_dir_inside}"]
@@ -149,7 +150,7 @@ class Run:
             if step["wait"] not in self.background:
                 return f"no background step '{step['wait']}' runs"
             job, begun = self.background.pop(step["wait"])
-            result = console.finish(self.host, job, timeout)
+            result = console.finish(self.host, job, timeout * self.slower)
             step = {**begun, **step}
         elif "sleep" in step:
             result = self.execute(f"sleep {float(step['sleep'])}", timeout + float(step["sleep"]))
@@ -211,7 +212,7 @@ class Run:
         timeout = step.get("timeout", BOOT_TIMEOUT)
         commands = [f"guest {verb} {n}" for n in names]
         if verb == "start":
-            commands += [f"timeout {timeout} guest wait {n}" for n in names]
+            commands += [f"timeout {timeout * self.slower} guest wait {n}" for n in names]
         for text in commands:
             result = self.execute(text, timeout)
             r.status, r.output = result.status, r.output + result.output
@@ -379,6 +380,7 @@ def run_one(scen, args, files, prefix: str) -> int:
             return SKIP
     run_dir = new_run_dir(scen.name)
     settings = {"memory": scen.host.get("memory", args.memory), "cpus": scen.host.get("cpus", args.cpus)}
+    settings |= {"kernel": args.kernel}
     settings |= {key: scen.host[key] for key in ("model", "nic", "capture", "clock", "init") if key in scen.host}
     host = make_host(args, run_dir, files, **settings)
     run = Run(scen, host, run_dir, args.verbose, prefix)
@@ -460,7 +462,7 @@ def main(args, parser) -> int:
         print(f"lab: {why}", file=sys.stderr)
         return 1
     setup()
-    files = args.files or project.stage()
+    files = args.files or project.stage(args.kernel)
     states = run_all(chosen, args, files)
     if len(states) > 1:
         for s, state in zip(chosen, states):
