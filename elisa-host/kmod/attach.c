@@ -81,13 +81,16 @@ u32 elisa_check_vcpu(struct kvm_vcpu *vcpu, u64 *detail)
 bool elisa_vm_logged(struct kvm *kvm)
 {
 	struct kvm_memory_slot *slot;
+	struct kvm_memslots *slots;
 	u64 all = 0, logged = 0;
 	int bucket, idx;
 
 	if (kvm->dirty_ring_size)
 		return true;
 	idx = srcu_read_lock(&kvm->srcu);
-	kvm_for_each_memslot(slot, bucket, kvm_memslots(kvm)) {
+	/* Once: the macro reads it at each step, and KVM swaps two sets of links. */
+	slots = kvm_memslots(kvm);
+	kvm_for_each_memslot(slot, bucket, slots) {
 		if (slot->id >= KVM_USER_MEM_SLOTS || (slot->flags & KVM_MEM_READONLY))
 			continue;
 		all += slot->npages;
@@ -102,11 +105,14 @@ bool elisa_vm_logged(struct kvm *kvm)
 void elisa_vm_mark_dirty(struct kvm *kvm)
 {
 	struct kvm_memory_slot *slot;
+	struct kvm_memslots *slots;
 	unsigned long i;
 	int bucket, idx;
 
 	idx = srcu_read_lock(&kvm->srcu);
-	kvm_for_each_memslot(slot, bucket, kvm_memslots(kvm)) {
+	/* Once: the macro reads it at each step, and KVM swaps two sets of links. */
+	slots = kvm_memslots(kvm);
+	kvm_for_each_memslot(slot, bucket, slots) {
 		unsigned long *bitmap = READ_ONCE(slot->dirty_bitmap);
 
 		if (!bitmap || !(slot->flags & KVM_MEM_LOG_DIRTY_PAGES))
@@ -122,6 +128,7 @@ void elisa_vm_mark_dirty(struct kvm *kvm)
 static void gather_facts(struct kvm *kvm, struct elisa_vm_facts *facts)
 {
 	struct kvm_memory_slot *slot;
+	struct kvm_memslots *slots;
 	struct kvm_vcpu *vcpu;
 	unsigned long i;
 	int bucket, idx;
@@ -138,7 +145,9 @@ static void gather_facts(struct kvm *kvm, struct elisa_vm_facts *facts)
 			facts->shadow_paging = 1;
 	}
 	idx = srcu_read_lock(&kvm->srcu);
-	kvm_for_each_memslot(slot, bucket, kvm_memslots(kvm)) {
+	/* Once: the macro reads it at each step, and KVM swaps two sets of links. */
+	slots = kvm_memslots(kvm);
+	kvm_for_each_memslot(slot, bucket, slots) {
 		u64 end = (slot->base_gfn + slot->npages) << PAGE_SHIFT;
 
 		if (end > facts->ram_end) {

@@ -114,6 +114,7 @@ static int vm_slots(struct elisa_vm *vm, struct elisa_vm_slots __user *user)
 	struct elisa_vm_slots arg;
 	struct elisa_slot *out;
 	struct kvm_memory_slot *slot;
+	struct kvm_memslots *slots;
 	u32 count = 0, capacity;
 	int bucket, idx, err = 0;
 
@@ -126,7 +127,9 @@ static int vm_slots(struct elisa_vm *vm, struct elisa_vm_slots __user *user)
 	if (!out)
 		return -ENOMEM;
 	idx = srcu_read_lock(&vm->kvm->srcu);
-	kvm_for_each_memslot(slot, bucket, kvm_memslots(vm->kvm)) {
+	/* Once: the macro reads it at each step, and KVM swaps two sets of links. */
+	slots = kvm_memslots(vm->kvm);
+	kvm_for_each_memslot(slot, bucket, slots) {
 		if (slot->id >= KVM_USER_MEM_SLOTS)
 			continue;
 		if (count < capacity)
