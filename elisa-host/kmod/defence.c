@@ -57,12 +57,14 @@ static int switch_off(const char *name)
 	return -EINVAL;
 }
 
-/* NAME[,NAME...]; "-" in a name is the same as "_". */
+/* NAME[,NAME...]: these, and no others. "-" in a name is the same as "_". */
 static int set_off(const char *value, const struct kernel_param *param)
 {
 	char *copy = kstrdup(value, GFP_KERNEL), *at = copy, *name;
 	int err = copy ? 0 : -ENOMEM;
 
+	bitmap_zero(elisa_off, ELISA_DEFENCE_COUNT);
+	bitmap_zero(elisa_refusals_off, ELISA_REFUSALS);
 	if (copy)
 		strreplace(strim(copy), '-', '_');
 	while (!err && (name = strsep(&at, ",\n")))

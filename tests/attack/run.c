@@ -4,14 +4,18 @@
  * why its VM was killed if it was, and whether anything changed that must not.
  *
  *	attack-run [--table FILE] [--rows ci|all|ID,ID...] [--attacker NAME] [--victims A,B]
- *		   [--undisturbed SECONDS] [--expect-red] [--prove-watch]
+ *		   [--undisturbed SECONDS] [--red | --expect-red] [--prove-watch]
  *
  * "ok ID: outcome" or "not ok ID: ...", at the end counts. --expect-red: a row that is red is what
- * is wanted, and one that is green fails; victims are not judged. --prove-watch: changes bytes of
- * trusted memory, tables and lists from the host, and fails if that is not seen; a byte of each
- * victim's canary, too, which they have to count (scenario attack).
+ * is wanted, and one that is green fails; victims are not judged. --red: so, too, each with the
+ * defences off that it names (of elisa-weak.ko), and the attacker attached anew before it; rows
+ * that name others, or none, are left out. What is looked at once, as a mapping is made, has to be
+ * off from the beginning. --prove-watch: changes bytes of trusted memory, tables and lists from the
+ * host, and fails if that is not seen; a byte of each victim's canary, too, which they have to
+ * count (scenario attack).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +27,7 @@
 
 #define TABLE		"/opt/elisa/libexec/tests/attack-table"
 #define ROWS_MAX	400
+#define DEFENCES_OFF	"/sys/module/elisa_weak/parameters/off"
 
 struct row {
 	char *id, *group, *by, *must, *defence, *run;
@@ -34,7 +39,7 @@ static struct row rows[ROWS_MAX];
 static unsigned int row_count;
 
 static const char *which = "ci";
-static bool expect_red, prove_watch;
+static bool expect_red, red_each, prove_watch;
 static double undisturbed = 5;
 
 /* Of their own instructions, in millions: what the victims' pace can be judged by. */
@@ -260,6 +265,39 @@ static int run_row(const struct row *r)
 	return 0;
 }
 
+/* ---- rows without their defences ---- */
+
+/* Which are off from now on, with commas between; -EINVAL: one of them is not the module's. */
+static int switch_off(const char *defences)
+{
+	int fd = open(DEFENCES_OFF, O_WRONLY | O_CLOEXEC);
+	int rc = fd < 0 || write(fd, defences, strlen(defences)) < 0 ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+/* Runs it as --red says. */
+static int run_red(const struct row *r)
+{
+	int rc = *r->defence ? switch_off(r->defence) : -EINVAL;
+
+	if (rc == -EINVAL) {
+		printf("-- %s: %s\n", r->id, *r->defence ? r->defence : "no defence of ours");
+		tally.elsewhere++;
+		rc = 0;
+	} else if (rc) {
+		note(DEFENCES_OFF ": %s: load elisa-weak.ko", strerror(-rc));
+	} else {
+		attacker.alive = false;
+		rc = run_row(r);
+	}
+	attacker.alive = false;
+	/* None: an empty line, as writing nothing does nothing. */
+	return switch_off("\n") ?: rc;
+}
+
 /* ---- the watching itself ---- */
 
 static unsigned int see_flip(enum watch_flip what, const char *name)
@@ -359,6 +397,7 @@ static void parse(int argc, char **argv, const char **table, const char **name, 
 		{ "victims", required_argument, NULL, 'v' },
 		{ "undisturbed", required_argument, NULL, 'u' },
 		{ "expect-red", no_argument, NULL, 'x' },
+		{ "red", no_argument, NULL, 'd' },
 		{ "prove-watch", no_argument, NULL, 'w' },
 		{ 0 },
 	};
@@ -372,6 +411,7 @@ static void parse(int argc, char **argv, const char **table, const char **name, 
 		case 'v': *victims = optarg; break;
 		case 'u': undisturbed = atof(optarg); break;
 		case 'x': expect_red = true; break;
+		case 'd': expect_red = red_each = true; break;
 		case 'w': prove_watch = true; break;
 		default: exit(2);
 		}
@@ -406,7 +446,7 @@ int main(int argc, char **argv)
 		if (!run_here(&rows[i])) {
 			printf("-- %s: by %s\n", rows[i].id, rows[i].run);
 			tally.elsewhere++;
-		} else if (run_row(&rows[i])) {
+		} else if (red_each ? run_red(&rows[i]) : run_row(&rows[i])) {
 			failed++;
 			break;
 		}
