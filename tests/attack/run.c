@@ -290,10 +290,10 @@ static int run_red(const struct row *r)
 	} else if (rc) {
 		note(DEFENCES_OFF ": %s: load elisa-weak.ko", strerror(-rc));
 	} else {
+		/* Attached before, or with others off. */
 		attacker.alive = false;
 		rc = run_row(r);
 	}
-	attacker.alive = false;
 	/* None: an empty line, as writing nothing does nothing. */
 	return switch_off("\n") ?: rc;
 }
