@@ -29,5 +29,7 @@ extern const struct attack step_attacks[], events_attacks[];
  * works after it, else unarmed; other vectors: fault.
  */
 int attack_by_end(struct attack_run *run, const struct stage_cpu *end);
+/* Runs the stage first. 0, or what stage_run() says. */
+int attack_by_run(struct attack_run *run, struct stage_cpu *cpu);
 
 #endif

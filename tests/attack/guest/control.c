@@ -31,7 +31,6 @@ static int control(struct attack_run *run)
 {
 	struct stage_cpu cpu;
 	unsigned int i;
-	int rc;
 
 	for (i = 0; strcmp(controls[i].id, run->id); i++)
 		if (i == ARRAY_SIZE(controls) - 1)
@@ -40,8 +39,7 @@ static int control(struct attack_run *run)
 	cpu.cr0 ^= controls[i].cr0;
 	cpu.cr4 ^= controls[i].cr4;
 	cpu.rflags ^= controls[i].rflags;
-	rc = stage_run(&cpu);
-	return rc ? rc : attack_by_end(run, &cpu);
+	return attack_by_run(run, &cpu);
 }
 
 const struct attack control_attacks[] = {

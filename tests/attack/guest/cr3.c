@@ -35,7 +35,6 @@ static int window(struct attack_run *run)
 	struct stage_cpu cpu;
 	unsigned int i;
 	u64 *gate;
-	int rc;
 
 	/* Brings all of the stage into the host's page tables: an exit for that would empty the TLB. */
 	if (!stage_call_works())
@@ -55,8 +54,7 @@ static int window(struct attack_run *run)
 	cpu.r14 = ELISA_GATE_VA;
 	cpu.r12 = ELISA_GUEST_VMFUNC_VA;
 	cpu.r13 = run->args[0] ? run->args[0] : 1ull << (boot_cpu_data.x86_phys_bits - 1);
-	rc = stage_run(&cpu);
-	return rc ? rc : attack_by_end(run, &cpu);
+	return attack_by_run(run, &cpu);
 }
 
 /* The door's page is somewhere else in this guest's page tables: where nothing is, or at
@@ -64,13 +62,11 @@ static int window(struct attack_run *run)
 static int elsewhere(struct attack_run *run)
 {
 	struct stage_cpu cpu;
-	int rc;
 
 	stage_reset(&cpu, STAGE_NOP);
 	*stage_pte(ELISA_GATE_VA) = run->args[0] ?
 		(run->args[0] | STAGE_P | STAGE_W | STAGE_U | STAGE_A) : 0;
-	rc = stage_run(&cpu);
-	return rc ? rc : attack_by_end(run, &cpu);
+	return attack_by_run(run, &cpu);
 }
 
 const struct attack cr3_attacks[] = {

@@ -100,7 +100,6 @@ static int gate_fs_base(struct attack_run *run)
 static int gate_ring0(struct attack_run *run)
 {
 	struct stage_cpu cpu;
-	int rc;
 
 	stage_reset(&cpu, STAGE_NOP);
 	*stage_pte(ELISA_GATE_VA) &= ~(u64)STAGE_U;
@@ -108,8 +107,7 @@ static int gate_ring0(struct attack_run *run)
 	cpu.cs = STAGE_CS0;
 	cpu.ss = STAGE_SS0;
 	cpu.rsp = (u64)stage_mem(STAGE_STACK_TOP);
-	rc = stage_run(&cpu);
-	return rc ? rc : attack_by_end(run, &cpu);
+	return attack_by_run(run, &cpu);
 }
 
 /*
@@ -120,7 +118,6 @@ static int gate_offset(struct attack_run *run)
 {
 	static const u8 vmfunc[] = { 0x0f, 0x01, 0xd4 };
 	struct stage_cpu cpu;
-	int rc;
 
 	if (run->args[0] < sizeof(vmfunc) || run->args[0] > 4096)
 		return -EINVAL;
@@ -136,8 +133,7 @@ static int gate_offset(struct attack_run *run)
 		cpu.cs = STAGE_CS0;
 		cpu.ss = STAGE_SS0;
 	}
-	rc = stage_run(&cpu);
-	return rc ? rc : attack_by_end(run, &cpu);
+	return attack_by_run(run, &cpu);
 }
 
 const struct attack gate_attacks[] = {

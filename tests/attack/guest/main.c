@@ -38,6 +38,13 @@ int attack_by_end(struct attack_run *run, const struct stage_cpu *end)
 			 end->vector, end->rip, end->cr2);
 }
 
+int attack_by_run(struct attack_run *run, struct stage_cpu *cpu)
+{
+	int rc = stage_run(cpu);
+
+	return rc ? rc : attack_by_end(run, cpu);
+}
+
 static const struct attack *find(const char *id)
 {
 	const struct attack *a;

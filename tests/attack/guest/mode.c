@@ -68,7 +68,6 @@ static int ring(struct attack_run *run)
 {
 	const u64 dpl = run->args[0] == 2 ? 2 : 1;
 	struct stage_cpu cpu;
-	int rc;
 
 	stage_reset(&cpu, STAGE_NOP);
 	stage_tables()->gdt[FREE_SELECTOR / 8] = CODE64(dpl);
@@ -76,8 +75,7 @@ static int ring(struct attack_run *run)
 	*stage_pte(ELISA_RETURN_VA) &= ~STAGE_U;
 	cpu.cs = FREE_SELECTOR | dpl;
 	cpu.ss = dpl;			/* none, which 64-bit code may have */
-	rc = stage_run(&cpu);
-	return rc ? rc : attack_by_end(run, &cpu);
+	return attack_by_run(run, &cpu);
 }
 
 const struct attack mode_attacks[] = {

@@ -13,34 +13,29 @@
 static int step_call(struct attack_run *run)
 {
 	struct stage_cpu cpu;
-	int rc;
 
 	stage_reset(&cpu, STAGE_NOP);
 	cpu.rflags |= TRAP_FLAG;
-	rc = stage_run(&cpu);
-	return rc ? rc : attack_by_end(run, &cpu);
+	return attack_by_run(run, &cpu);
 }
 
 /* With TF over the door's VMFUNC alone. */
 static int step_door(struct attack_run *run)
 {
 	struct stage_cpu cpu;
-	int rc;
 
 	stage_reset(&cpu, STAGE_NOP);
 	cpu.rflags |= TRAP_FLAG;
 	cpu.rip = ELISA_GUEST_VMFUNC_VA;
 	cpu.rax = 0;
 	cpu.rcx = ELISA_SLOT_GATE;
-	rc = stage_run(&cpu);
-	return rc ? rc : attack_by_end(run, &cpu);
+	return attack_by_run(run, &cpu);
 }
 
 /* MOV SS in front of it holds the trap back until it is done. */
 static int step_mov_ss(struct attack_run *run)
 {
 	struct stage_cpu cpu;
-	int rc;
 
 	stage_reset(&cpu, STAGE_NOP);
 	stage_load(ELISA_GUEST_VMFUNC_VA - 2, "\x8e\xd2", 2);	/* mov %edx, %ss */
@@ -49,8 +44,7 @@ static int step_mov_ss(struct attack_run *run)
 	cpu.rax = 0;
 	cpu.rcx = ELISA_SLOT_GATE;
 	cpu.rdx = STAGE_SS3;
-	rc = stage_run(&cpu);
-	return rc ? rc : attack_by_end(run, &cpu);
+	return attack_by_run(run, &cpu);
 }
 
 /* A call with DR0 at `at`; `kind`: DR7's R/W and LEN fields of it (SDM vol. 3, 18.2.4). */

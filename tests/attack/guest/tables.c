@@ -12,7 +12,6 @@
 static int change_then_fault(struct attack_run *run, struct stage_cpu *cpu, const char *insn)
 {
 	u64 *frame = stage_mem(STAGE_STACK);
-	int rc;
 
 	stage_load(STAGE_CODE, insn, 3);
 	stage_load(STAGE_CODE + 3, "\x48\xcf", 2);
@@ -32,8 +31,7 @@ static int change_then_fault(struct attack_run *run, struct stage_cpu *cpu, cons
 	cpu->rsp = STAGE_STACK;
 	cpu->rax = 0;
 	cpu->rcx = ELISA_SLOT_GATE;
-	rc = stage_run(cpu);
-	return rc ? rc : attack_by_end(run, cpu);
+	return attack_by_run(run, cpu);
 }
 
 static u64 where(const struct attack_run *run)

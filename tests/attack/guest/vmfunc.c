@@ -99,11 +99,9 @@ static int vmfunc_leafs(struct attack_run *run)
 static int call(struct attack_run *run)
 {
 	struct stage_cpu cpu;
-	int rc;
 
 	stage_reset(&cpu, STAGE_NOP);
-	rc = stage_run(&cpu);
-	return rc ? rc : attack_by_end(run, &cpu);
+	return attack_by_run(run, &cpu);
 }
 
 const struct attack vmfunc_attacks[] = {
