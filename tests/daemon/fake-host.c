@@ -7,6 +7,7 @@
  *	steps, step_ms	attach and detach take so many more steps of RAM (0), each so long (0)
  *	step_fails	the step that is left at this number fails (0: none does)
  *	vcpus		how many there are (2)
+ *	arm_fails	there is no memory to arm the nth (0: there is)
  *	inside		how many are stopped inside (0)
  *	kill, code	it was killed so
  *	logged		1: its memory is being copied; attach is refused so
@@ -500,6 +501,8 @@ int elisa_vm_arm(struct elisa_vm *vm, uint32_t vcpu_id, void *cookie)
 	moment();
 	if (vm->arm[vcpu_id])
 		return -EBUSY;
+	if (value(vm->pid, "arm_fails", 0) == (long)vcpu_id + 1)
+		return -ENOMEM;
 	if (!vcpu_id && value(vm->pid, "send", 0) && vcpu_start(vm, cookie))
 		return -ENOMEM;
 	vm->arm[vcpu_id] = true;

@@ -287,6 +287,28 @@ class Vm(dt.FakeCase):
         self.assertIsNone(self.state("web"))
         self.assertIn("detach %d" % pid, self.fake_log())
 
+    def test_no_memory_for_a_vcpu(self):
+        pid = self.vm()
+        self.script(pid, vcpus=2, arm_fails=2)
+        with self.assertRaisesRegex(dt.Refused, "its vCPUs could not be armed: Cannot allocate"):
+            self.attach(pid=pid, name="web")
+        self.assertIsNone(self.state("web"))
+        self.assertIn("detach %d" % pid, self.fake_log())
+        self.script(pid, vcpus=2)
+        self.assertEqual(self.attach(pid=pid, name="web")["state"], "attached")
+
+    def test_no_memory_for_a_later_vcpu(self):
+        pid = self.vm()
+        self.script(pid, vcpus=1)
+        self.attach(pid=pid, name="web")
+        self.script(pid, vcpus=2, arm_fails=2)
+        warning = "vCPU 1 was not armed"
+        dt.wait_for(lambda: warning in self.d.log())
+        self.assertEqual(self.state("web"), "attached")
+        self.script(pid, vcpus=2)
+        dt.wait_for(lambda: "arm %d 1" % pid in self.fake_log())
+        self.assertEqual(self.d.log().count(warning), 1)
+
     def test_migration_begins_while_mapped(self):
         pid = self.slowly()
         t = self.begin(pid=pid, name="web")

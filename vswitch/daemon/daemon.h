@@ -127,7 +127,8 @@ enum guest_state {
 
 struct caller {
 	struct vs_caller *vs; /* NULL: free */
-	bool armed, failed;   /* of a VM */
+	bool armed;	      /* of a VM */
+	int failed;	      /* why it was not armed, or 0 */
 };
 
 /* A VM or a local client. */

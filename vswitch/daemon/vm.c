@@ -460,13 +460,23 @@ static int on_vm_event(sd_event_source *source, int fd, uint32_t revents, void *
 	return 0;
 }
 
-/* Arms vCPUs that are not armed yet. A failure is fatal for the attach only when none is. */
+/* Of a vCPU that was not armed: it may be, a while later. */
+static bool passes(int err)
+{
+	return err == -ENOMEM || err == -EAGAIN;
+}
+
+/*
+ * Arms vCPUs that are not armed yet. One that never will be stands in no other's way. Want of memory
+ * is an error, and what lacks is tried again the next time: no VM is let in with half of its vCPUs.
+ */
 static int vm_arm(struct guest *g)
 {
+	int ret, last = -ENODEV, wants = 0;
 	struct elisa_vm_status st;
 	unsigned int armed = 0;
-	int ret = vm_status(g, &st), last = -ENODEV;
 
+	ret = vm_status(g, &st);
 	if (!ret)
 		ret = guest_callers_add(g, st.vcpus);
 	if (ret)
@@ -474,17 +484,19 @@ static int vm_arm(struct guest *g)
 	for (unsigned int i = 0; i < g->caller_count; i++) {
 		struct caller *c = &g->callers[i];
 
-		if (!c->armed && !c->failed) {
+		if (!c->armed && (!c->failed || passes(c->failed))) {
 			last = elisa_vm_arm(g->vm, i, c->vs);
 			c->armed = !last;
-			c->failed = last;
-			if (last)
+			if (last && last != c->failed)
 				log_warning("VM %s: vCPU %u was not armed: %s", g->name, i,
 					    strerror(-last));
+			c->failed = last;
+			if (passes(last))
+				wants = last;
 		}
 		armed += c->armed;
 	}
-	return armed ? (int)armed : last;
+	return wants ? wants : armed ? (int)armed : last;
 }
 
 /* ---- in ---- */
@@ -515,7 +527,7 @@ static void vm_enter(struct guest *g)
 	ports = guest_ports_bind(g);
 	armed = vm_arm(g);
 	if (armed < 0) {
-		guest_note(g, "no vCPU could be armed: %s%s", strerror(-armed),
+		guest_note(g, "its vCPUs could not be armed: %s%s", strerror(-armed),
 			   armed == -ENOSPC ? ": raise switch.max_callers" : "");
 		vm_drain(g);
 		return;
