@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Of the tests' build only: takes a defence out of the copies of the gate and entry pages, so that
- * the attack on it is seen to succeed. ELISA_OFF names it: stub_disarm, stub_flags, stub_wipe,
- * gate_fill. Anything else there is for others.
+ * the attack on it is seen to succeed. ELISA_OFF=NAME[,NAME...]
+ * says which.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,21 +23,55 @@ static void blank(uint8_t *page, const char *code, size_t len)
 	memset(at, NOP, len);
 }
 
+static void no_disarm(uint8_t *gate, uint8_t *entry)
+{
+	memset(entry + ELISA_ENTRY_OFFSET, NOP, 7);
+}
+
+static void no_flags(uint8_t *gate, uint8_t *entry)
+{
+	blank(entry, "\x68\x02\x02\0\0\x9d", 6); /* push, popfq */
+}
+
+static void no_wipe(uint8_t *gate, uint8_t *entry)
+{
+	blank(entry, "\xc5\xfc\x77", 3);		 /* vzeroall */
+	blank(entry, "\x31\xf6\x31\xff\x45\x31\xc0", 7); /* rsi, rdi, r8 */
+}
+
+/* What is not the gate is a store that the guest aims: mov %dil, (%rdi). */
+static void no_fill(uint8_t *gate, uint8_t *entry)
+{
+	for (size_t i = 0; i + 4 <= ELISA_GATE_OFFSET; i += 4)
+		memcpy(gate + i, "\x40\x88\x3f\xcc", 4);
+}
+
+static const struct {
+	const char *name;
+	void (*without)(uint8_t *gate, uint8_t *entry);
+} defences[] = {
+	{"stub_disarm", no_disarm},
+	{"stub_flags", no_flags},
+	{"stub_wipe", no_wipe},
+	{"gate_fill", no_fill},
+};
+
 void weak_pages(uint8_t *gate, uint8_t *entry)
 {
-	const char *off = getenv("ELISA_OFF");
+	const char *env = getenv("ELISA_OFF");
+	char *copy = strdup(env ? env : ""), *at = copy, *name;
 
-	if (!off)
-		return;
-	if (!strcmp(off, "stub_disarm"))
-		memset(entry + ELISA_ENTRY_OFFSET, NOP, 7);
-	if (!strcmp(off, "stub_flags"))
-		blank(entry, "\x68\x02\x02\0\0\x9d", 6); /* push, popfq */
-	if (!strcmp(off, "stub_wipe")) {
-		blank(entry, "\xc5\xfc\x77", 3);		 /* vzeroall */
-		blank(entry, "\x31\xf6\x31\xff\x45\x31\xc0", 7); /* rsi, rdi, r8 */
+	while ((name = strsep(&at, ","))) {
+		size_t i = 0;
+
+		while (i < sizeof(defences) / sizeof(*defences) && strcmp(name, defences[i].name))
+			i++;
+		if (i < sizeof(defences) / sizeof(*defences)) {
+			defences[i].without(gate, entry);
+		} else if (*name) {
+			fprintf(stderr, "ELISA_OFF=%s: there is no such defence\n", name);
+			abort();
+		}
 	}
-	/* What is not the gate is a store that the guest aims: mov %dil, (%rdi). */
-	for (size_t i = 0; !strcmp(off, "gate_fill") && i + 4 <= ELISA_GATE_OFFSET; i += 4)
-		memcpy(gate + i, "\x40\x88\x3f\xcc", 4);
+	free(copy);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The switch's defences against its guests, by name. VS_DEFENCE(name) is the constant 1; in the tests'
- * build (VS_WEAK) the environment's ELISA_OFF may name some that are off (tests/vswitch/weak.c), so
- * that each test is seen to fail without the defence that it is about (tests/vswitch/red).
+ * build (VS_WEAK) the environment's VS_OFF may name some that are off (tests/vswitch/weak.c), so that
+ * each test is seen to fail without the defence that it is about (tests/vswitch/red).
  */
 #ifndef VS_DEFENCE_H
 #define VS_DEFENCE_H
@@ -28,9 +28,26 @@
 
 #define VS_DEFENCE_ENUM(name) vs_defence_##name,
 enum vs_defence { VS_DEFENCES(VS_DEFENCE_ENUM) VS_DEFENCE_COUNT };
-extern uint64_t vs_off;
 
-#define VS_DEFENCE(name) (!(vs_off >> vs_defence_##name & 1))
+/* Where the code asks for one: `constant` is the end of its 4 bytes, counted from this field. */
+struct vs_defence_site {
+	int32_t constant;
+	uint32_t defence;
+};
+
+/*
+ * In the trusted context there is no data to look it up in, and code cannot be read: it is a constant
+ * of an instruction, which is changed before main().
+ */
+#define VS_DEFENCE(name)                                                                   \
+	({                                                                                 \
+		int on_;                                                                   \
+		__asm__("movl $1, %0\n1:\n\t.pushsection vs_defences, \"a\", @progbits\n\t" \
+			".long 1b - ., %c1\n\t.popsection"                                  \
+			: "=r"(on_)                                                        \
+			: "i"(vs_defence_##name));                                         \
+		on_;                                                                       \
+	})
 #endif
 
 #endif

@@ -29,6 +29,7 @@ enum attack_outcome {
 struct attack_run {
 	char id[32];		/* in: the row */
 	__u64 args[4];		/* in: the row's own; 0: its default */
+	__u64 cr4_off;		/* in: bits of CR4 that are off while it runs in the kernel */
 	__u32 outcome;		/* out: enum attack_outcome */
 	__u32 code;		/* out: see there */
 	__u64 detail[4];	/* out: the row's own, for people */

@@ -3,8 +3,9 @@
  * The attacker's program in its guest: runs one row of the attack table, its own or one of
  * attack.ko, and prints what it saw as one line.
  *
- *	attack ID [ARG...]	up to four numbers, the row's own
- *	attack --serve PORT	as often as such a line comes in at PORT, a character device
+ *	attack [--cr4-off BITS] ID [ARG...]	up to four numbers, the row's own; what attack.ko does, it
+ *						does with these bits off
+ *	attack --serve PORT			as often as such a line comes in at PORT, a character device
  *
  * "attack ID: OUTCOME text [detail]", with outcomes as in table.toml. Exit status 0: the row ran,
  * whatever came of it; 1: it could not; 2: usage.
@@ -74,8 +75,13 @@ static int run_row(int argc, char **argv)
 	const struct user_attack *row;
 	int rc;
 
+	if (argc > 2 && !strcmp(argv[0], "--cr4-off")) {
+		run.cr4_off = strtoull(argv[1], NULL, 0);
+		argc -= 2;
+		argv += 2;
+	}
 	if (argc < 1 || argc > 5 || strlen(argv[0]) >= sizeof(run.id)) {
-		fprintf(stderr, "usage: attack ID [ARG...] | --serve PORT\n");
+		fprintf(stderr, "usage: attack [--cr4-off BITS] ID [ARG...] | --serve PORT\n");
 		return 2;
 	}
 	strcpy(run.id, argv[0]);
@@ -98,11 +104,11 @@ static int run_row(int argc, char **argv)
 /* In a process of its own, whatever becomes of it. */
 static void serve_line(char *line, int port)
 {
-	char *argv[6];
+	char *argv[8];
 	int argc = 0, status;
 	pid_t child;
 
-	for (char *w = strtok(line, " \n"); w && argc < 6; w = strtok(NULL, " \n"))
+	for (char *w = strtok(line, " \n"); w && argc < 8; w = strtok(NULL, " \n"))
 		argv[argc++] = w;
 	child = fork();
 	if (!child) {

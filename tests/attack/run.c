@@ -4,15 +4,13 @@
  * why its VM was killed if it was, and whether anything changed that must not.
  *
  *	attack-run [--table FILE] [--rows ci|all|ID,ID...] [--attacker NAME] [--victims A,B]
- *		   [--undisturbed SECONDS] [--red | --expect-red] [--prove-watch]
+ *		   [--undisturbed SECONDS] [--prove-watch] [--red]
  *
- * "ok ID: outcome" or "not ok ID: ...", at the end counts. --expect-red: a row that is red is what
- * is wanted, and one that is green fails; victims are not judged. --red: so, too, each with the
- * defences off that it names (of elisa-weak.ko), and the attacker attached anew before it; rows
- * that name others, or none, are left out. What is looked at once, as a mapping is made, has to be
- * off from the beginning. --prove-watch: changes bytes of trusted memory, tables and lists from the
- * host, and fails if that is not seen; a byte of each victim's canary, too, which they have to
- * count (scenario attack).
+ * "ok ID: outcome" or "not ok ID: ...", at the end counts. --prove-watch: changes bytes of trusted
+ * memory, tables and lists from the host, and fails if that is not seen; a byte of each victim's
+ * canary, too, which they have to count (scenario attack). --red: each row without the defences that
+ * it names, which weak-host starts the host anew for; a row that is red is then what is wanted, and
+ * one that is green fails. Rows that name none are left out, the victims' pace is not judged.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,10 +25,10 @@
 
 #define TABLE		"/opt/elisa/libexec/tests/attack-table"
 #define ROWS_MAX	400
-#define DEFENCES_OFF	"/sys/module/elisa_weak/parameters/off"
+#define WEAK_HOST	"/opt/elisa/libexec/tests/weak-host"
 
 struct row {
-	char *id, *group, *by, *must, *defence, *run;
+	char *id, *group, *by, *must, *defence, *red, *run;
 	bool ci;
 	unsigned int seconds;
 };
@@ -39,7 +37,7 @@ static struct row rows[ROWS_MAX];
 static unsigned int row_count;
 
 static const char *which = "ci";
-static bool expect_red, red_each, prove_watch;
+static bool red, prove_watch;
 static double undisturbed = 5;
 
 /* Of their own instructions, in millions: what the victims' pace can be judged by. */
@@ -80,6 +78,7 @@ static int read_table(const char *path)
 		r->defence = strsep(&rest, "\t");
 		r->ci = atoi(strsep(&rest, "\t"));
 		r->seconds = (unsigned int)atoi(strsep(&rest, "\t"));
+		r->red = strsep(&rest, "\t");
 		r->run = rest;
 	}
 	fclose(f);
@@ -203,8 +202,14 @@ static unsigned int look_at_victims(char *text, size_t len)
 	if (pace_instructions(&last, &now) >= PACE_MIN)
 		snprintf(text, len, "; victims %.0f %%", 100 * pace);
 	last = now;
-	/* A defence that is off is so for the victims, too. */
-	return expect_red ? 0 : bad + (pace < PACE_GOOD);
+	/* A defence that is off is so for the victims, too: what they do then may cost them more. */
+	return bad + (!red && pace < PACE_GOOD);
+}
+
+/* What shows nothing, neither that an attack succeeds nor that it does not. */
+static bool inconclusive(const char *outcome)
+{
+	return !*outcome || in_list("absent,failed,timeout,unarmed", outcome, false);
 }
 
 static void judge(const struct row *r, const char *outcome, const char *text, unsigned int changed,
@@ -215,7 +220,7 @@ static void judge(const struct row *r, const char *outcome, const char *text, un
 	bool good = in_list(r->must, outcome, true) && !changed && !log_lines && !suffered;
 
 	tally.run++;
-	tally.red += !good;
+	tally.red += !good && !(red && inconclusive(outcome));
 	tally.changed += changed;
 	tally.log_lines += (unsigned int)log_lines;
 	printf("%sok %s: %s%s%s", good ? "" : "not ", r->id, *outcome ? outcome : "nothing", text,
@@ -234,7 +239,7 @@ static void judge(const struct row *r, const char *outcome, const char *text, un
 
 static int run_row(const struct row *r)
 {
-	char answer[256] = "", outcome[64] = "", line[256], why[96];
+	char answer[256] = "", outcome[64] = "", why[96];
 	const char *text = "";
 	int rc = attacker.alive ? 0 : live(true);
 
@@ -247,8 +252,7 @@ static int run_row(const struct row *r)
 		run_on_host(r, answer, sizeof(answer));
 		rc = 0;
 	} else {
-		snprintf(line, sizeof(line), "%s", r->run);
-		rc = attacker_run(&attacker, line, r->seconds, answer, sizeof(answer));
+		rc = attacker_run(&attacker, red && *r->red ? r->red : r->run, r->seconds, answer, sizeof(answer));
 	}
 	split_answer(answer, outcome, sizeof(outcome), &text);
 	if (rc == 1) {
@@ -267,35 +271,35 @@ static int run_row(const struct row *r)
 
 /* ---- rows without their defences ---- */
 
-/* Which are off from now on, with commas between; -EINVAL: one of them is not the module's. */
-static int switch_off(const char *defences)
+/* The host anew without them, and what it looks like then. The attacker is not attached. */
+static int weaken(const char *defences)
 {
-	int fd = open(DEFENCES_OFF, O_WRONLY | O_CLOEXEC);
-	int rc = fd < 0 || write(fd, defences, strlen(defences)) < 0 ? -errno : 0;
+	char line[256];
+	int rc;
 
-	if (fd >= 0)
-		close(fd);
-	return rc;
+	watch_close();
+	snprintf(line, sizeof(line), WEAK_HOST " %s", defences);
+	if (system(line)) {
+		note("%s fails", line);
+		return -EIO;
+	}
+	attacker.alive = attacker.attached = false;
+	rc = watch_open() ?: watch_take(watched, 2, &without);
+	/* Victims find each other. */
+	usleep(500000);
+	return rc ?: pace_take(watched, &last);
 }
 
-/* Runs it as --red says. */
+/* Runs it as --red says. One by the host looks at what those before it have left. */
 static int run_red(const struct row *r)
 {
-	int rc = *r->defence ? switch_off(r->defence) : -EINVAL;
-
-	if (rc == -EINVAL) {
-		printf("-- %s: %s\n", r->id, *r->defence ? r->defence : "no defence of ours");
+	if (!*r->defence) {
+		printf("-- %s: no defence of ours\n", r->id);
 		tally.elsewhere++;
-		rc = 0;
-	} else if (rc) {
-		note(DEFENCES_OFF ": %s: load elisa-weak.ko", strerror(-rc));
-	} else {
-		/* Attached before, or with others off. */
-		attacker.alive = false;
-		rc = run_row(r);
+		return 0;
 	}
-	/* None: an empty line, as writing nothing does nothing. */
-	return switch_off("\n") ?: rc;
+	printf("# without %s\n", r->defence);
+	return (strcmp(r->by, "host") ? weaken(r->defence) : 0) ?: run_row(r);
 }
 
 /* ---- the watching itself ---- */
@@ -345,13 +349,8 @@ static unsigned int see_flips(void)
 static int set_up(const char *name, char *victims)
 {
 	const char *a = strsep(&victims, ","), *b = victims;
-	int rc = watch_open();
+	int rc = watch_vm(&watched[0], a) ?: watch_vm(&watched[1], b) ?: watch_vm(&watched[2], name);
 
-	if (rc) {
-		note("/dev/attack-watch: %s: insmod attack-watch.ko", strerror(-rc));
-		return rc;
-	}
-	rc = watch_vm(&watched[0], a) ?: watch_vm(&watched[1], b) ?: watch_vm(&watched[2], name);
 	if (rc) {
 		note("QEMU's descriptor of a VM cannot be had: %s", strerror(-rc));
 		return rc;
@@ -361,6 +360,13 @@ static int set_up(const char *name, char *victims)
 		note("%s: its state cannot be saved: %s", name, strerror(-rc));
 		return rc;
 	}
+	if (red)
+		return 0;
+	rc = watch_open();
+	if (rc) {
+		note("/dev/attack-watch: %s: insmod attack-watch.ko", strerror(-rc));
+		return rc;
+	}
 	rc = watch_take(watched, 2, &without) ?: live(false);
 	if (rc)
 		note("the trusted contexts of %s, %s and %s cannot be looked at: %s", a, b, name,
@@ -368,24 +374,43 @@ static int set_up(const char *name, char *victims)
 	return rc;
 }
 
-static unsigned int report(const struct pace *from, const struct pace *quiet,
-			   const struct pace *end, double took)
+/* How the victims fare with nobody else there, and where they are then. */
+static int calm_down(struct pace *quiet)
 {
-	double during = pace_rate(quiet, end);
-	uint64_t drops = 0;
+	struct pace from;
+	int rc = pace_take(watched, &from);
 
-	for (unsigned int i = 0; i < 2; i++)
-		drops += end->drops[i] - from->drops[i];
+	usleep((useconds_t)(undisturbed * 1e6));
+	rc = rc ?: pace_take(watched, quiet);
+	calm = rc ? 0 : pace_rate(&from, quiet);
+	last = *quiet;
+	return rc;
+}
+
+static void report_rows(double took)
+{
 	printf("%u rows, %u red, %u elsewhere; %u kills, %u rebirths of %.1f s each; %.0f s in all\n",
 	       tally.run, tally.red, tally.elsewhere, tally.killed, attacker.lives - 1,
 	       attacker.lives > 1 ? attacker.seconds / (attacker.lives - 1) : 0, took);
 	printf("%u things changed in trusted memory, tables and lists; %u lines in the kernel's log\n",
 	       tally.changed, tally.log_lines);
+}
+
+static unsigned int report_victims(const struct pace *quiet)
+{
+	struct pace end;
+	uint64_t drops;
+	double during;
+
+	if (pace_take(watched, &end))
+		return 1;
+	during = pace_rate(quiet, &end);
+	drops = end.drops[0] + end.drops[1] - quiet->drops[0] - quiet->drops[1];
 	printf("victims: %lu frames, %lu dropped; %.1f frames per million instructions undisturbed, "
 	       "%.1f during the attacks: %.0f %%\n",
-	       end->frames[0] + end->frames[1] - from->frames[0] - from->frames[1], drops, calm,
+	       end.frames[0] + end.frames[1] - quiet->frames[0] - quiet->frames[1], drops, calm,
 	       during, calm > 0 ? 100 * during / calm : 0);
-	return expect_red ? 0 : (drops != 0) + (during < PACE_GOOD * calm || calm <= 0);
+	return (drops != 0) + (during < PACE_GOOD * calm || calm <= 0);
 }
 
 static void parse(int argc, char **argv, const char **table, const char **name, char **victims)
@@ -396,8 +421,7 @@ static void parse(int argc, char **argv, const char **table, const char **name, 
 		{ "attacker", required_argument, NULL, 'a' },
 		{ "victims", required_argument, NULL, 'v' },
 		{ "undisturbed", required_argument, NULL, 'u' },
-		{ "expect-red", no_argument, NULL, 'x' },
-		{ "red", no_argument, NULL, 'd' },
+		{ "red", no_argument, NULL, 'x' },
 		{ "prove-watch", no_argument, NULL, 'w' },
 		{ 0 },
 	};
@@ -410,51 +434,48 @@ static void parse(int argc, char **argv, const char **table, const char **name, 
 		case 'a': *name = optarg; break;
 		case 'v': *victims = optarg; break;
 		case 'u': undisturbed = atof(optarg); break;
-		case 'x': expect_red = true; break;
-		case 'd': expect_red = red_each = true; break;
+		case 'x': red = true; break;
 		case 'w': prove_watch = true; break;
 		default: exit(2);
 		}
 	}
 }
 
-static bool run_here(const struct row *r)
+/* 0; or 1: those after it were not run. */
+static unsigned int run_rows(void)
 {
-	return strcmp(r->by, "tinyvm") && strcmp(r->by, "vmm");
+	for (unsigned int i = 0; i < row_count; i++) {
+		const struct row *r = &rows[i];
+
+		if (!wanted(r))
+			continue;
+		if (!strcmp(r->by, "tinyvm") || !strcmp(r->by, "vmm")) {
+			printf("-- %s: by %s\n", r->id, r->run);
+			tally.elsewhere++;
+		} else if (red ? run_red(r) : run_row(r)) {
+			return 1;
+		}
+	}
+	return 0;
 }
 
 int main(int argc, char **argv)
 {
 	const char *table = TABLE, *name = "m";
 	char victims_default[] = "a,b", *victims = victims_default;
-	struct pace from, quiet, end;
+	struct pace quiet;
 	unsigned int failed = 0;
 	double start = seconds();
 
 	parse(argc, argv, &table, &name, &victims);
-	if (read_table(table) || set_up(name, victims) || pace_take(watched, &from))
+	if (read_table(table) || set_up(name, victims))
 		return 1;
 	failed += flip_canaries() + (prove_watch ? see_flips() : 0);
-	usleep((useconds_t)(undisturbed * 1e6));
-	if (pace_take(watched, &quiet))
+	if (!red && calm_down(&quiet))
 		return 1;
-	calm = pace_rate(&from, &quiet);
-	last = quiet;
-	for (unsigned int i = 0; i < row_count; i++) {
-		if (!wanted(&rows[i]))
-			continue;
-		if (!run_here(&rows[i])) {
-			printf("-- %s: by %s\n", rows[i].id, rows[i].run);
-			tally.elsewhere++;
-		} else if (red_each ? run_red(&rows[i]) : run_row(&rows[i])) {
-			failed++;
-			break;
-		}
-	}
-	if (pace_take(watched, &end))
-		return 1;
-	failed += report(&from, &quiet, &end, seconds() - start);
-	failed += expect_red ? tally.run - tally.red : tally.red;
+	failed += run_rows();
+	report_rows(seconds() - start);
+	failed += red ? tally.run - tally.red : tally.red + report_victims(&quiet);
 	attacker_close(&attacker);
 	printf("%s: %u failures\n", failed || !tally.run ? "FAILED" : "passed", failed);
 	return failed || !tally.run;

@@ -67,6 +67,7 @@ struct fingerprint {
 };
 
 int watch_open(void);
+void watch_close(void);
 /* A VM of the lab by its guest's name. */
 int watch_vm(struct watched *w, const char *name);
 /* `all`: also the vCPU of VM `last`, the attacker, which must be attached. 0 or -errno. */

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """table.py TABLE ROOT [OUT]: checks the attack table and writes it as attack-run reads it: a line a row,
-fields by tabs: id, group, by, must (commas), defence (commas), ci, seconds, line to run.
+fields by tabs: id, group, by, must (commas), defence (KIND:NAME, spaces), ci, seconds, line to see it red, line to run.
 
 ROOT, the project's folder, has the defences: each that a row names must exist, and each that exists is
 seen red by a row of tests/attack/red or tests/vswitch/red, or is one of the former's second lines,
@@ -14,7 +14,8 @@ import tomllib
 GROUPS = "vmfunc gate mode cr3 control tables step events rings memory vmm exhaust".split()
 BY = ["guest", "user", "host", "tinyvm", "vmm"]
 OUTCOME = re.compile(r"refused(:E[A-Z]+)?|ud|killed:[a-z]+(:[a-z0-9-]+)?|no-effect|fault|unarmed")
-KEYS = {"id", "group", "tries", "must", "by", "run", "defence", "why", "ci", "seconds", "test"}
+LIMITS = {"storm", "mac_limit"}    # of a port's configuration
+KEYS = {"id", "group", "tries", "must", "by", "run", "red", "defence", "why", "ci", "seconds", "test"}
 
 
 def read(root: str, name: str) -> str:
@@ -40,14 +41,21 @@ class Defences:
 
     def __init__(self, root: str) -> None:
         kmod = "elisa-host/kmod/"
-        self.host = x_names(read(root, kmod + "defence.h"))
-        self.host |= set(re.findall(r'{ "(\w+)", ELISA_REFUSE_\w+ }', read(root, kmod + "defence.c")))
-        self.host |= set(re.findall(r'strcmp\(off, "(\w+)"\)', read(root, "elisa-host/weak.c")))
+        self.module = x_names(read(root, kmod + "defence.h"))
+        self.module |= set(re.findall(r'{ "(\w+)", ELISA_REFUSE_\w+ }', read(root, kmod + "defence.c")))
+        self.pages = set(re.findall(r'{"(\w+)", no_\w+}', read(root, "elisa-host/weak.c")))
+        self.host = self.module | self.pages
         self.switch = x_names(read(root, "vswitch/defence.h"))
         red = read(root, "tests/attack/red")
         self.host_red = here_rows(red, "rows")
         self.second = {row[0]: " ".join(row[1:]) for row in here_rows(red, "second_lines")}
         self.switch_red = here_rows(read(root, "tests/vswitch/red"), "rows")
+
+    def kinds(self, name: str) -> list:
+        """Each KIND:NAME that a row may mean by it, as tests/attack/weak-host takes them."""
+        return [f"{kind}:{name}" for kind, names in
+                (("module", self.module), ("pages", self.pages), ("switch", self.switch), ("conf", LIMITS))
+                if name in names]
 
     def problems(self) -> list:
         found = []
@@ -65,7 +73,7 @@ class Defences:
         return found
 
 
-def problems(row: dict, ids: set, defences: set) -> list:
+def problems(row: dict, ids: set, defences: Defences) -> list:
     found = [f"unknown key {k}" for k in row if k not in KEYS]
     found += [f"no {k}" for k in ("id", "group", "tries", "must", "by", "ci") if k not in row]
     if found:
@@ -81,7 +89,12 @@ def problems(row: dict, ids: set, defences: set) -> list:
         found.append("nothing that it must come to")
     if not row.get("defence") and not row.get("why"):
         found.append("no defence, and no why")
-    found += [f"no defence {d}" for d in row.get("defence", []) if d not in defences]
+    for d in row.get("defence", []):
+        kinds = defences.kinds(d)
+        if not kinds:
+            found.append(f"no defence {d}")
+        elif len(kinds) > 1 and row["by"] in ("guest", "user", "host"):
+            found.append(f"which defence {d}: {', '.join(kinds)}?")
     if row["by"] in ("tinyvm", "vmm") and "test" not in row:
         found.append("no test named that runs it")
     if row["by"] == "host" and "run" not in row:
@@ -99,7 +112,7 @@ def main(table: str, root: str, out: str = "") -> int:
         print(p, file=sys.stderr)
         bad += 1
     for row in rows:
-        for p in problems(row, ids, defences.host | defences.switch):
+        for p in problems(row, ids, defences):
             print(f"{table}: {row.get('id', '?')}: {p}", file=sys.stderr)
             bad += 1
         if bad:
@@ -107,8 +120,9 @@ def main(table: str, root: str, out: str = "") -> int:
         ids.add(row["id"])
         line = row["test"] if row["by"] in ("tinyvm", "vmm") else row.get("run", row["id"])
         lines.append("\t".join([row["id"], row["group"], row["by"], ",".join(row["must"]),
-                                ",".join(row.get("defence", [])), str(int(row["ci"])),
-                                str(row.get("seconds", 20)), line]))
+                                " ".join(defences.kinds(d)[0] for d in row.get("defence", [])),
+                                str(int(row["ci"])),
+                                str(row.get("seconds", 20)), row.get("red", ""), line]))
     if out and not bad:
         with open(out, "w", encoding="ascii") as f:
             f.write("\n".join(lines) + "\n")

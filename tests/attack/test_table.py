@@ -71,6 +71,11 @@ class Table(unittest.TestCase):
         self.assertIn("tests/attack/red: no row shows stub_swipe red", said)
         self.assertIn("tests/attack/red: stub_wipe is no defence", said)
 
+    def test_which_defence(self) -> None:
+        with open(f"{self.root}/tests/attack/table.toml", "w", encoding="utf-8") as f:
+            f.write(GOOD.replace("smep", "owner"))
+        self.assertIn("good: which defence owner: module:owner, switch:owner?", self.findings())
+
     def test_red(self) -> None:
         self.change("tests/attack/red", "\nsmap\t", "\n# smap\t")
         self.change("tests/vswitch/red", "\nsegs\t", "\n# segs\t")

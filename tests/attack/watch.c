@@ -21,6 +21,13 @@ int watch_open(void)
 	return device < 0 ? -errno : 0;
 }
 
+void watch_close(void)
+{
+	if (device >= 0)
+		close(device);
+	device = -1;
+}
+
 int watch_vm(struct watched *w, const char *name)
 {
 	char path[64];

@@ -121,6 +121,9 @@ static int gate_offset(struct attack_run *run)
 
 	if (run->args[0] < sizeof(vmfunc) || run->args[0] > 4096)
 		return -EINVAL;
+	/* What it opens is closed again by its end. */
+	if (!stage_call_works())
+		return attack_is(run, ATTACK_UNARMED, 0, "no call works");
 	stage_reset(&cpu, STAGE_NOP);
 	memset(stage_mem(ELISA_GATE_VA), 0xcc, 4096);
 	stage_load(ELISA_GATE_VA + run->args[0] - sizeof(vmfunc), vmfunc, sizeof(vmfunc));

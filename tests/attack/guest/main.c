@@ -74,6 +74,7 @@ static long run_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	run.text[0] = 0;
 	memset(run.detail, 0, sizeof(run.detail));
 	mutex_lock(&lock);
+	stage_cr4_off = run.cr4_off;
 	rc = a->run(&run);
 	mutex_unlock(&lock);
 	if (rc)

@@ -23,6 +23,7 @@
 #define IST_LEN		4096
 
 struct stage_vectors stage_vectors_in, stage_vectors_out;
+u64 stage_cr4_off;
 
 static struct {
 	u64 *root, *low;
@@ -217,7 +218,7 @@ void stage_reset(struct stage_cpu *cpu, u64 op)
 	*cpu = (struct stage_cpu){
 		.rip = ELISA_CALL_VA, .rflags = 2, .cs = STAGE_CS3, .ss = STAGE_SS3,
 		.rsp = STAGE_STACK_TOP, .rsi = op,
-		.cr0 = read_cr0(), .cr3 = stage_cr3(), .cr4 = __read_cr4(),
+		.cr0 = read_cr0(), .cr3 = stage_cr3(), .cr4 = __read_cr4() & ~stage_cr4_off,
 	};
 	rdmsrl(MSR_EFER, cpu->efer);
 }

@@ -91,6 +91,8 @@ void stage_exit(void);
  * INT3, descriptors and page tables as above; `cpu` in ring 3 before a call of operation `op`.
  */
 void stage_reset(struct stage_cpu *cpu, u64 op);
+/* Bits of CR4 that are off in what stage_reset() sets. */
+extern u64 stage_cr4_off;
 /* Runs `cpu` until a vector comes. 0, or -EIO if the stage could not be set. */
 int stage_run(struct stage_cpu *cpu);
 /* Vector registers that the next stage_run() starts with and that the last one ended with. */
