@@ -39,14 +39,15 @@ struct vs_defence_site {
  * In the trusted context there is no data to look it up in, and code cannot be read: it is a constant
  * of an instruction, which is changed before main().
  */
-#define VS_DEFENCE(name)                                                                   \
-	({                                                                                 \
-		int on_;                                                                   \
-		__asm__("movl $1, %0\n1:\n\t.pushsection vs_defences, \"a\", @progbits\n\t" \
-			".long 1b - ., %c1\n\t.popsection"                                  \
-			: "=r"(on_)                                                        \
-			: "i"(vs_defence_##name));                                         \
-		on_;                                                                       \
+#define VS_DEFENCE(name)                                                      \
+	({                                                                    \
+		int on_;                                                      \
+		__asm__("movl $1, %0\n1:\n\t"                                 \
+			".pushsection vs_defences, \"a\", @progbits\n\t"      \
+			".balign 4\n\t.long 1b - ., %c1\n\t.popsection"        \
+			: "=r"(on_)                                           \
+			: "i"(vs_defence_##name));                            \
+		on_;                                                          \
 	})
 #endif
 

@@ -389,9 +389,11 @@ static int calm_down(struct pace *quiet)
 
 static void report_rows(double took)
 {
+	const unsigned int again = attacker.lives ? attacker.lives - 1 : 0;
+
 	printf("%u rows, %u red, %u elsewhere; %u kills, %u rebirths of %.1f s each; %.0f s in all\n",
-	       tally.run, tally.red, tally.elsewhere, tally.killed, attacker.lives - 1,
-	       attacker.lives > 1 ? attacker.seconds / (attacker.lives - 1) : 0, took);
+	       tally.run, tally.red, tally.elsewhere, tally.killed, again,
+	       again ? attacker.seconds / again : 0, took);
 	printf("%u things changed in trusted memory, tables and lists; %u lines in the kernel's log\n",
 	       tally.changed, tally.log_lines);
 }
