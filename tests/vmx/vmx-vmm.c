@@ -350,6 +350,7 @@ int main(int argc, char **argv)
 		return tap_done();
 	measure_rounds();
 	all_groups(tries);
+	alarm_in(0);
 	elisa_vm_detach(attached, DETACH_MS);
 	tvm_destroy(vm);
 	for (int i = 0; i < 100 && host_info(&host).vms; i++)
