@@ -8,6 +8,11 @@
  *
  * Beside it two victims exchange frames on a group of their own and lose none, and a third one has
  * a group in common with the attacker: what it gets is sound and from the attacker.
+ *
+ * Then two vCPUs set one queue up and send by it, against each other: a queue belongs to one caller
+ * at a time, and is what its last set-up said.
+ *
+ *	test_vswitch_sibling [ROW [SET-UPS]]	a row of tests/attack/table.toml; none: all
  */
 #include <pthread.h>
 #include <sched.h>
@@ -336,12 +341,11 @@ static void check_reasons(void)
 	CHECK(t_all_drops(&t, a) == 0 && t_all_drops(&t, b) == 0);
 }
 
-int main(void)
+static void storm(void)
 {
 	pthread_t threads[3];
 	uint64_t n = 0;
 
-	setvbuf(stdout, NULL, _IOLBF, 0);
 	set_up();
 	CHECK(!pthread_create(&threads[0], NULL, caller, (void *)0));
 	CHECK(!pthread_create(&threads[1], NULL, caller, (void *)1));
@@ -365,5 +369,132 @@ int main(void)
 	check_reasons();
 	CHECK(heard > 0 && sent == got);
 	t_destroy(&t);
+}
+
+/* ---- one queue, set up by two ---- */
+
+static uint32_t setups = 20000; /* of each */
+
+/* The first descriptor is of another kind than all others: one sees where sending begins. */
+static struct racer {
+	uint64_t setup;
+	uint32_t size;
+	uint64_t calls, taken;
+	uint32_t setups;
+} racers[2];
+static int64_t shared; /* a handle that both know */
+
+static void racer_init(struct racer *r, uint32_t size)
+{
+	uint64_t ring = t_alloc(evil, size * sizeof(struct elisa_txd), 64);
+	uint64_t buffer = t_alloc(evil, 64, 64);
+	struct elisa_queue_setup s = {
+		.revision = ELISA_NET_REVISION, .tx_size = size, .tx_ring = ring,
+	};
+	struct elisa_txd *d = t_at(evil, ring);
+
+	*r = (struct racer){ .setup = t_alloc(evil, sizeof(s), 64), .size = size };
+	t_fill(t_at(evil, buffer), 60, t_broadcast, t_broadcast, 0); /* not its own address */
+	for (uint32_t i = 0; i < size; i++)
+		d[i] = (struct elisa_txd){ .addr = buffer, .len = i ? 60 : 0 };
+	memcpy(t_at(evil, r->setup), &s, sizeof(s));
+}
+
+static int64_t race_send(struct racer *r, int64_t handle, uint32_t count)
+{
+	struct vs_caller *caller = evil->caller[r - racers];
+	int64_t result = vs_entry(caller, ELISA_NET_TX, (uint64_t)handle, 0, count, 0);
+
+	if (result >= 0) {
+		r->calls++;
+		r->taken += (uint64_t)result;
+	}
+	return result;
+}
+
+/* Nobody else knows the handle yet: the other can end this queue, and no more. */
+static void race_set_up(struct racer *r)
+{
+	struct vs_caller *caller = evil->caller[r - racers];
+	int64_t h = vs_entry(caller, ELISA_NET_QUEUE_SETUP, r->setup, 0, 0, 0), n;
+	uint64_t firsts;
+
+	if (h == -ELISA_EAGAIN) {
+		sched_yield(); /* the other may have been stopped in a call */
+		return;
+	}
+	CHECK(h > 0);
+	__atomic_fetch_add(&r->setups, 1, __ATOMIC_RELAXED);
+	n = race_send(r, h, r->size + 1);
+	CHECK(n == -ELISA_EINVAL || n == -ELISA_ESTALE);
+	firsts = t_drops(&t, evil, ELISA_DROP_TX_BAD_DESC);
+	n = race_send(r, h, 1);
+	CHECK(n == -ELISA_ESTALE ||
+	      (n == 1 && t_drops(&t, evil, ELISA_DROP_TX_BAD_DESC) > firsts));
+	n = race_send(r, h, r->size - 1);
+	CHECK(n == r->size - 1 || n == -ELISA_ESTALE);
+	__atomic_store_n(&shared, h, __ATOMIC_RELAXED);
+}
+
+static bool race_over(void)
+{
+	return __atomic_load_n(&racers[0].setups, __ATOMIC_RELAXED) >= setups &&
+	       __atomic_load_n(&racers[1].setups, __ATOMIC_RELAXED) >= setups;
+}
+
+static void *race(void *arg)
+{
+	struct racer *r = arg;
+	uint64_t state = 0x9e3779b97f4a7c15ull + r->size;
+
+	while (!race_over()) {
+		if (!t_random(&state, 16)) {
+			race_set_up(r);
+		} else {
+			int64_t h = __atomic_load_n(&shared, __ATOMIC_RELAXED);
+			int64_t n = race_send(r, h, 1 + t_random(&state, 16));
+
+			CHECK(n >= 0 || n == -ELISA_ESTALE || n == -ELISA_EBUSY);
+		}
+	}
+	return NULL;
+}
+
+static void set_up_race(void)
+{
+	struct elisa_port_counters c;
+	pthread_t threads[2];
+
+	t_create(&t, 1024);
+	evil = t_guest(&t, true);
+	for (unsigned int i = 0; i < 2; i++)
+		racer_init(&racers[i], i ? 64 : 16);
+	for (unsigned int i = 0; i < 2; i++)
+		CHECK(!pthread_create(&threads[i], NULL, race, &racers[i]));
+	for (unsigned int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	CHECK(!vs_port_counters(t.vs, evil->port, &c));
+	printf("# set up %u and %u times, sent %lu and %lu frames in %lu and %lu calls; of all %lu "
+	       "and %lu were counted\n", racers[0].setups, racers[1].setups, racers[0].taken,
+	       racers[1].taken, racers[0].calls, racers[1].calls, t_all_drops(&t, evil), c.tx_calls);
+	/* Each call had the queue for itself. */
+	CHECK(c.tx_calls == racers[0].calls + racers[1].calls);
+	CHECK(t_all_drops(&t, evil) == racers[0].taken + racers[1].taken);
+	t_destroy(&t);
+}
+
+int main(int argc, char **argv)
+{
+	const char *row = argc > 1 ? argv[1] : NULL;
+	bool race_only = row && !strcmp(row, "rings-set-up-race");
+
+	CHECK(!row || race_only || !strcmp(row, "rings-sibling") || !strcmp(row, "memory-holes"));
+	if (argc > 2)
+		setups = (uint32_t)strtoul(argv[2], NULL, 0);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (!race_only)
+		storm();
+	if (!row || race_only)
+		set_up_race();
 	return 0;
 }
