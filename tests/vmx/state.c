@@ -13,10 +13,20 @@
 struct host host;
 struct tinyvm *vm;
 struct elisa_vm *attached;
+const char *state_only;
 static uint64_t fingerprint;
 static unsigned int vcpus;
 static struct gate_pages gate;		/* of this attachment */
 static uint64_t unfinished;		/* calls that were not let go: their VM was killed */
+static unsigned int rows;		/* that were asked for, and are there */
+
+bool state_wanted(const char *row)
+{
+	bool wanted = !state_only || !strcmp(row, state_only);
+
+	rows += wanted;
+	return wanted;
+}
 
 struct elisa_vm_status state_status(void)
 {
@@ -64,14 +74,18 @@ bool state_open(const struct tvm_config *config)
 	if (!ok(!kmsg_mark(), "kernel log opened") || !ok(!host_open(&host), "service realized"))
 		return false;
 	state_set_memory();
-	return ok(!tvm_create(config, &vm), "VM created") &&
-	       ok(state_alive(), "attached, and calls work");
+	if (!ok(!tvm_create(config, &vm), "VM created"))
+		return false;
+	ok(state_alive(), "attached, and calls work");
+	return attached;
 }
 
 int state_close(unsigned int passed, unsigned int failed)
 {
 	struct elisa_info info;
 
+	if (state_only)
+		ok(rows, "%s is a row", state_only);
 	if (attached)
 		elisa_vm_detach(attached, DETACH_MS);
 	tvm_destroy(vm);
@@ -161,6 +175,7 @@ void state_judge(struct tally *t, const struct tvm_stop *stop, uint64_t calls, c
 	tvm_regs(vm, 0, &r);
 	tvm_sregs(vm, 0, &sr);
 	count(t, got);
+	t->resets += !!(s.state & ELISA_VM_RESET);
 	clear_debug();
 	alive = state_alive();
 	unfinished = now_unfinished();
@@ -204,6 +219,8 @@ void state_try(struct tally *t, const struct attack *a, const char *what)
 
 void state_done(const struct tally *t)
 {
+	if (!state_wanted(t->row))
+		return;
 	ok(t->tries && !t->bad, "%s: %u tries: %u regular calls, %u #UD, %u own faults, %u killed "
 	   "in the gate, %u inside, %u for registers touched, %u missed; %u bad", t->row, t->tries,
 	   t->call, t->ud, t->fault, t->gate, t->inside, t->touched, t->miss, t->bad);
@@ -213,6 +230,8 @@ void state_row(const char *row, uint32_t may, const struct attack *a)
 {
 	struct tally t = { .row = row, .may = may };
 
+	if (!state_wanted(row))
+		return;
 	state_try(&t, a, "");
 	state_done(&t);
 }

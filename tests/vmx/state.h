@@ -32,7 +32,7 @@ struct attack {
 struct tally {
 	const char *row;
 	uint32_t may;
-	unsigned int tries, bad;
+	unsigned int tries, bad, resets;
 	unsigned int call, ud, fault, gate, inside, touched, miss;
 };
 
@@ -40,7 +40,13 @@ extern struct host host;
 extern struct tinyvm *vm;
 extern struct elisa_vm *attached;
 
-/* Opens log and service, makes the VM and attaches it. Says what failed. */
+/* The row that alone is to be run; NULL: all. */
+extern const char *state_only;
+/* Is this row to be run? */
+bool state_wanted(const char *row);
+
+/* Opens log and service, makes the VM and attaches it; says what failed. Without a defence no call
+ * may work: the rows show that. */
 bool state_open(const struct tvm_config *config);
 /* Detaches, ends the VM, looks at everything once more. The program's own checks passed and failed
  * so often; returns the exit status of all. */
@@ -59,9 +65,9 @@ struct elisa_vm_status state_status(void);
 void state_try(struct tally *t, const struct attack *a, const char *what);
 /* The second half: judges a stop that came by other ways. `calls`: arena's, before. */
 void state_judge(struct tally *t, const struct tvm_stop *stop, uint64_t calls, const char *what);
-/* Prints the row's verdict. */
+/* Prints the row's verdict, if it is one that is wanted. */
 void state_done(const struct tally *t);
-/* A row of one try. */
+/* A row of one try, if it is wanted. */
 void state_row(const char *row, uint32_t may, const struct attack *a);
 
 #endif

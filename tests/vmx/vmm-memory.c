@@ -126,7 +126,7 @@ static void without_ram(struct group *g)
 
 void test_slots(void)
 {
-	struct group g = { .name = "memory slots", .lasting = true };
+	struct group g = { .name = "vmm-slots: inside", .lasting = true };
 
 	if (!have_extra())
 		return;
@@ -232,7 +232,7 @@ void test_slot_race(unsigned int rounds)
 		usleep(200);
 	}
 	race_end();
-	race_judge("slots added, moved, logged and deleted", rounds, failed);
+	race_judge("vmm-slots: added, moved, logged and deleted", rounds, failed);
 	fresh_vm();
 }
 
@@ -259,6 +259,6 @@ void test_two_threads(unsigned int rounds)
 	}
 	race_end();
 	note("%u times the other thread found it stopped inside", inside);
-	race_judge("two threads at one vCPU", rounds, failed);
+	race_judge("vmm-vectors: two threads at one vCPU", rounds, failed);
 	fresh_vm();
 }

@@ -58,7 +58,7 @@ static int sync_regs(const void *arg)
 void test_registers(void)
 {
 	static const uint8_t flags[] = { 0, 2, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 21 };
-	struct group g = { .name = "general registers" };
+	struct group g = { .name = "vmm-all-registers: general" };
 	char what[64];
 
 	for (unsigned int i = 0; i < offsetof(struct kvm_regs, rflags) / 8; i++) {
@@ -168,7 +168,7 @@ static void bits_of(struct group *g, const char *name, unsigned int offset, unsi
 void test_system_registers(void)
 {
 	static const uint8_t cr3[] = { 0, 3, 12, 20, 38, 39, 51, 63 };
-	struct group g = { .name = "system registers" };
+	struct group g = { .name = "vmm-all-registers: system" };
 
 	segments(&g);
 	bits_of(&g, "CR0", SREG(cr0), 32);
@@ -231,7 +231,7 @@ static int set_xcr0(const void *arg)
 
 void test_vectors(unsigned int tries)
 {
-	struct group g = { .name = "vector registers" };
+	struct group g = { .name = "vmm-vectors: registers" };
 	const uint64_t xcr0[] = { 1, 3, 7, 0, 5, 0xe7, ~0ull };
 
 	for (unsigned int i = 0; i < tries; i++)
@@ -296,7 +296,7 @@ void test_msrs(void)
 		uint32_t index[MSRS_MAX];
 	} list;
 	const uint64_t values[] = { 0, ~0ull, (uintptr_t)host.arena };
-	struct group g = { .name = "MSRs" };
+	struct group g = { .name = "vmm-all-registers: MSRs" };
 	char what[64];
 
 	if (all_msrs(&list.head))

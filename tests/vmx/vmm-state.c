@@ -95,7 +95,7 @@ static void smis_and_nmis(struct group *g)
 
 void test_events(void)
 {
-	struct group g = { .name = "events" };
+	struct group g = { .name = "vmm-events: injected" };
 
 	exceptions(&g);
 	interrupts(&g);
@@ -129,7 +129,7 @@ void test_debug(void)
 				      KVM_GUESTDBG_INJECT_BP,  KVM_GUESTDBG_USE_SW_BP,
 				      KVM_GUESTDBG_BLOCKIRQ,
 				      KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_BLOCKIRQ };
-	struct group g = { .name = "watches and single steps", .lasting = true };
+	struct group g = { .name = "vmm-events: watches and single steps", .lasting = true };
 
 	for (unsigned int i = 0; i < sizeof(at) / sizeof(*at); i++)
 		for (unsigned int j = 0; j < 3; j++) {
@@ -239,8 +239,10 @@ static int clocks(const void *arg)
 
 void test_state(unsigned int tries)
 {
-	struct group g = { .name = "APIC, sleep, SMI, NMI, machine checks, CPUID, clocks",
-			   .lasting = true };
+	struct group g = {
+		.name = "vmm-events: APIC, sleep, SMI, NMI, machine checks, CPUID, clocks",
+		.lasting = true,
+	};
 	const unsigned int leaves[] = { 1, 7, 0xd, 0x80000001 };
 
 	for (unsigned int i = 0; i < tries; i++)
@@ -338,7 +340,7 @@ static int reset(const void *arg)
 
 void test_snapshots(void)
 {
-	struct group g = { .name = "snapshots and reset", .lasting = true };
+	struct group g = { .name = "vmm-snapshots: loaded, and reset", .lasting = true };
 
 	for (unsigned int i = 0; i < 10; i++) {
 		take(&before);

@@ -176,23 +176,25 @@ int main(int argc, char **argv)
 	if (!ok(!kmsg_mark(), "kernel log opened") || !ok(!host_open(&host), "service realized"))
 		return tap_done();
 	fingerprint = host_fingerprint(&host);
-	if (!ok(start(&a, 1, SVC_ECHO, 5, 0, &vm_a), "A is attached and calls"))
+	if (!ok(start(&a, 1, SVC_ECHO, 5, 0, &vm_a), "vmm-death: A is attached and calls"))
 		return tap_done();
 	(void)a_is_whole();
 	first = host_info(&host);
 	began = all(kills, stops);
-	ok(began && !sum.bad && sum.kills == kills, "monitor killed -9 %u times, %u vCPUs inside then; "
-	   "%u bad", sum.kills, sum.inside_kills, sum.bad);
+	ok(began && !sum.bad && sum.kills == kills, "vmm-death: monitor killed -9 %u times, "
+	   "%u vCPUs inside then; %u bad", sum.kills, sum.inside_kills, sum.bad);
 	ok(sum.stops == kills * stops && sum.inside_stops >= sum.stops / 2,
-	   "monitor stopped %u times and let go, %u vCPUs inside then", sum.stops, sum.inside_stops);
-	ok(!sum.wrong, "%lu calls of theirs kept their registers (%lu did not)", sum.calls, sum.wrong);
+	   "vmm-death: monitor stopped %u times and let go, %u vCPUs inside then", sum.stops,
+	   sum.inside_stops);
+	ok(!sum.wrong, "vmm-death: %lu calls of theirs kept their registers (%lu did not)",
+	   sum.calls, sum.wrong);
 	for (int i = 0; i < 100 && host_info(&host).vms > 1; i++)
 		usleep(50000);
 	last = host_info(&host);
 	ok(last.vms == 1 && first.pinned_pages == last.pinned_pages,
-	   "VMs left: %llu; pinned pages before and after: %llu, %llu", last.vms,
+	   "vmm-death: VMs left: %llu; pinned pages before and after: %llu, %llu", last.vms,
 	   first.pinned_pages, last.pinned_pages);
-	ok(calls_more(&a, 1, 100) && a_is_whole(), "A lost nothing in %lu calls",
+	ok(calls_more(&a, 1, 100) && a_is_whole(), "vmm-death: A lost nothing in %lu calls",
 	   word(&a, 1, WORD_CALLS));
 	elisa_vm_detach(vm_a, 2000);
 	vmproc_free(&a);

@@ -493,7 +493,7 @@ static void meddle(const char *what, void (*change)(struct kvm_regs *, struct kv
 	struct kvm_sregs s;
 	struct tvm_stop stop = { .why = TVM_FAIL };
 
-	if (!ok(stop_inside(), "stopped inside a call"))
+	if (!ok(stop_inside(), "%s: stopped inside a call", what))
 		return;
 	tvm_regs(vm, 0, &r);
 	tvm_sregs(vm, 0, &s);
@@ -575,17 +575,17 @@ static void change_fs(struct kvm_regs *r, struct kvm_sregs *s)
 static void test_meddling(void)
 {
 	measure_spin();
-	meddle("the VMM only looks", NULL);
-	meddle("the VMM changes RBX inside", change_rbx);
-	meddle("the VMM changes RIP inside", change_rip);
-	meddle("the VMM changes RSP inside", change_rsp);
-	meddle("the VMM changes RFLAGS inside", change_flags);
-	meddle("the VMM changes CR3 inside", change_cr3);
-	meddle("the VMM changes FS inside", change_fs);
-	meddle("the VMM changes CR0 inside", change_cr0);
-	meddle("the VMM changes CR4 inside", change_cr4);
-	meddle("the VMM changes EFER inside", change_efer);
-	meddle("the VMM changes CS inside", change_cs);
+	meddle("vmm-registers: the VMM only looks", NULL);
+	meddle("vmm-registers: the VMM changes RBX inside", change_rbx);
+	meddle("vmm-registers: the VMM changes RIP inside", change_rip);
+	meddle("vmm-registers: the VMM changes RSP inside", change_rsp);
+	meddle("vmm-registers: the VMM changes RFLAGS inside", change_flags);
+	meddle("vmm-registers: the VMM changes CR3 inside", change_cr3);
+	meddle("vmm-registers: the VMM changes FS inside", change_fs);
+	meddle("vmm-registers: the VMM changes CR0 inside", change_cr0);
+	meddle("vmm-registers: the VMM changes CR4 inside", change_cr4);
+	meddle("vmm-registers: the VMM changes EFER inside", change_efer);
+	meddle("vmm-registers: the VMM changes CS inside", change_cs);
 }
 
 /* ---- every offset ---- */
@@ -710,14 +710,15 @@ static void sweep(const struct set *s, unsigned int stride)
 			     seconds() - start);
 	}
 	ok(!broken && !t.bad && done == (4096 + stride - 1) / stride,
-	   "registers %s: %u offsets: %u killed (%u EPT violation, %u triple fault, %u VMFUNC), "
-	   "%u through the door, %u left otherwise, %u bad", s->name, done, t.killed,
+	   "gate-offsets: registers %s: %u offsets: %u killed (%u EPT violation, %u triple fault, "
+	   "%u VMFUNC), %u through the door, %u left otherwise, %u bad", s->name, done, t.killed,
 	   t.by_reason[EXIT_EPT_VIOLATION], t.by_reason[EXIT_TRIPLE_FAULT],
 	   t.by_reason[EXIT_VMFUNC], t.through, t.left, t.bad);
 	if (stride == 1)
 		ok(t.through == 2 && t.first_through == ELISA_GATE_OFFSET &&
 		   t.last_through == ELISA_GATE_OFFSET + 2,
-		   "registers %s: only the gate's first two instructions lead in", s->name);
+		   "gate-offsets: registers %s: only the gate's first two instructions lead in",
+		   s->name);
 }
 
 /* What a monitor sees of a vCPU that it stopped inside: nothing of the service's. */

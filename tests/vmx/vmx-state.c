@@ -4,7 +4,7 @@
  * breakpoints, single steps and CR3, each set by code of the guest just before it calls. What must
  * come of each: rows of tests/attack/table.toml with the same names.
  *
- *	vmx-state [--mixed N] [--seed N] [--only GROUP]	so many random mixes of control bits (300)
+ *	vmx-state [--mixed N] [--seed N] [--only GROUP|ROW]	random mixes of control bits (300)
  */
 #include <getopt.h>
 #include <stdlib.h>
@@ -84,6 +84,18 @@ static const struct {
 	{ "control-if", FLAGS, BIT(9), MAY_CALL },
 };
 
+/* What may come of a change. Nobody calls without what trusted code relies on. */
+static uint32_t may_come(enum control which, uint64_t value)
+{
+	const uint64_t needed[] = { [CR4] = BIT(18) | BIT(20) | BIT(21), [EFER] = BIT(11) };
+
+	if (which == XCR0)
+		return (value & 7) == 7 ? MAY_ANY : MAY_UD | MAY_FAULT;
+	if ((which == CR4 || which == EFER) && value & needed[which])
+		return MAY_UD | MAY_FAULT;
+	return MAY_ANY;
+}
+
 static void test_every_bit(void)
 {
 	static const struct {
@@ -92,13 +104,16 @@ static void test_every_bit(void)
 		unsigned int bits;
 	} all[] = { { "RFLAGS", FLAGS, 22 }, { "CR0", CR0, 33 }, { "CR4", CR4, 33 },
 		    { "EFER", EFER, 33 }, { "XCR0", XCR0, 20 } };
-	struct tally t = { .row = "control-each", .may = MAY_ANY };
+	struct tally t = { .row = "control-each" };
 	char what[32];
 
+	if (!state_wanted(t.row))
+		return;
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
 		for (unsigned int b = 0; b < all[i].bits; b++) {
 			struct attack a = control_attack(all[i].which, BIT(b));
 
+			t.may = may_come(all[i].which, BIT(b));
 			snprintf(what, sizeof(what), "%s bit %u", all[i].name, b);
 			state_try(&t, &a, what);
 		}
@@ -119,15 +134,18 @@ static uint64_t next_random(void)
 /* Bits that a guest may have without exit, or with, several at a time, with flags of all kinds. */
 static void test_mixed(void)
 {
-	struct tally t = { .row = "control-mixed", .may = MAY_ANY };
+	struct tally t = { .row = "control-mixed" };
 	char what[64];
 
+	if (!state_wanted(t.row))
+		return;
 	for (unsigned int i = 0; i < mixed; i++) {
 		uint64_t r = next_random(), flags = next_random() & 0x257fd5;
 		bool cr0 = r >> 40 & 1;
 		struct attack a = control_attack(cr0 ? CR0 : CR4,
 						 cr0 ? r & 0xc005002e : r & 0x3507cf);
 
+		t.may = may_come(cr0 ? CR0 : CR4, a.regs.r12);
 		a.regs.rbp = flags | 2;
 		snprintf(what, sizeof(what), "CR%u ^= 0x%llx, RFLAGS 0x%llx", cr0 ? 0 : 4,
 			 a.regs.r12, a.regs.rbp);
@@ -389,6 +407,8 @@ static void tables_try(struct tally *t, unsigned int which, const char *where, u
 {
 	char what[80];
 
+	if (!state_wanted(t->row))
+		return;
 	for (size_t i = 0; i < sizeof(faults) / sizeof(*faults); i++) {
 		struct attack a = { PROGRAM_OF(state_tables), .regs = {
 			.rsi = faults[i].op, .rdx = 0x123456789000, .rdi = cr4 } };
@@ -406,11 +426,14 @@ static void tables_try(struct tally *t, unsigned int which, const char *where, u
 static void test_tables(void)
 {
 	static const struct {
-		const char *row;
+		const char *name;
 		unsigned int which;
-	} rows[] = { { "tables-idt", IDT }, { "tables-gdt", GDT }, { "tables-tss", TSS },
-		     { "tables-ldt", LDT } };
+	} tables[] = { { "IDT", IDT }, { "GDT", GDT }, { "TSS", TSS }, { "LDT", LDT } };
+	struct tally each = { .row = "tables-each", .may = MAY_DIE };
+	struct tally sound = { .row = "tables-forged", .may = MAY_DIE };
+	struct tally open = { .row = "tables-unguarded", .may = MAY_UD };
 	struct guest_call c;
+	char what[48];
 
 	forge_tables();
 	guest_call(vm, SVC_STACK, 0, 0, 0, &c);
@@ -425,21 +448,17 @@ static void test_tables(void)
 		{ "state", (uintptr_t)host.arena },
 	};
 
-	for (size_t r = 0; r < sizeof(rows) / sizeof(*rows); r++) {
-		struct tally t = { .row = rows[r].row, .may = MAY_DIE };
-
-		for (size_t i = 0; i < sizeof(where) / sizeof(*where); i++)
-			tables_try(&t, rows[r].which, where[i].name, where[i].base, 0);
-		state_done(&t);
-	}
-	struct tally t = { .row = "tables-forged", .may = MAY_DIE };
-
-	tables_try(&t, IDT | GDT | TSS, "forged in exported memory", forged(0), 0);
-	state_done(&t);
-	t = (struct tally){ .row = "tables-unguarded", .may = MAY_UD };
-	tables_try(&t, IDT | GDT | TSS, "forged, SMEP and SMAP off", forged(0),
+	for (size_t r = 0; r < sizeof(tables) / sizeof(*tables); r++)
+		for (size_t i = 0; i < sizeof(where) / sizeof(*where); i++) {
+			snprintf(what, sizeof(what), "%s at the %s", tables[r].name, where[i].name);
+			tables_try(&each, tables[r].which, what, where[i].base, 0);
+		}
+	state_done(&each);
+	tables_try(&sound, IDT | GDT | TSS, "forged in exported memory", forged(0), 0);
+	state_done(&sound);
+	tables_try(&open, IDT | GDT | TSS, "forged, SMEP and SMAP off", forged(0),
 		   BIT(20) | BIT(21));
-	state_done(&t);
+	state_done(&open);
 }
 
 /* ---- breakpoints ---- */
@@ -463,10 +482,11 @@ static void breakpoint(struct tally *t, unsigned int n, unsigned int kind, uint6
 
 static void test_breakpoints(void)
 {
-	struct tally code = { .row = "step-dr-code", .may = MAY_DIE };
-	struct tally data = { .row = "step-dr-data", .may = MAY_DIE | MAY_CALL };
+	struct tally t = { .row = "step-dr-each" };
 	struct guest_call c;
 
+	if (!state_wanted(t.row))
+		return;
 	guest_call(vm, SVC_STACK, 0, 0, 0, &c);
 	const struct {
 		const char *name;
@@ -493,15 +513,17 @@ static void test_breakpoints(void)
 	};
 
 	for (unsigned int n = 0; n < 4; n++) {
+		/* All code is run, not all data is touched. */
+		t.may = MAY_DIE;
 		for (size_t i = 0; i < sizeof(stops) / sizeof(*stops); i++)
-			breakpoint(&code, n, ON_FETCH, stops[i].at, stops[i].name);
+			breakpoint(&t, n, ON_FETCH, stops[i].at, stops[i].name);
+		t.may = MAY_DIE | MAY_CALL;
 		for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
-			breakpoint(&data, n, ON_WRITE, places[i].at, places[i].name);
-			breakpoint(&data, n, ON_ACCESS, places[i].at, places[i].name);
+			breakpoint(&t, n, ON_WRITE, places[i].at, places[i].name);
+			breakpoint(&t, n, ON_ACCESS, places[i].at, places[i].name);
 		}
 	}
-	state_done(&code);
-	state_done(&data);
+	state_done(&t);
 }
 
 /* ---- single steps ---- */
@@ -577,9 +599,26 @@ static unsigned int window_pages(uint64_t table, unsigned int level, uint64_t ba
 	return count;
 }
 
-static void cr3_try(struct tally *t, uint64_t cr3, const char *what)
+#define EXIT_EPT_VIOLATION 48
+
+/* What of the window the gate has to map: the second-level table, its code, its list. */
+static void gate_pages_of(uint64_t eptp, uint64_t gpa[3])
+{
+	const uint64_t frame = 0xffffffffff000, in_chunk = 0x3ffff000;
+	uint64_t e = 0;
+
+	phys_read(ept_translate(eptp, 0) + 8 * (ELISA_GATE_VA >> 39 & 511), &e, sizeof(e));
+	gpa[0] = e & frame;
+	phys_read(ept_translate(eptp, gpa[0]) + 8 * (ELISA_GATE_VA >> 30 & 511), &e, sizeof(e));
+	gpa[1] = (e & frame & ~0x3fffffffull) | (ELISA_GATE_VA & in_chunk);
+	gpa[2] = (e & frame & ~0x3fffffffull) | (ELISA_LIST_VA & in_chunk);
+}
+
+/* `exit`: 0, or the reason of the exit that is to end it, if one does. */
+static void cr3_try(struct tally *t, uint64_t cr3, uint32_t exit, const char *what)
 {
 	uint64_t calls = host.arena->vm[0].calls;
+	struct elisa_vm_status s;
 	struct tvm_stop stop;
 
 	/* An interrupt of the host in just those few instructions empties the TLB: then it fails in
@@ -589,49 +628,62 @@ static void cr3_try(struct tally *t, uint64_t cr3, const char *what)
 		if (stop.why != TVM_FAIL || host.arena->vm[0].calls != calls)
 			break;
 	}
+	s = state_status();
 	state_judge(t, &stop, calls, what);
+	if (exit && s.kill == ELISA_KILL_EXIT && s.kill_code != exit && t->bad++ < 5)
+		note("%s: %s: ended by %s", t->row, what,
+		     elisa_exit_reason_name((uint32_t)s.kill_code));
 }
 
 static void test_cr3(void)
 {
 	static uint64_t pages[MAX_PAGES];
-	struct tally window = { .row = "cr3-window", .may = MAY_DIE_GATE };
-	struct tally frames = { .row = "cr3-frames", .may = MAY_CALL | MAY_DIE_GATE | MAY_MISS };
-	uint64_t list[512], eptp = gate_eptp(vm), last = host.info.window_gpa * 2 - 4096;
+	struct tally each = { .row = "cr3-each", .may = MAY_DIE_GATE };
+	struct tally frames = { .row = "cr3-frames", .may = MAY_CALL | MAY_MISS };
+	uint64_t list[512], gate[3], eptp, last = host.info.window_gpa * 2 - 4096;
 	unsigned int count;
 	char what[64];
 
 	guest_make_global(vm, true);
+	cr3_try(&frames, tvm_cr3(vm), 0, "its own");
+	eptp = gate_eptp(vm);
+	if (!eptp)
+		state_done(&frames);
 	if (!ok(!phys_read(inside_translate(eptp, ELISA_LIST_VA), list, sizeof(list)),
 		"the EPTP list is readable"))
 		return;
 	count = window_pages(list[ELISA_SLOT_TRUSTED] & 0xffffffffff000, 3, 0, pages, 0);
 	ok(count > 20 && count < MAX_PAGES, "%u pages are mapped in the trusted context", count);
 	pages[count < MAX_PAGES ? count++ : count - 1] = last;
-	for (unsigned int i = 0; i < count; i++) {
+	gate_pages_of(eptp, gate);
+	for (unsigned int i = 0; i < count && state_wanted(each.row); i++) {
+		/* The gate does not see the others: the walk itself ends it. */
+		bool own = pages[i] == gate[0] || pages[i] == gate[1] || pages[i] == gate[2];
+		uint32_t exit = own ? 0 : EXIT_EPT_VIOLATION;
+
 		snprintf(what, sizeof(what), "CR3 = GPA 0x%lx", pages[i]);
-		cr3_try(&window, pages[i], what);
+		cr3_try(&each, pages[i], exit, what);
 		if (i % 8)
 			continue;
 		/* Flags of CR3: write-through, cache disable. */
-		cr3_try(&window, pages[i] | 0x18, what);
+		cr3_try(&each, pages[i] | 0x18, exit, what);
 	}
-	state_done(&window);
+	state_done(&each);
 	/* The sweep's kills have made new EPTs. */
 	eptp = gate_eptp(vm);
 	phys_read(inside_translate(eptp, ELISA_LIST_VA), list, sizeof(list));
 	/* As guest-physical numbers, where those pages are in the host: below the window, no more
 	 * than any other number there. */
-	for (unsigned int i = 0; i < count; i += count / 16 + 1) {
+	for (unsigned int i = 0; i < count && state_wanted(frames.row); i += count / 16 + 1) {
 		uint64_t hpa = ept_translate(list[ELISA_SLOT_TRUSTED], pages[i]);
 
 		if (hpa >= host.info.window_gpa)
 			continue;
 		snprintf(what, sizeof(what), "CR3 = HPA 0x%llx", hpa & ~4095ull);
-		cr3_try(&frames, hpa & ~4095ull, what);
+		cr3_try(&frames, hpa & ~4095ull, 0, what);
 	}
-	cr3_try(&frames, ept_translate(eptp, 0), "CR3 = HPA of the root");
-	cr3_try(&frames, list[ELISA_SLOT_TRUSTED] & 0xffffffffff000, "CR3 = HPA of the EPT");
+	cr3_try(&frames, ept_translate(eptp, 0), 0, "CR3 = HPA of the root");
+	cr3_try(&frames, list[ELISA_SLOT_TRUSTED] & 0xffffffffff000, 0, "CR3 = HPA of the EPT");
 	state_done(&frames);
 	guest_make_global(vm, false);
 }
@@ -647,6 +699,8 @@ static void test_elsewhere(void)
 	struct attack a = CALLS_BY(state_flags);
 	char what[64];
 
+	if (!state_wanted(t.row))
+		return;
 	for (size_t i = 0; i < sizeof(targets) / sizeof(*targets); i++) {
 		*pte = targets[i] | flags | 0x60;
 		snprintf(what, sizeof(what), "X at GPA 0x%lx", targets[i]);
@@ -683,6 +737,7 @@ int main(int argc, char **argv)
 	};
 	struct tvm_config config = { .vcpus = 1, .ram = TVM_RAM_MIN };
 	const char *only = NULL;
+	bool is_group = false;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -695,9 +750,12 @@ int main(int argc, char **argv)
 		else
 			return 2;
 	}
+	for (size_t i = 0; only && i < sizeof(groups) / sizeof(*groups); i++)
+		is_group |= !strcmp(only, groups[i].name);
+	state_only = is_group ? NULL : only;
 	if (state_open(&config))
 		for (size_t i = 0; i < sizeof(groups) / sizeof(*groups); i++)
-			if (!only || !strcmp(only, groups[i].name))
+			if (!is_group || !strcmp(only, groups[i].name))
 				groups[i].run();
 	return state_close(tap_passed, tap_failed);
 }
