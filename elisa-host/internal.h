@@ -181,6 +181,8 @@ extern const uint8_t elisa_gate_page[ELISA_PAGE_SIZE], elisa_entry_page[ELISA_PA
 #ifdef ELISA_WEAK
 /* weak.c, in the tests' build: the copies lose a defence. */
 void weak_pages(uint8_t *gate, uint8_t *entry);
+/* Whether elisa_ram_guard() is to guard nothing. */
+bool weak_ram_guard(void);
 #endif
 
 /* ---- park.c ---- */

@@ -53,6 +53,10 @@ ELISA_PUBLIC int elisa_ram_guard(void)
 {
 	struct sigaction sa = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
 
+#ifdef ELISA_WEAK
+	if (weak_ram_guard())
+		return 0;
+#endif
 	sigemptyset(&sa.sa_mask);
 	return sigaction(SIGBUS, &sa, NULL) ? -errno : 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Of the tests' build only: takes a defence out of the copies of the gate and entry pages, so that
- * the attack on it is seen to succeed. ELISA_OFF=NAME[,NAME...]
+ * Of the tests' build only: takes a defence away, so that the attack on it is seen to succeed: of
+ * the copies of the gate and entry pages, or the guard of VMs' RAM. ELISA_OFF=NAME[,NAME...]
  * says which.
  */
 #include <stdio.h>
@@ -46,6 +46,11 @@ static void no_fill(uint8_t *gate, uint8_t *entry)
 		memcpy(gate + i, "\x40\x88\x3f\xcc", 4);
 }
 
+/* Nothing of the pages: weak_ram_guard(). */
+static void no_guard(uint8_t *gate, uint8_t *entry)
+{
+}
+
 static const struct {
 	const char *name;
 	void (*without)(uint8_t *gate, uint8_t *entry);
@@ -54,6 +59,7 @@ static const struct {
 	{"stub_flags", no_flags},
 	{"stub_wipe", no_wipe},
 	{"gate_fill", no_fill},
+	{"ram_guard", no_guard},
 };
 
 void weak_pages(uint8_t *gate, uint8_t *entry)
@@ -74,4 +80,11 @@ void weak_pages(uint8_t *gate, uint8_t *entry)
 		}
 	}
 	free(copy);
+}
+
+bool weak_ram_guard(void)
+{
+	const char *env = getenv("ELISA_OFF");
+
+	return env && strstr(env, "ram_guard");
 }

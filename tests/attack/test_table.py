@@ -61,6 +61,30 @@ class Table(unittest.TestCase):
                 f.write(GOOD.replace(old, new))
             self.assertIn(what, self.findings())
 
+    def test_programs(self) -> None:
+        row = GOOD.replace('"guest"', '"tinyvm"\ntest = "vmx-gate"')
+        for text, what in ((row, "good: no program that shows it red"),
+                           (row + 'red = "vmx-gate; reboot"\n', "good: it cannot be shown red so"),
+                           (row.replace("defence =", "red = \"vmx-gate\"\nwhy = \"so\" #"),
+                            "good: it cannot be shown red so"),
+                           (GOOD + 'red = "vmx-gate"\n', "good: it cannot be shown red so")):
+            with open(f"{self.root}/tests/attack/table.toml", "w", encoding="utf-8") as f:
+                f.write(text)
+            self.assertIn(what, self.findings())
+
+    def test_rows_to_see_red(self) -> None:
+        out = f"{self.root}/rows"
+        self.assertFalse(table.main(f"{self.root}/tests/attack/table.toml", self.root, "", out))
+        with open(out, encoding="ascii") as f:
+            lines = f.read().splitlines()
+        self.assertIn("control-nxe nxe vmx-state --only control-nxe", lines)
+        last = [bool(table.LAST & set(line.split()[1].split(","))) for line in lines]
+        self.assertEqual(last, sorted(last))
+        self.assertTrue(any(last))
+        # The one defence that only such a row shows.
+        self.change("tests/attack/table.toml", '["ram_guard"]\nred = "weak_lost"', '[]\nwhy = "we are lazy"')
+        self.assertIn("tests/attack/red: no row shows ram_guard red", self.findings())
+
     def test_new_defences(self) -> None:
         self.change("elisa-host/kmod/defence.h", "X(smep)", "X(smep) X(brand_new)")
         self.change("vswitch/defence.h", "X(range)", "X(range) X(newer)")
