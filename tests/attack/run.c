@@ -29,7 +29,7 @@
 
 struct row {
 	char *id, *group, *by, *must, *defence, *red, *run;
-	bool ci;
+	bool ci, done;
 	unsigned int seconds;
 };
 
@@ -99,6 +99,12 @@ static bool in_list(const char *list, const char *word, bool prefix)
 			return true;
 	}
 	return false;
+}
+
+/* By a test program of its own. */
+static bool elsewhere(const struct row *r)
+{
+	return !strcmp(r->by, "tinyvm") || !strcmp(r->by, "vmm");
 }
 
 static bool wanted(const struct row *r)
@@ -252,7 +258,8 @@ static int run_row(const struct row *r)
 		run_on_host(r, answer, sizeof(answer));
 		rc = 0;
 	} else {
-		rc = attacker_run(&attacker, red && *r->red ? r->red : r->run, r->seconds, answer, sizeof(answer));
+		rc = attacker_run(&attacker, red && *r->red ? r->red : r->run, r->seconds, answer,
+				  sizeof(answer));
 	}
 	split_answer(answer, outcome, sizeof(outcome), &text);
 	if (rc == 1) {
@@ -290,16 +297,30 @@ static int weaken(const char *defences)
 	return rc ?: pace_take(watched, &last);
 }
 
-/* Runs it as --red says. One by the host looks at what those before it have left. */
-static int run_red(const struct row *r)
+/*
+ * Runs it as --red says, and with it those later ones that are without the same defences, as each
+ * new host takes its time.
+ */
+static int run_red(struct row *r)
 {
+	int rc;
+
+	if (r->done)
+		return 0;
 	if (!*r->defence) {
 		printf("-- %s: no defence of ours\n", r->id);
 		tally.elsewhere++;
 		return 0;
 	}
 	printf("# without %s\n", r->defence);
-	return (strcmp(r->by, "host") ? weaken(r->defence) : 0) ?: run_row(r);
+	rc = weaken(r->defence);
+	for (struct row *next = r; !rc && next < rows + row_count; next++) {
+		if (strcmp(next->defence, r->defence) || !wanted(next) || elsewhere(next))
+			continue;
+		next->done = true;
+		rc = run_row(next);
+	}
+	return rc;
 }
 
 /* ---- the watching itself ---- */
@@ -447,11 +468,11 @@ static void parse(int argc, char **argv, const char **table, const char **name, 
 static unsigned int run_rows(void)
 {
 	for (unsigned int i = 0; i < row_count; i++) {
-		const struct row *r = &rows[i];
+		struct row *r = &rows[i];
 
 		if (!wanted(r))
 			continue;
-		if (!strcmp(r->by, "tinyvm") || !strcmp(r->by, "vmm")) {
+		if (elsewhere(r)) {
 			printf("-- %s: by %s\n", r->id, r->run);
 			tally.elsewhere++;
 		} else if (red ? run_red(r) : run_row(r)) {
