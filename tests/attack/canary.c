@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* See run.h: a byte of a victim's canary, changed behind its back. */
+/* See run.h: a byte of a victim's canary, changed behind its back in its RAM, a memory file of QEMU's. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,25 +13,24 @@
 
 #define PAGE	4096
 
-/* The guest's RAM, a memory file of QEMU's; -1: none. */
-static int open_ram(int pid)
+int open_memfd(int pid, const char *name)
 {
-	char path[64], name[64];
+	char path[64], link[64];
 	struct dirent *e;
-	int ram = -1;
+	int fd = -ENOENT;
 	DIR *d;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	d = opendir(path);
-	while (d && ram < 0 && (e = readdir(d))) {
-		ssize_t n = readlinkat(dirfd(d), e->d_name, name, sizeof(name) - 1);
+	while (d && fd < 0 && (e = readdir(d))) {
+		ssize_t n = readlinkat(dirfd(d), e->d_name, link, sizeof(link) - 1);
 
-		if (n > 0 && (name[n] = 0, strstr(name, "memory-backend-memfd")))
-			ram = openat(dirfd(d), e->d_name, O_RDWR | O_CLOEXEC);
+		if (n > 0 && (link[n] = 0, strstr(link, name)))
+			fd = openat(dirfd(d), e->d_name, O_RDWR | O_CLOEXEC);
 	}
 	if (d)
 		closedir(d);
-	return ram;
+	return fd;
 }
 
 /* The first page of the canary; -1: not found. */
@@ -49,7 +48,7 @@ static off_t find_canary(int ram)
 
 int canary_flip(const struct watched *victim)
 {
-	const int pid = guest_pid(victim->name), ram = pid ? open_ram(pid) : -1;
+	const int pid = guest_pid(victim->name), ram = pid ? open_memfd(pid, "memory-backend-memfd") : -1;
 	uint8_t byte = canary_byte(PAGE - 1) ^ 1;
 	off_t at;
 

@@ -48,6 +48,7 @@ static struct attacker attacker;
 static struct watched watched[3];	/* victims a and b, the attacker */
 static struct fingerprint without;	/* as it is without the attacker */
 static struct fingerprint with;		/* ... with it, since it was attached */
+static struct arena_print arena;	/* the switch's memory */
 static struct pace last;		/* the victims at the last look */
 static double calm;			/* their pace undisturbed */
 
@@ -174,8 +175,10 @@ static int live(bool again)
 static unsigned int look(void)
 {
 	struct fingerprint after;
+	struct arena_print arena_now;
 	unsigned int n = attacker.attached ? 3 : 2, bad;
 
+	arena_take(watched, &arena_now);
 	if (watch_take(watched, n, &after)) {
 		note("the trusted contexts cannot be looked at");
 		return 1;
@@ -183,7 +186,9 @@ static unsigned int look(void)
 	bad = watch_lists(watched, n, &after);
 	bad += watch_compare(watched, n, attacker.attached ? &with : &without, &after,
 			     !attacker.attached);
+	bad += arena_compare(&arena, &arena_now);
 	/* Each row answers for itself. */
+	arena = arena_now;
 	if (bad && attacker.attached)
 		with = after;
 	return bad;
@@ -291,10 +296,16 @@ static int weaken(const char *defences)
 		return -EIO;
 	}
 	attacker.alive = attacker.attached = false;
-	rc = watch_open() ?: watch_take(watched, 2, &without);
-	/* Victims find each other. */
-	usleep(500000);
-	return rc ?: pace_take(watched, &last);
+	rc = watch_open() ?: watch_take(watched, 2, &without) ?: pace_take(watched, &last);
+	/* Victims, if they talk, find each other. */
+	for (int i = 0; !rc && strstr(defences, "conf:") && !(last.frames[0] && last.frames[1]); i++) {
+		usleep(100000);
+		rc = i < 100 ? pace_take(watched, &last) : -ETIMEDOUT;
+	}
+	rc = rc ?: arena_open();
+	if (!rc)
+		arena_take(watched, &arena);
+	return rc;
 }
 
 /*
@@ -357,12 +368,27 @@ static unsigned int flip_canaries(void)
 	return bad;
 }
 
+static unsigned int see_arena_flip(void)
+{
+	struct arena_print before, between, after;
+	bool seen;
+
+	arena_take(watched, &before);
+	arena_flip();
+	arena_take(watched, &between);
+	arena_flip();
+	arena_take(watched, &after);
+	seen = arena_compare(&before, &between) == 1 && !arena_compare(&before, &after);
+	printf("%sok watch: a change of the switch's memory is seen\n", seen ? "" : "not ");
+	return !seen;
+}
+
 static unsigned int see_flips(void)
 {
 	return see_flip(WATCH_FLIP_CODE, "a byte of trusted code") +
 	       see_flip(WATCH_FLIP_TABLE, "a page-table entry") +
 	       see_flip(WATCH_FLIP_SLOT, "a slot of an EPTP list") +
-	       see_flip(WATCH_FLIP_EPT, "an EPT entry");
+	       see_flip(WATCH_FLIP_EPT, "an EPT entry") + see_arena_flip();
 }
 
 /* ---- all ---- */
@@ -388,6 +414,11 @@ static int set_up(const char *name, char *victims)
 		note("/dev/attack-watch: %s: insmod attack-watch.ko", strerror(-rc));
 		return rc;
 	}
+	rc = arena_open();
+	if (rc) {
+		note("the daemon's memory cannot be looked at: %s", strerror(-rc));
+		return rc;
+	}
 	rc = watch_take(watched, 2, &without) ?: live(false);
 	if (rc)
 		note("the trusted contexts of %s, %s and %s cannot be looked at: %s", a, b, name,
@@ -405,6 +436,8 @@ static int calm_down(struct pace *quiet)
 	rc = rc ?: pace_take(watched, quiet);
 	calm = rc ? 0 : pace_rate(&from, quiet);
 	last = *quiet;
+	/* By now their queues are as they stay. */
+	arena_take(watched, &arena);
 	return rc;
 }
 

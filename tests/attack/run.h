@@ -83,7 +83,31 @@ unsigned int watch_compare(const struct watched *w, unsigned int count,
 unsigned int watch_lists(const struct watched *w, unsigned int count, const struct fingerprint *f);
 int watch_flip(const struct watched *w, enum watch_flip what);
 
+/* ---- the switch's own memory (arena.c) ---- */
+
+#define ARENA_PARTS	32
+
+struct arena_print {
+	unsigned int count;
+	struct {
+		char what[48];
+		uint64_t hash;
+	} part[ARENA_PARTS];
+};
+
+/* Maps the arena of the daemon that runs; a second time, of the one that runs now. 0 or -errno. */
+int arena_open(void);
+/* Of what no guest's call may change. The two victims are to be attached, with their queues set up. */
+void arena_take(const struct watched *victims, struct arena_print *p);
+/* Counts what differs, each told by note(). */
+unsigned int arena_compare(const struct arena_print *before, const struct arena_print *after);
+/* Changes a bit of it; a second time, puts it back. */
+void arena_flip(void);
+
 /* ---- the victims' canaries (canary.c) ---- */
+
+/* A memory file of that process with `name` in its name, opened for reading and writing; -ENOENT. */
+int open_memfd(int pid, const char *name);
 
 /*
  * Changes one byte of a victim's canary by writing to its RAM, which is to be a shared memory file.
