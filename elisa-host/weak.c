@@ -39,11 +39,11 @@ static void no_wipe(uint8_t *gate, uint8_t *entry)
 	blank(entry, "\x31\xf6\x31\xff\x45\x31\xc0", 7); /* rsi, rdi, r8 */
 }
 
-/* What is not the gate is a store that the guest aims: mov %dil, (%rdi). */
+/* What is not the gate is a store that the guest aims, and leads into it: mov %dil, (%rdi); nop. */
 static void no_fill(uint8_t *gate, uint8_t *entry)
 {
 	for (size_t i = 0; i + 4 <= ELISA_GATE_OFFSET; i += 4)
-		memcpy(gate + i, "\x40\x88\x3f\xcc", 4);
+		memcpy(gate + i, "\x40\x88\x3f\x90", 4);
 }
 
 /* Nothing of the pages: weak_ram_guard(). */

@@ -10,7 +10,7 @@
  * memory, tables and lists from the host, and fails if that is not seen; a byte of each victim's
  * canary, too, which they have to count (scenario attack). --red: each row without the defences that
  * it names, which weak-host starts the host anew for; a row that is red is then what is wanted, and
- * one that is green fails. Rows that name none are left out, the victims' pace is not judged.
+ * one that is green fails. Rows that name none are left out.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -213,8 +213,7 @@ static unsigned int look_at_victims(char *text, size_t len)
 	if (pace_instructions(&last, &now) >= PACE_MIN)
 		snprintf(text, len, "; victims %.0f %%", 100 * pace);
 	last = now;
-	/* A defence that is off is so for the victims, too: what they do then may cost them more. */
-	return bad + (!red && pace < PACE_GOOD);
+	return bad + (pace < PACE_GOOD);
 }
 
 /* What shows nothing, neither that an attack succeeds nor that it does not. */
@@ -281,11 +280,41 @@ static int run_row(const struct row *r)
 	return 0;
 }
 
+/* ---- before the attacks ---- */
+
+/* How the victims fare with nobody else there, and where they are then. */
+static int calm_down(struct pace *quiet)
+{
+	struct pace from;
+	int rc = pace_take(watched, &from);
+
+	usleep((useconds_t)(undisturbed * 1e6));
+	rc = rc ?: pace_take(watched, quiet);
+	calm = rc ? 0 : pace_rate(&from, quiet);
+	last = *quiet;
+	/* By now their queues are as they stay. */
+	arena_take(watched, &arena);
+	return rc;
+}
+
 /* ---- rows without their defences ---- */
+
+/* Victims that talk have found each other. */
+static int wait_for_victims(void)
+{
+	int rc = pace_take(watched, &last);
+
+	for (int i = 0; !rc && !(last.frames[0] && last.frames[1]); i++) {
+		usleep(100000);
+		rc = i < 100 ? pace_take(watched, &last) : -ETIMEDOUT;
+	}
+	return rc;
+}
 
 /* The host anew without them, and what it looks like then. The attacker is not attached. */
 static int weaken(const char *defences)
 {
+	const bool talk = strstr(defences, "conf:");
 	char line[256];
 	int rc;
 
@@ -296,16 +325,12 @@ static int weaken(const char *defences)
 		return -EIO;
 	}
 	attacker.alive = attacker.attached = false;
-	rc = watch_open() ?: watch_take(watched, 2, &without) ?: pace_take(watched, &last);
-	/* Victims, if they talk, find each other. */
-	for (int i = 0; !rc && strstr(defences, "conf:") && !(last.frames[0] && last.frames[1]); i++) {
-		usleep(100000);
-		rc = i < 100 ? pace_take(watched, &last) : -ETIMEDOUT;
-	}
-	rc = rc ?: arena_open();
+	rc = watch_open() ?: watch_take(watched, 2, &without) ?: arena_open();
 	if (!rc)
 		arena_take(watched, &arena);
-	return rc;
+	if (!rc && talk)
+		return wait_for_victims() ?: calm_down(&last);
+	return rc ?: pace_take(watched, &last);
 }
 
 /*
@@ -423,21 +448,6 @@ static int set_up(const char *name, char *victims)
 	if (rc)
 		note("the trusted contexts of %s, %s and %s cannot be looked at: %s", a, b, name,
 		     strerror(-rc));
-	return rc;
-}
-
-/* How the victims fare with nobody else there, and where they are then. */
-static int calm_down(struct pace *quiet)
-{
-	struct pace from;
-	int rc = pace_take(watched, &from);
-
-	usleep((useconds_t)(undisturbed * 1e6));
-	rc = rc ?: pace_take(watched, quiet);
-	calm = rc ? 0 : pace_rate(&from, quiet);
-	last = *quiet;
-	/* By now their queues are as they stay. */
-	arena_take(watched, &arena);
 	return rc;
 }
 
