@@ -42,8 +42,8 @@ static void no_wipe(uint8_t *gate, uint8_t *entry)
 /* What is not the gate is a store that the guest aims, and leads into it: mov %dil, (%rdi); nop. */
 static void no_fill(uint8_t *gate, uint8_t *entry)
 {
-	for (size_t i = 0; i + 4 <= ELISA_GATE_OFFSET; i += 4)
-		memcpy(gate + i, "\x40\x88\x3f\x90", 4);
+	for (size_t i = 0; i < ELISA_GATE_OFFSET; i++)
+		gate[i] = i + 4 <= ELISA_GATE_OFFSET ? (uint8_t)"\x40\x88\x3f\x90"[i % 4] : NOP;
 }
 
 /* Nothing of the pages: weak_ram_guard(). */

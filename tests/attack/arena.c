@@ -102,16 +102,19 @@ static void add(struct arena_print *p, uint64_t h, const char *fmt, ...)
 /* By the host's settings, whoever is attached; `whole`: also what its own guest has set. */
 static void add_port(struct arena_print *p, const struct vs_port *port, bool whole)
 {
-	uint64_t h = HASH_FROM_TO(HASH_START, port, key, up);
+	uint64_t h = HASH_FROM_TO(HASH_START, port, key, features);
 
+	h = hash(h, &port->id, sizeof(port->id));
 	h = hash(h, &port->anti_spoof, sizeof(port->anti_spoof));
-	h = HASH_FROM_TO(h, port, queues, extras);
+	h = hash(h, &port->queues, sizeof(port->queues));
 	h = HASH_FROM_TO(h, port, bell, rss);
 	h = HASH_FROM_TO(h, port, allowed, bucket.tokens);
 	add(p, hash(h, &port->config, sizeof(port->config)), "port %s", port->config.name);
 	if (!whole)
 		return;
 	h = hash(HASH_START, &port->guest, sizeof(port->guest));
+	h = hash(h, &port->features, sizeof(port->features));
+	h = hash(h, port->rx_map, sizeof(port->rx_map));
 	add(p, HASH_FROM_TO(h, port, rss, allowed), "port %s's modes", port->config.name);
 	for (unsigned int q = 0; q < port->queues; q++) {
 		const struct vs_tx *tx = &port->queue[q].tx;

@@ -195,7 +195,10 @@ static int exhaust_endless(struct attack_run *run)
 
 enum kind { BROADCAST, MULTICAST, UNKNOWN };
 
-/* args[0]: port; args[1]: enum kind; args[2]: seconds. As fast as it goes. */
+/*
+ * args[0]: port; args[1]: enum kind; args[2]: seconds; args[3]: how many a second may get through, and as
+ * many at once. As fast as it goes.
+ */
 static int exhaust_flood(struct attack_run *run)
 {
 	static const uint8_t to[][6] = {
@@ -225,8 +228,12 @@ static int exhaust_flood(struct attack_run *run)
 	flooded = frames - dropped(&at_first, &c, ELISA_DROP_TX_STORM);
 	run->detail[0] = frames;
 	run->detail[1] = flooded;
-	user_verdict(&u, run, "%lu frames for everybody in %.1f s, %lu of them flooded",
-		     (unsigned long)frames, user_seconds() - start, (unsigned long)flooded);
+	if (run->args[3] && flooded > run->args[3] * (uint64_t)(user_seconds() - start + 2))
+		attack_is(run, ATTACK_BREACH, 0, "%lu frames for everybody in %.1f s are flooded",
+			  (unsigned long)flooded, user_seconds() - start);
+	else
+		user_verdict(&u, run, "%lu frames for everybody in %.1f s, %lu of them flooded",
+			     (unsigned long)frames, user_seconds() - start, (unsigned long)flooded);
 	user_close(&u);
 	return 0;
 }
