@@ -9,7 +9,7 @@ set -eu
 packages="
 	gcc libc6-dev make meson ninja-build pkg-config
 	libconfig-dev libexpat1-dev libjansson-dev libsystemd-dev libcmocka-dev
-	libdpdk-dev dpdk-dev xz-utils python3-pyelftools
+	libdpdk-dev dpdk-dev dpdk xz-utils python3-pyelftools
 	linux-headers-amd64 linux-headers-cloud-amd64
 	clang libclang-rt-14-dev llvm valgrind
 	user-mode-linux libmnl-dev
@@ -22,7 +22,7 @@ packages="
 	e2fsprogs busybox-static kmod cpio lz4 binutils
 "
 # What bench/native draws with, and compares with.
-[ "${1-}" != --bench ] || packages="$packages gnuplot-nox dpdk openvswitch-switch-dpdk"
+[ "${1-}" != --bench ] || packages="$packages gnuplot-nox openvswitch-switch-dpdk"
 
 missing=
 for p in $packages; do
