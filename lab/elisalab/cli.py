@@ -111,6 +111,8 @@ def run_main() -> int:
     parser.add_argument("--group", help="all scenarios of this group")
     parser.add_argument("--set", action="append", metavar="NAME=VALUE", help="set a scenario's variable")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="scenarios at a time (each burns a core)")
+    parser.add_argument("--begin-within", type=float, default=float("inf"), metavar="MINUTES",
+                        help="skip scenarios that others keep from beginning by then")
     parser.add_argument("--list", action="store_true", help="list scenarios")
     parser.add_argument("scenario", nargs="*", help="name in lab/scenarios, or path of a .toml file")
     args = parser.parse_args()

@@ -373,6 +373,9 @@ def missing_need(need: str, args, files) -> str:
 def run_one(scen, args, files, prefix: str) -> int:
     """Runs one scenario. Returns 0, 1 or SKIP."""
     from .cli import make_host, new_run_dir
+    if time.monotonic() > args.begin_by:
+        print(f"{prefix}SKIP {scen.name}: not begun within {args.begin_within:.0f} minutes", flush=True)
+        return SKIP
     for need in [*scen.needs, *(["lab", "outside"] if scen.host.get("nic") else []),
                  *(["lab"] if scen.host.get("init") == "systemd" else [])]:
         if why := missing_need(need, args, files):
@@ -457,6 +460,7 @@ def main(args, parser) -> int:
             s = scenario.load(scenario.find(name))
             print(f"{name:20} [{', '.join(s.groups)}] {s.description}")
         return 0
+    args.begin_by = time.monotonic() + 60 * args.begin_within
     chosen = choose(args, parser)
     if args.native and (why := native_obstacle()):
         print(f"lab: {why}", file=sys.stderr)

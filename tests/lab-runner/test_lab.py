@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Unit tests of the lab's own logic: no emulator needed, except that the agent is compiled and run."""
 
+import contextlib
 import fcntl
+import io
 import json
 import os
 import pty
@@ -534,6 +536,17 @@ class Running(unittest.TestCase):
         self.assertIn("no program", runner.missing_need("tool:no-such-thing", args, None))
         with self.assertRaises(ScenarioError):
             runner.missing_need("moon", args, None)
+
+    def test_begun_too_late(self):
+        args = types.SimpleNamespace(begin_by=time.monotonic() - 1, begin_within=40.4, native=False)
+        scen = types.SimpleNamespace(name="x", needs=["file:bin/y"], host={})
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            self.assertEqual(runner.run_one(scen, args, self.dir, "x: "), runner.SKIP)
+            args.begin_by = float("inf")
+            self.assertEqual(runner.run_one(scen, args, self.dir, "x: "), runner.SKIP)
+        # lab/test counts these lines.
+        self.assertEqual(said.getvalue(), "x: SKIP x: not begun within 40 minutes\nx: SKIP x: the project has no bin/y\n")
 
     def test_table(self):
         text = runner.format_table({"title": "T", "columns": ["who", "n"], "rows": [["a", 5], ["bb", 10]]})
