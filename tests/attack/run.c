@@ -282,24 +282,7 @@ static int run_row(const struct row *r)
 
 /* ---- before the attacks ---- */
 
-/* How the victims fare with nobody else there, and where they are then. */
-static int calm_down(struct pace *quiet)
-{
-	struct pace from;
-	int rc = pace_take(watched, &from);
-
-	usleep((useconds_t)(undisturbed * 1e6));
-	rc = rc ?: pace_take(watched, quiet);
-	calm = rc ? 0 : pace_rate(&from, quiet);
-	last = *quiet;
-	/* By now their queues are as they stay. */
-	arena_take(watched, &arena);
-	return rc;
-}
-
-/* ---- rows without their defences ---- */
-
-/* Victims that talk have found each other. */
+/* Until they have found each other. */
 static int wait_for_victims(void)
 {
 	int rc = pace_take(watched, &last);
@@ -311,10 +294,30 @@ static int wait_for_victims(void)
 	return rc;
 }
 
+/* How the victims fare with nobody else there, and where they are then. */
+static int calm_down(void)
+{
+	int rc = wait_for_victims();
+	struct pace now;
+
+	usleep((useconds_t)(undisturbed * 1e6));
+	rc = rc ?: pace_take(watched, &now);
+	if (rc) {
+		note("the victims do not talk: %s", strerror(-rc));
+		return rc;
+	}
+	calm = pace_rate(&last, &now);
+	last = now;
+	/* By now their queues are as they stay. */
+	arena_take(watched, &arena);
+	return rc;
+}
+
+/* ---- rows without their defences ---- */
+
 /* The host anew without them, and what it looks like then. The attacker is not attached. */
 static int weaken(const char *defences)
 {
-	const bool talk = strstr(defences, "conf:");
 	char line[256];
 	int rc;
 
@@ -328,8 +331,9 @@ static int weaken(const char *defences)
 	rc = watch_open() ?: watch_take(watched, 2, &without) ?: arena_open();
 	if (!rc)
 		arena_take(watched, &arena);
-	if (!rc && talk)
-		return wait_for_victims() ?: calm_down(&last);
+	/* weak-host has them talk then. */
+	if (!rc && strstr(defences, "conf:"))
+		return calm_down();
 	return rc ?: pace_take(watched, &last);
 }
 
@@ -536,9 +540,10 @@ int main(int argc, char **argv)
 	parse(argc, argv, &table, &name, &victims);
 	if (read_table(table) || set_up(name, victims))
 		return 1;
-	failed += flip_canaries() + (prove_watch ? see_flips() : 0);
-	if (!red && calm_down(&quiet))
+	if (!red && calm_down())
 		return 1;
+	quiet = last;
+	failed += flip_canaries() + (prove_watch ? see_flips() : 0);
 	failed += run_rows();
 	report_rows(seconds() - start);
 	failed += red ? tally.run - tally.red : tally.red + report_victims(&quiet);

@@ -6,6 +6,7 @@
 #include "attack.h"
 
 #define BIT64(n)	(1ull << (n))
+#define IOPL		(BIT64(12) | BIT64(13))	/* not for ring 3 to change */
 
 /* What is toggled. */
 static const struct control {
@@ -24,13 +25,15 @@ static const struct control {
 	{ "control-ts", .cr0 = BIT64(3) },
 	{ "control-ac", .cr0 = BIT64(18), .rflags = BIT64(18) },
 	{ "control-df", .rflags = BIT64(10) },
-	{ "control-iopl", .rflags = BIT64(12) | BIT64(13) },
+	{ "control-iopl", .rflags = IOPL },
 };
 
 static int control(struct attack_run *run)
 {
 	struct stage_cpu cpu;
 	unsigned int i;
+	u64 flags;
+	int rc;
 
 	for (i = 0; strcmp(controls[i].id, run->id); i++)
 		if (i == ARRAY_SIZE(controls) - 1)
@@ -39,7 +42,12 @@ static int control(struct attack_run *run)
 	cpu.cr0 ^= controls[i].cr0;
 	cpu.cr4 ^= controls[i].cr4;
 	cpu.rflags ^= controls[i].rflags;
-	return attack_by_run(run, &cpu);
+	rc = attack_by_run(run, &cpu);
+	/* A call that works leaves these as the trusted context has had them. */
+	flags = cpu.rflags & controls[i].rflags & ~IOPL;
+	if (!rc && run->outcome == ATTACK_NO_EFFECT && flags)
+		return attack_is(run, ATTACK_BREACH, 0, "RFLAGS 0x%llx came through", cpu.rflags);
+	return rc;
 }
 
 const struct attack control_attacks[] = {
