@@ -4,11 +4,10 @@
  * of a guest may change: whose memory is where, who may send what to whom, where the victims' rings
  * are. What calls do change (rings' state, counters, the table of addresses) is left out.
  */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -86,8 +85,10 @@ static void add(struct arena_print *p, uint64_t h, const char *fmt, ...)
 {
 	va_list args;
 
-	if (p->count == ARENA_PARTS)
-		return;
+	if (p->count == ARENA_PARTS) {
+		note("the switch's memory has more than %u parts: raise ARENA_PARTS", ARENA_PARTS);
+		abort();
+	}
 	va_start(args, fmt);
 	vsnprintf(p->part[p->count].what, sizeof(p->part[0].what), fmt, args);
 	va_end(args);

@@ -13,7 +13,6 @@
  * one that is green fails. Rows that name none are left out.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +48,7 @@ static struct watched watched[3];	/* victims a and b, the attacker */
 static struct fingerprint without;	/* as it is without the attacker */
 static struct fingerprint with;		/* ... with it, since it was attached */
 static struct arena_print arena;	/* the switch's memory */
-static struct pace last;		/* the victims at the last look */
+static struct pace first, last;	/* the victims as they began to be looked at, and at the last look */
 static double calm;			/* their pace undisturbed */
 
 static struct {
@@ -307,6 +306,7 @@ static int calm_down(void)
 		return rc;
 	}
 	calm = pace_rate(&last, &now);
+	first = last;
 	last = now;
 	/* By now their queues are as they stay. */
 	arena_take(watched, &arena);
@@ -475,10 +475,10 @@ static unsigned int report_victims(const struct pace *quiet)
 	if (pace_take(watched, &end))
 		return 1;
 	during = pace_rate(quiet, &end);
-	drops = end.drops[0] + end.drops[1] - quiet->drops[0] - quiet->drops[1];
+	drops = end.drops[0] + end.drops[1] - first.drops[0] - first.drops[1];
 	printf("victims: %lu frames, %lu dropped; %.1f frames per million instructions undisturbed, "
 	       "%.1f during the attacks: %.0f %%\n",
-	       end.frames[0] + end.frames[1] - quiet->frames[0] - quiet->frames[1], drops, calm,
+	       end.frames[0] + end.frames[1] - first.frames[0] - first.frames[1], drops, calm,
 	       during, calm > 0 ? 100 * during / calm : 0);
 	return (drops != 0) + (during < PACE_GOOD * calm || calm <= 0);
 }
